@@ -1,0 +1,3 @@
+//! A mutable SQL table for DataFusion on plain object storage.
+
+pub mod error;
