@@ -333,11 +333,22 @@ async fn listing(storage: &Storage) -> Verdict {
         whole.is_superset(&all),
         "without a prefix objects are left out",
     )?;
-    let after = storage.list_from(&check.prefix, &check.key("dir/1"));
-    let after: BTreeSet<String> =
-        check.run(after.map_ok(|o| o.location.to_string()).try_collect().await)?;
+    let flat = check.key("flat");
+    for name in ["flat/1", "flat/10", "flat/2", "flat/3"] {
+        check.committed(name, storage.create(&check.key(name), fresh(name)).await)?;
+    }
+    let after = storage.list_from(&flat, &check.key("flat/10"));
+    let after = after.map_ok(|o| o.location.to_string());
+    let after: BTreeSet<String> = check.run(after.try_collect().await)?;
     check.that(
-        after == full(&["dir/2", "dir/sub/3", "dirt/5"]),
+        after == full(&["flat/2", "flat/3"]),
+        format!("after `flat/10` lists {after:?}"),
+    )?;
+    let after = storage.list_from(&check.prefix, &check.key("dir/1"));
+    let after = after.map_ok(|o| o.location.to_string());
+    let after: BTreeSet<String> = check.run(after.try_collect().await)?;
+    check.that(
+        !after.contains(check.key("dir-other/4").as_ref()),
         format!("after `dir/1` lists {after:?}"),
     )?;
     let sizes: Vec<u64> = check.run(
