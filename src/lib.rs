@@ -1,5 +1,7 @@
 //! A mutable SQL table for DataFusion on plain object storage.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod dml;
 pub mod error;
