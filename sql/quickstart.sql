@@ -16,7 +16,7 @@ OPTIONS ('format.has_header' 'true');
 
 CREATE EXTERNAL TABLE flights_csv
 STORED AS CSV LOCATION 'sql/data/flights.csv.gz'
-OPTIONS ('format.has_header' 'true', 'format.compression' 'gzip', 'format.null_regex' '^NA$');
+OPTIONS ('format.has_header' 'true', 'format.compression' 'gzip');
 
 -- 2. A supertable: immutable Parquet files that can nevertheless be changed. Nothing runs but this
 --    process; the directory is the whole table. If it exists from the last run, it is opened.
