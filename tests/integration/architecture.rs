@@ -107,6 +107,10 @@ fn may_use(user: &str, used: &str) -> bool {
     if user == used || COMMON.contains(&used) {
         return true;
     }
+    // The options take their limits from the formats.
+    if user == "config" && used == "format" {
+        return true;
+    }
     match (rank(user), rank(used)) {
         // Neighbours at the left end know nothing of each other.
         (Some(0), Some(0)) => false,
