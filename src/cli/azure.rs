@@ -95,7 +95,10 @@ impl ConfigExtension for AzureOptions {
 
 /// The store of the container that `url` names, configured by the `AZURE_*` environment and, over
 /// it, by `options`.
-pub(super) fn store(url: &Url, options: &AzureOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
+pub(super) fn store(
+    url: &Url,
+    options: &AzureOptions,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
     for (name, value) in &options.0 {
         if let Ok(key) = name.parse::<AzureConfigKey>() {

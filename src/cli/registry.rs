@@ -94,7 +94,10 @@ mod tests {
         let two = Url::parse("abfss://two@acct.dfs.core.windows.net/t").unwrap();
         registry.register_store(&one, Arc::new(InMemory::new()));
         registry.register_store(&two, Arc::new(InMemory::new()));
-        let (a, b) = (registry.get_store(&one).unwrap(), registry.get_store(&two).unwrap());
+        let (a, b) = (
+            registry.get_store(&one).unwrap(),
+            registry.get_store(&two).unwrap(),
+        );
         assert!(!Arc::ptr_eq(&a, &b));
     }
 

@@ -93,12 +93,9 @@ fn session_config(args: &Args) -> Result<SessionConfig> {
     Ok(config)
 }
 
-fn runtime(
-    args: &Args,
-    profiled: Arc<InstrumentedObjectStoreRegistry>,
-) -> Result<Arc<RuntimeEnv>> {
-    let mut builder = RuntimeEnvBuilder::new()
-        .with_object_store_registry(Arc::new(StoreRegistry::new(profiled)));
+fn runtime(args: &Args, profiled: Arc<InstrumentedObjectStoreRegistry>) -> Result<Arc<RuntimeEnv>> {
+    let mut builder =
+        RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(StoreRegistry::new(profiled)));
     if let Some(limit) = args.memory_limit {
         builder = builder.with_memory_pool(memory_pool(args, limit));
     }
@@ -116,7 +113,9 @@ fn memory_pool(args: &Args, limit: usize) -> Arc<dyn MemoryPool> {
     let tracked = NonZeroUsize::new(args.top_memory_consumers);
     match (&args.mem_pool_type, tracked) {
         (PoolType::Fair, None) => Arc::new(FairSpillPool::new(limit)),
-        (PoolType::Fair, Some(n)) => Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), n)),
+        (PoolType::Fair, Some(n)) => {
+            Arc::new(TrackConsumersPool::new(FairSpillPool::new(limit), n))
+        }
         (PoolType::Greedy, None) => Arc::new(GreedyMemoryPool::new(limit)),
         (PoolType::Greedy, Some(n)) => {
             Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(limit), n))
@@ -133,5 +132,8 @@ fn register_table_functions(session: &SessionContext) {
         "statistics_cache",
         Arc::new(StatisticsCacheFunc::new(caches())),
     );
-    session.register_udtf("list_files_cache", Arc::new(ListFilesCacheFunc::new(caches())));
+    session.register_udtf(
+        "list_files_cache",
+        Arc::new(ListFilesCacheFunc::new(caches())),
+    );
 }

@@ -54,7 +54,10 @@ struct Source {
 impl Source {
     /// The text without its unit tests, which come last in a file.
     fn code(&self) -> &str {
-        let end = self.text.find("\n#[cfg(test)]\n").unwrap_or(self.text.len());
+        let end = self
+            .text
+            .find("\n#[cfg(test)]\n")
+            .unwrap_or(self.text.len());
         &self.text[..end]
     }
 
@@ -91,7 +94,11 @@ fn sources() -> Vec<Source> {
     paths
         .into_iter()
         .map(|path| Source {
-            path: path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"),
+            path: path
+                .strip_prefix(&root)
+                .unwrap()
+                .to_string_lossy()
+                .replace('\\', "/"),
             text: std::fs::read_to_string(&path).unwrap(),
         })
         .collect()
@@ -99,7 +106,11 @@ fn sources() -> Vec<Source> {
 
 /// `format` and `storage` stand side by side at the left end.
 fn rank(module: &str) -> Option<usize> {
-    let module = if module == "format" { "storage" } else { module };
+    let module = if module == "format" {
+        "storage"
+    } else {
+        module
+    };
     LAYERS.iter().position(|layer| *layer == module)
 }
 
@@ -139,7 +150,9 @@ fn modules_used(statements: &str) -> Vec<String> {
 }
 
 fn name_at(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 /// The first name of each member of a `{a::b, c::{d, e}}` group, from behind its opening brace.
@@ -160,7 +173,11 @@ fn top_level_names(group: &str) -> Vec<String> {
             _ => {}
         }
     }
-    members.into_iter().map(|m| name_at(m.trim())).filter(|m| !m.is_empty()).collect()
+    members
+        .into_iter()
+        .map(|m| name_at(m.trim()))
+        .filter(|m| !m.is_empty())
+        .collect()
 }
 
 #[test]
@@ -196,7 +213,10 @@ fn relative_paths_do_not_leave_their_layer() {
             wrong.push(source.path);
         }
     }
-    assert!(wrong.is_empty(), "these climb out of their layer with super:: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "these climb out of their layer with super:: {wrong:#?}"
+    );
 }
 
 #[test]
@@ -253,7 +273,11 @@ fn a_module_root_holds_only_documentation_and_re_exports() {
             };
             let item = item.trim_start();
             if !item.is_empty() && !item.starts_with("mod ") && !item.starts_with("use ") {
-                wrong.push(format!("src/{}: {}", source.path, item.lines().next().unwrap()));
+                wrong.push(format!(
+                    "src/{}: {}",
+                    source.path,
+                    item.lines().next().unwrap()
+                ));
             }
         }
     }

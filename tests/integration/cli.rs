@@ -28,7 +28,12 @@ fn piped(directory: &Path, script: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(script.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -65,7 +70,10 @@ fn a_command_that_fails_fails_the_process() {
 #[test]
 fn a_script_with_a_failed_statement_goes_on_and_fails() {
     let directory = tempfile::tempdir().unwrap();
-    let output = file(directory.path(), "SELECT * FROM nowhere;\nSELECT 2 AS after;\n");
+    let output = file(
+        directory.path(),
+        "SELECT * FROM nowhere;\nSELECT 2 AS after;\n",
+    );
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nowhere"));
     assert_eq!(text(&output.stdout), "after\n2\n");
@@ -77,13 +85,19 @@ fn a_pipe_behaves_as_a_script() {
     let good = piped(directory.path(), "SELECT 1\n AS a;\nSELECT 2 AS last");
     assert!(good.status.success(), "{}", text(&good.stderr));
     assert_eq!(text(&good.stdout), "a\n1\nlast\n2\n");
-    assert_eq!(piped(directory.path(), "SELECT nothing;\n").status.code(), Some(1));
+    assert_eq!(
+        piped(directory.path(), "SELECT nothing;\n").status.code(),
+        Some(1)
+    );
 }
 
 #[test]
 fn a_semicolon_inside_a_string_does_not_end_a_statement() {
     let directory = tempfile::tempdir().unwrap();
-    let output = file(directory.path(), "-- first;\nSELECT length('a;\nb') AS n; -- done;\n");
+    let output = file(
+        directory.path(),
+        "-- first;\nSELECT length('a;\nb') AS n; -- done;\n",
+    );
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "n\n4\n");
 }
@@ -91,8 +105,15 @@ fn a_semicolon_inside_a_string_does_not_end_a_statement() {
 #[test]
 fn failures_of_an_included_script_count() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("inner.sql"), "SELECT * FROM nowhere;\n").unwrap();
-    let output = file(directory.path(), "\\i inner.sql\nSELECT 1 AS a;\n\\q\nSELECT 2 AS b;\n");
+    std::fs::write(
+        directory.path().join("inner.sql"),
+        "SELECT * FROM nowhere;\n",
+    )
+    .unwrap();
+    let output = file(
+        directory.path(),
+        "\\i inner.sql\nSELECT 1 AS a;\n\\q\nSELECT 2 AS b;\n",
+    );
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stdout), "a\n1\n");
 }
@@ -101,7 +122,14 @@ fn failures_of_an_included_script_count() {
 fn an_azure_location_without_an_account_says_what_is_missing() {
     let directory = tempfile::tempdir().unwrap();
     let create = "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'az://box/file.csv'";
-    let output = supertable(directory.path()).args(["-c", create]).output().unwrap();
+    let output = supertable(directory.path())
+        .args(["-c", create])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("not configured"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("not configured"),
+        "{}",
+        text(&output.stderr)
+    );
 }

@@ -30,7 +30,9 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
-use sqllogictest::{AsyncDB, ColumnType, DBOutput, MakeConnection, Runner, strict_column_validator};
+use sqllogictest::{
+    AsyncDB, ColumnType, DBOutput, MakeConnection, Runner, strict_column_validator,
+};
 use url::Url;
 
 /// How many failures of one file are printed; later ones mostly follow from earlier ones.
@@ -85,11 +87,17 @@ impl Place {
         let Some((url, store)) = &self.store else {
             return files_below(Path::new(&self.base));
         };
-        let path = self.base.strip_prefix(&format!("{}://", url.scheme())).unwrap();
+        let path = self
+            .base
+            .strip_prefix(&format!("{}://", url.scheme()))
+            .unwrap();
         let prefix = path.split_once('/').map_or("", |(_, key)| key);
         let prefix = object_store::path::Path::from(prefix);
         let objects: Vec<_> = store.list(Some(&prefix)).try_collect().await.unwrap();
-        objects.into_iter().map(|o| o.location.to_string()).collect()
+        objects
+            .into_iter()
+            .map(|o| o.location.to_string())
+            .collect()
     }
 }
 
@@ -246,7 +254,10 @@ fn cell(column: &ArrayRef, row: usize) -> String {
         DataType::Float64 => float(column.as_primitive::<Float64Type>().value(row)),
         data_type => {
             let options = FormatOptions::default().with_null("NULL");
-            let text = ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+            let text = ArrayFormatter::try_new(column, &options)
+                .unwrap()
+                .value(row)
+                .to_string();
             match (text.is_empty(), data_type.is_decimal()) {
                 (true, _) => "(empty)".to_owned(),
                 (_, true) if text.contains('.') => {
@@ -288,7 +299,11 @@ async fn run_file(file: &Path, place: &Place) -> Vec<String> {
         async { database }
     });
     runner.with_column_validator(strict_column_validator);
-    runner.add_label(if place.store.is_some() { "remote" } else { "local" });
+    runner.add_label(if place.store.is_some() {
+        "remote"
+    } else {
+        "local"
+    });
 
     let mut failures = check(&mut runner, records).await;
     runner.shutdown_async().await;
@@ -324,12 +339,17 @@ async fn check<M: MakeConnection<Conn = Database>>(
 /// Runs every file of `sql/` in a fresh place below `place`; panics with all failures.
 pub async fn run_all(place: &Place) {
     let wanted = std::env::var("SUPERTABLE_TEST_FILES").unwrap_or_default();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "slt"))
-        .filter(|path| wanted.split(',').any(|w| path.to_string_lossy().contains(w)))
-        .collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "slt"))
+            .filter(|path| {
+                wanted
+                    .split(',')
+                    .any(|w| path.to_string_lossy().contains(w))
+            })
+            .collect();
     files.sort();
     assert!(!files.is_empty(), "no file in sql/ matches {wanted:?}");
 
@@ -370,5 +390,8 @@ fn values_print_as_the_files_expect() {
         None,
         Some("a"),
     ]));
-    assert_eq!([0, 1, 2].map(|row| cell(&texts, row)), ["(empty)", "NULL", "a"]);
+    assert_eq!(
+        [0, 1, 2].map(|row| cell(&texts, row)),
+        ["(empty)", "NULL", "a"]
+    );
 }
