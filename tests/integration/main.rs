@@ -1,4 +1,5 @@
-//! The integration tests, one binary: modules by what they prove, `support` for what they share.
+//! One binary for all integration tests, so that DataFusion is linked once: modules by what they
+//! prove, `support` for what they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,5 +7,8 @@
     clippy::panic
 )]
 
+mod architecture;
+mod cli;
+mod sqllogic;
 mod storage;
 mod support;

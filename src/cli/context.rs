@@ -1,0 +1,88 @@
+//! The session as datafusion-cli's functions see it.
+//!
+//! Owns the one addition to a plain session: a statement with `azure.*` options gets the store
+//! that they describe, registered before the statement runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::common::plan_datafusion_err;
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionContext;
+use datafusion_cli::cli_context::CliSessionContext;
+use object_store::ObjectStore;
+use url::Url;
+
+use super::azure::{self, AzureOptions};
+
+/// A session for datafusion-cli's `exec` functions.
+pub(super) struct CliContext {
+    session: SessionContext,
+}
+
+impl CliContext {
+    pub(super) fn new(session: SessionContext) -> Self {
+        Self { session }
+    }
+
+    fn register_azure(&self, location: &str, options: &HashMap<String, String>) -> Result<()> {
+        let location = ListingTableUrl::parse(location)?;
+        if !azure::is_azure_scheme(location.scheme()) {
+            return Ok(());
+        }
+        if let Some(options) = AzureOptions::of_statement(options)? {
+            let url: &Url = location.as_ref();
+            let store = azure::store(url, &options)
+                .map_err(|e| plan_datafusion_err!("the store of {url} cannot be opened: {e}"))?;
+            self.session.register_object_store(url, store);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CliSessionContext for CliContext {
+    fn task_ctx(&self) -> Arc<TaskContext> {
+        self.session.task_ctx()
+    }
+
+    fn session_state(&self) -> SessionState {
+        self.session.state()
+    }
+
+    fn register_object_store(
+        &self,
+        url: &Url,
+        store: Arc<dyn ObjectStore>,
+    ) -> Option<Arc<dyn ObjectStore>> {
+        self.session.register_object_store(url, store)
+    }
+
+    fn register_table_options_extension_from_scheme(&self, scheme: &str) {
+        if azure::is_azure_scheme(scheme) {
+            self.session
+                .register_table_options_extension(AzureOptions::default());
+        } else {
+            CliSessionContext::register_table_options_extension_from_scheme(&self.session, scheme);
+        }
+    }
+
+    async fn execute_logical_plan(&self, plan: LogicalPlan) -> Result<DataFrame, DataFusionError> {
+        match &plan {
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => {
+                for location in &create.locations {
+                    self.register_azure(location, &create.options)?;
+                }
+            }
+            LogicalPlan::Copy(copy) => self.register_azure(&copy.output_url, &copy.options)?,
+            _ => {}
+        }
+        self.session.execute_logical_plan(plan).await
+    }
+}

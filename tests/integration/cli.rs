@@ -1,0 +1,135 @@
+//! The `supertable` binary as a user meets it: exit statuses, scripts, pipes.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn supertable(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_supertable"));
+    command
+        .current_dir(directory)
+        // No start-up file and no credentials of whoever runs the tests.
+        .env("HOME", directory)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .arg("--quiet")
+        .stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn piped(directory: &Path, script: &str) -> Output {
+    let mut child = supertable(directory)
+        .args(["--format", "csv"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(script.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn file(directory: &Path, script: &str) -> Output {
+    std::fs::write(directory.join("script.sql"), script).unwrap();
+    supertable(directory)
+        .args(["--format", "csv", "-f", "script.sql"])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_command_prints_its_result_and_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = supertable(directory.path())
+        .args(["--format", "csv", "-c", "SELECT 1 AS a, 'x' AS b"])
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "a,b\n1,x\n");
+}
+
+#[test]
+fn a_command_that_fails_fails_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = supertable(directory.path())
+        .args(["-c", "SELECT * FROM nowhere"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nowhere"));
+}
+
+#[test]
+fn a_script_with_a_failed_statement_goes_on_and_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = file(
+        directory.path(),
+        "SELECT * FROM nowhere;\nSELECT 2 AS after;\n",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nowhere"));
+    assert_eq!(text(&output.stdout), "after\n2\n");
+}
+
+#[test]
+fn a_pipe_behaves_as_a_script() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = piped(directory.path(), "SELECT 1\n AS a;\nSELECT 2 AS last");
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert_eq!(text(&good.stdout), "a\n1\nlast\n2\n");
+    assert_eq!(
+        piped(directory.path(), "SELECT nothing;\n").status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_semicolon_inside_a_string_does_not_end_a_statement() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = file(
+        directory.path(),
+        "-- first;\nSELECT length('a;\nb') AS n; -- done;\n",
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "n\n4\n");
+}
+
+#[test]
+fn failures_of_an_included_script_count() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("inner.sql"),
+        "SELECT * FROM nowhere;\n",
+    )
+    .unwrap();
+    let output = file(
+        directory.path(),
+        "\\i inner.sql\nSELECT 1 AS a;\n\\q\nSELECT 2 AS b;\n",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "a\n1\n");
+}
+
+#[test]
+fn an_azure_location_without_an_account_says_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let create = "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'az://box/file.csv'";
+    let output = supertable(directory.path())
+        .args(["-c", create])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("not configured"),
+        "{}",
+        text(&output.stderr)
+    );
+}
