@@ -2,12 +2,15 @@
 
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod config;
+pub mod dml;
 pub mod error;
+pub mod format;
+pub mod scan;
+pub mod sql;
+pub mod storage;
+pub mod table;
+pub mod wal;
 
-/// TEMPORARY (branch only): stands for the SQL layer's registration.
-pub fn register(_: &datafusion::prelude::SessionContext) -> error::Result<()> {
-    Ok(())
-}
-
-/// TEMPORARY (branch only): stands for the SQL layer's shutdown.
-pub async fn shutdown(_: &datafusion::prelude::SessionContext) {}
+pub use error::{Error, ErrorKind, Result};
+pub use sql::{SupertableSessionExt, register, shutdown};

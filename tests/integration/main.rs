@@ -1,12 +1,14 @@
-//! One binary for all integration tests, so that DataFusion is linked once.
-
+//! One binary for all integration tests, so that DataFusion is linked once: modules by what they
+//! prove, `support` for what they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::panic
 )]
 
 mod architecture;
 mod cli;
 mod sqllogic;
+mod storage;
+mod support;

@@ -1,0 +1,43 @@
+//! The scorecard: every promised ratio, against a baseline measured in the same run.
+//!
+//! ```text
+//! cargo bench --features cli --bench scorecard            # all sections, 10 million rows
+//! cargo bench --features cli --bench scorecard -- scan    # one section
+//! SUPERTABLE_BENCH_ROWS=1000000 cargo bench …             # smaller
+//! ```
+//!
+//! Timings are the best of several runs, ours and the baseline's interleaved, because the wall time
+//! of a scan on a shared machine varies by a factor of three. Counts (requests, bytes) do not
+//! depend on the machine.
+
+mod commits;
+mod data;
+mod measure;
+mod scans;
+mod statements;
+
+use std::process::ExitCode;
+
+use measure::Report;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runs = |section: &str| wanted.is_empty() || wanted.iter().any(|w| w == section);
+    let rows: u64 = std::env::var("SUPERTABLE_BENCH_ROWS")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(10_000_000);
+    let mut report = Report::default();
+    if runs("scan") {
+        scans::measure(&mut report, rows).await;
+    }
+    if runs("dml") {
+        statements::measure(&mut report, rows).await;
+    }
+    if runs("commit") {
+        commits::measure(&mut report).await;
+    }
+    report.print();
+    ExitCode::SUCCESS
+}

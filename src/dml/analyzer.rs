@@ -1,0 +1,341 @@
+//! The planning rule: `DELETE` and `UPDATE` become queries that flow into a sink, and every
+//! reference to a table within one statement reads the same version.
+//!
+//! Owns the rewrite of logical plans. Runs after DataFusion's own analysis, so what it builds is
+//! type-exact. It rewrites the left spine only: from the statement down to the target's scan. A
+//! subquery over the same table is either still inside an expression or a right input, and keeps
+//! its own scan.
+//!
+//! Invariant: a plan shape that is not understood is refused. Nothing is guessed, because a wrong
+//! guess here changes rows that the statement does not name.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result, TableReference, not_impl_err, plan_err};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::{DefaultTableSource, TableProvider, provider_as_source};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{
+    DmlStatement, EmptyRelation, Expr, LogicalPlan, Projection, TableScan, TableScanBuilder,
+    TableSource, WriteOp, lit,
+};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::scalar::ScalarValue;
+
+use crate::dml::merge::{describe_merge, plan_merge};
+use crate::dml::provider::{PinnedProvider, SupertableProvider};
+use crate::dml::sink::{ChangeKind, ChangeProvider};
+use crate::scan::row_address::{
+    ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE,
+};
+use crate::scan::Pin;
+
+/// Rewrites statements over supertables; see the module documentation.
+#[derive(Debug, Default)]
+pub struct SupertableAnalyzer;
+
+impl AnalyzerRule for SupertableAnalyzer {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let pins = Pins::default();
+        // A DML statement may sit under EXPLAIN, but never inside an expression.
+        let plan = plan
+            .transform_down(|node| match node {
+                LogicalPlan::Dml(dml) => rewrite_dml(dml, &pins),
+                other => Ok(Transformed::no(other)),
+            })?
+            .data;
+        pin_scans(plan, &pins)
+    }
+
+    fn name(&self) -> &str {
+        "supertable"
+    }
+}
+
+/// The pins that one statement has handed out, one for each table.
+#[derive(Debug, Default)]
+pub(crate) struct Pins(Mutex<Vec<(SupertableProvider, Arc<Pin>)>>);
+
+impl Pins {
+    /// The statement's pin on `provider`'s table.
+    pub(crate) fn pin(&self, provider: &SupertableProvider) -> Arc<Pin> {
+        let mut pins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pin)) = pins
+            .iter()
+            .find(|(known, _)| known.table().is_same(provider.table()))
+        {
+            return Arc::clone(pin);
+        }
+        let pin = Pin::latest(provider.table().clone());
+        pins.push((provider.clone(), Arc::clone(&pin)));
+        pin
+    }
+}
+
+/// The registered supertable behind a table source, if it is one.
+fn supertable(source: &Arc<dyn TableSource>) -> Option<&SupertableProvider> {
+    provider_of(source)?.downcast_ref::<SupertableProvider>()
+}
+
+fn provider_of(source: &Arc<dyn TableSource>) -> Option<&Arc<dyn TableProvider>> {
+    source
+        .downcast_ref::<DefaultTableSource>()
+        .map(|s| &s.table_provider)
+}
+
+/// Puts a pinned source under every scan of a supertable, in subqueries too.
+fn pin_scans(plan: LogicalPlan, pins: &Pins) -> Result<LogicalPlan> {
+    Ok(plan
+        .transform_down_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(mut scan) => {
+                let Some(provider) = supertable(&scan.source) else {
+                    return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+                };
+                let pinned = provider.pinned(pins.pin(provider));
+                scan.source = provider_as_source(Arc::new(pinned));
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?
+        .data)
+}
+
+/// The same plan over fresh versions: every pinned scan of a table gets that table's new pin.
+pub(crate) fn repin(plan: LogicalPlan, pins: &Pins) -> Result<LogicalPlan> {
+    Ok(plan
+        .transform_down_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(mut scan) => {
+                let Some(pinned) = provider_of(&scan.source)
+                    .and_then(|p| p.downcast_ref::<PinnedProvider>())
+                else {
+                    return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+                };
+                let fresh = pinned.repinned(pins.pin(pinned.base()));
+                scan.source = provider_as_source(Arc::new(fresh));
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?
+        .data)
+}
+
+fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan>> {
+    let Some(provider) = supertable(&dml.target).cloned() else {
+        return Ok(Transformed::no(LogicalPlan::Dml(dml)));
+    };
+    let kind = match &dml.op {
+        WriteOp::Delete => ChangeKind::Delete,
+        WriteOp::Update => ChangeKind::Update,
+        WriteOp::MergeInto(_) => ChangeKind::Merge,
+        WriteOp::Insert(_) | WriteOp::Truncate => {
+            return Ok(Transformed::no(LogicalPlan::Dml(dml)));
+        }
+        other => return not_impl_err!("{other} is not supported on a supertable"),
+    };
+    let pin = pins.pin(&provider);
+    let target = provider.addressed(Arc::clone(&pin));
+    let input = Arc::unwrap_or_clone(dml.input);
+    let (input, statement) = match &dml.op {
+        WriteOp::MergeInto(merge) => (
+            plan_merge(&dml.table_name, &target, input, merge)?,
+            describe_merge(&dml.table_name, merge),
+        ),
+        op => {
+            let statement = describe(op, &dml.table_name, &input);
+            let addressed = address_spine(input, &target)?;
+            let input = match kind {
+                ChangeKind::Delete => only_address(addressed)?,
+                _ => columns_then_address(addressed, &provider)?,
+            };
+            (input, statement)
+        }
+    };
+    // The sink re-runs this plan on a newer version if another statement commits first. Other
+    // scans of the statement are pinned now, so that the re-run can pin them anew.
+    let input = pin_scans(input, pins)?;
+    let sink = ChangeProvider::new(provider, pin, kind, input.clone(), statement);
+    Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement::new(
+        dml.table_name,
+        provider_as_source(Arc::new(sink)),
+        WriteOp::Insert(InsertOp::Append),
+        Arc::new(input),
+    ))))
+}
+
+/// The statement in words, for the WAL document and the history.
+fn describe(op: &WriteOp, table: &TableReference, input: &LogicalPlan) -> String {
+    let mut words = format!("{} {table}", op.name().to_uppercase());
+    let mut node = input;
+    loop {
+        match node {
+            LogicalPlan::Projection(p) if matches!(op, WriteOp::Update) => {
+                let sets: Vec<String> = p
+                    .expr
+                    .iter()
+                    .filter_map(|e| match e {
+                        Expr::Alias(a) if !matches!(a.expr.as_ref(), Expr::Column(_)) => {
+                            Some(format!("{} = {}", a.name, a.expr))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                if !sets.is_empty() {
+                    words.push_str(&format!(" SET {}", sets.join(", ")));
+                }
+            }
+            LogicalPlan::Filter(f) => words.push_str(&format!(" WHERE {}", f.predicate)),
+            LogicalPlan::Limit(_) => words.push_str(" LIMIT"),
+            _ => {}
+        }
+        match node.inputs().first() {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    words
+}
+
+/// Rewrites the left spine of `plan` so that its rows carry `_id` and their address.
+fn address_spine(plan: LogicalPlan, target: &PinnedProvider) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::TableScan(scan) => address_scan(scan, target),
+        // An optimised prepared statement whose predicate is false: no row is addressed.
+        LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => address_nothing(empty),
+        LogicalPlan::Projection(projection) => {
+            let input = address_spine(Arc::unwrap_or_clone(projection.input), target)?;
+            let mut exprs = projection.expr;
+            exprs.extend(address_columns(&input)?);
+            Ok(LogicalPlan::Projection(Projection::try_new(
+                exprs,
+                Arc::new(input),
+            )?))
+        }
+        LogicalPlan::Filter(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Join(_) => {
+            let exprs = plan.expressions();
+            let mut inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
+            let Some(left) = inputs.first_mut() else {
+                return plan_err!("{} has no input", plan.display());
+            };
+            *left = address_spine(left.clone(), target)?;
+            plan.with_new_exprs(exprs, inputs)
+        }
+        other => not_impl_err!(
+            "a DELETE or UPDATE whose plan contains {} is not supported; rewrite its predicate",
+            other.display()
+        ),
+    }
+}
+
+fn address_scan(scan: TableScan, target: &PinnedProvider) -> Result<LogicalPlan> {
+    let Some(found) = supertable(&scan.source) else {
+        return plan_err!("the statement's target {} is not a supertable", scan.table_name);
+    };
+    if !found.table().is_same(target.base().table()) {
+        return plan_err!(
+            "{} stands where the statement's target was expected",
+            scan.table_name
+        );
+    }
+    let visible = found.schema().fields().len();
+    let hidden = target.schema().fields().len();
+    let projection = scan.projection.map(|mut columns| {
+        columns.extend(visible..hidden);
+        columns
+    });
+    Ok(LogicalPlan::TableScan(
+        TableScanBuilder::new(scan.table_name, provider_as_source(Arc::new(target.clone())))
+            .with_projection(projection)
+            .with_filters(scan.filters)
+            .with_fetch(scan.fetch)
+            .build()?,
+    ))
+}
+
+fn address_nothing(empty: EmptyRelation) -> Result<LogicalPlan> {
+    let mut exprs: Vec<Expr> = empty
+        .schema
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    exprs.extend([
+        lit(ScalarValue::try_from(&ROW_ID_TYPE)?).alias(ROW_ID),
+        lit(ScalarValue::Int32(None)).alias(ADDRESS_FILE),
+        lit(ScalarValue::Int64(None)).alias(ADDRESS_POSITION),
+    ]);
+    Ok(LogicalPlan::Projection(Projection::try_new(
+        exprs,
+        Arc::new(LogicalPlan::EmptyRelation(empty)),
+    )?))
+}
+
+/// References to `_id` and the address columns of `plan`'s output.
+fn address_columns(plan: &LogicalPlan) -> Result<Vec<Expr>> {
+    [ROW_ID, ADDRESS_FILE, ADDRESS_POSITION]
+        .into_iter()
+        .map(|name| {
+            let found: Vec<Column> = plan
+                .schema()
+                .columns()
+                .into_iter()
+                .filter(|c| c.name == name)
+                .collect();
+            match <[Column; 1]>::try_from(found) {
+                Ok([column]) => Ok(Expr::Column(column)),
+                Err(found) => plan_err!(
+                    "the statement's plan has {} columns {name} instead of one",
+                    found.len()
+                ),
+            }
+        })
+        .collect()
+}
+
+fn only_address(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let exprs = address_columns(&plan)?
+        .into_iter()
+        .skip(1)
+        .zip([ADDRESS_FILE, ADDRESS_POSITION])
+        .map(|(e, name)| e.alias(name))
+        .collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(
+        exprs,
+        Arc::new(plan),
+    )?))
+}
+
+/// The table's columns in table order, then `_id`, then the address.
+fn columns_then_address(plan: LogicalPlan, table: &SupertableProvider) -> Result<LogicalPlan> {
+    let schema = table.schema();
+    let produced = plan.schema().columns();
+    let mut exprs = Vec::with_capacity(schema.fields().len() + 3);
+    for (i, field) in schema.fields().iter().enumerate() {
+        match produced.get(i) {
+            Some(column) if column.name == *field.name() => {
+                exprs.push(Expr::Column(column.clone()).alias(field.name()));
+            }
+            _ => {
+                return plan_err!(
+                    "the statement's plan does not yield the column {} in its place",
+                    field.name()
+                );
+            }
+        }
+    }
+    for (expr, name) in address_columns(&plan)?.into_iter().zip([
+        ROW_ID,
+        ADDRESS_FILE,
+        ADDRESS_POSITION,
+    ]) {
+        exprs.push(expr.alias(name));
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(
+        exprs,
+        Arc::new(plan),
+    )?))
+}

@@ -1,0 +1,258 @@
+//! Row addresses in, one bitmap of positions per superfile out.
+//!
+//! Owns the accumulation of the rows that a statement changes. Addresses arrive in batches, mostly
+//! ascending; tens of millions of them must cost about a bit each and a nanosecond or two. So a
+//! superfile's positions are kept in chunks of 65,536 rows, each a short list at first and a plain
+//! bitset once the list is full, and become roaring bitmaps at the end only. Memory is accounted
+//! for in the session's pool.
+//!
+//! Invariant: a row is collected at most once. A second arrival means that the statement's plan
+//! matched a row twice, which must not be committed.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use roaring::RoaringBitmap;
+use std::sync::Arc;
+
+use crate::format::ids::MAX_SUPERFILE_ROWS;
+
+const CHUNK_ROWS: usize = 1 << 16;
+const CHUNK_WORDS: usize = CHUNK_ROWS / 64;
+/// A chunk's list becomes a bitset once it holds so many positions.
+const LIST_LIMIT: usize = 256;
+
+/// The rows that a statement changes, by superfile ordinal.
+#[derive(Debug)]
+pub struct CollectedRows {
+    files: BTreeMap<i32, Vec<Chunk>>,
+    rows: u64,
+    memory: MemoryReservation,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    List(Vec<u16>),
+    Bits(Box<[u64; CHUNK_WORDS]>),
+}
+
+/// What happened to a position that was added.
+enum Added {
+    New { grown_bytes: usize },
+    Twice,
+}
+
+impl CollectedRows {
+    /// An empty collection that accounts for its memory in `pool`.
+    pub fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            rows: 0,
+            memory: MemoryConsumer::new("supertable changed rows").register(pool),
+        }
+    }
+
+    /// Rows collected so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds the addresses in two columns of `batch`: superfile ordinal and position.
+    ///
+    /// # Errors
+    /// Fails if a row arrives twice, if an address is missing or impossible, or if the memory
+    /// pool is exhausted.
+    pub fn add(&mut self, batch: &RecordBatch, file_at: usize, position_at: usize) -> Result<()> {
+        let (files, positions) = (batch.column(file_at), batch.column(position_at));
+        if files.null_count() > 0 || positions.null_count() > 0 {
+            return exec_err!("the statement's plan yields rows without an address");
+        }
+        let files = files.as_primitive::<Int32Type>().values();
+        let positions = positions.as_primitive::<Int64Type>().values();
+        let mut at = 0;
+        while let Some(&file) = files.get(at) {
+            // Batches rarely mix superfiles: look the file up once for each run of rows.
+            let end = at + files.iter().skip(at).take_while(|f| **f == file).count();
+            self.add_run(file, positions.get(at..end).unwrap_or_default())?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn add_run(&mut self, file: i32, positions: &[i64]) -> Result<()> {
+        let chunks = self.files.entry(file).or_default();
+        let mut grown = 0_usize;
+        for &position in positions {
+            let Some(position) = u32::try_from(position)
+                .ok()
+                .filter(|p| u64::from(*p) < MAX_SUPERFILE_ROWS)
+            else {
+                return exec_err!("{position} is not a position in a superfile");
+            };
+            let index = position as usize / CHUNK_ROWS;
+            if chunks.len() <= index {
+                grown += (index + 1 - chunks.len()) * size_of::<Chunk>();
+                chunks.resize_with(index + 1, || Chunk::List(Vec::new()));
+            }
+            let Some(chunk) = chunks.get_mut(index) else {
+                return exec_err!("{position} is not a position in a superfile");
+            };
+            match chunk.insert((position % CHUNK_ROWS as u32) as u16) {
+                Added::New { grown_bytes } => grown += grown_bytes,
+                Added::Twice => {
+                    return exec_err!(
+                        "the statement matches a row of the target more than once; \
+                         make its source rows unique"
+                    );
+                }
+            }
+        }
+        self.rows += positions.len() as u64;
+        if grown > 0 {
+            self.memory.try_grow(grown)?;
+        }
+        Ok(())
+    }
+
+    /// The collected positions as bitmaps, by superfile ordinal.
+    pub fn into_bitmaps(self) -> impl Iterator<Item = (i32, RoaringBitmap)> {
+        self.files.into_iter().map(|(file, chunks)| {
+            let mut all = RoaringBitmap::new();
+            for (index, chunk) in chunks.into_iter().enumerate() {
+                all |= chunk.into_bitmap(index);
+            }
+            all.optimize();
+            (file, all)
+        })
+    }
+}
+
+impl Chunk {
+    fn insert(&mut self, low: u16) -> Added {
+        match self {
+            Chunk::Bits(words) => match set_bit(words, low) {
+                true => Added::New { grown_bytes: 0 },
+                false => Added::Twice,
+            },
+            Chunk::List(list) => {
+                // Ascending arrivals, the usual case, need no search.
+                if list.last().is_some_and(|last| *last >= low) && list.contains(&low) {
+                    return Added::Twice;
+                }
+                if list.len() < LIST_LIMIT {
+                    let before = list.capacity();
+                    list.push(low);
+                    let grown = (list.capacity() - before) * size_of::<u16>();
+                    return Added::New { grown_bytes: grown };
+                }
+                let mut words = Box::new([0_u64; CHUNK_WORDS]);
+                for old in list.iter() {
+                    set_bit(&mut words, *old);
+                }
+                set_bit(&mut words, low);
+                *self = Chunk::Bits(words);
+                Added::New {
+                    grown_bytes: CHUNK_WORDS * size_of::<u64>(),
+                }
+            }
+        }
+    }
+
+    fn into_bitmap(self, index: usize) -> RoaringBitmap {
+        let base = (index * CHUNK_ROWS) as u32;
+        match self {
+            Chunk::List(list) => list.into_iter().map(|low| base + u32::from(low)).collect(),
+            Chunk::Bits(words) => {
+                let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                RoaringBitmap::from_lsb0_bytes(base, &bytes)
+            }
+        }
+    }
+}
+
+/// Sets a bit; false if it was set already.
+fn set_bit(words: &mut [u64; CHUNK_WORDS], low: u16) -> bool {
+    let mask = 1_u64 << (low % 64);
+    match words.get_mut(low as usize / 64) {
+        Some(word) => {
+            let new = *word & mask == 0;
+            *word |= mask;
+            new
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use arrow::array::{Int32Array, Int64Array};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn batch(rows: &[(i32, i64)]) -> RecordBatch {
+        let schema = Schema::new(vec![
+            Field::new("f", DataType::Int32, false),
+            Field::new("p", DataType::Int64, false),
+        ]);
+        RecordBatch::try_new(
+            Arc::new(schema),
+            vec![
+                Arc::new(rows.iter().map(|r| r.0).collect::<Int32Array>()),
+                Arc::new(rows.iter().map(|r| r.1).collect::<Int64Array>()),
+            ],
+        )
+        .unwrap()
+    }
+
+    fn collector() -> CollectedRows {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        CollectedRows::new(&pool)
+    }
+
+    #[test]
+    fn a_row_matched_twice_is_refused_in_lists_and_in_bitsets() {
+        let mut few = collector();
+        few.add(&batch(&[(0, 7), (0, 9)]), 0, 1).unwrap();
+        assert!(few.add(&batch(&[(0, 7)]), 0, 1).is_err());
+        let mut many = collector();
+        let rows: Vec<_> = (0..2000).map(|p| (0, p)).collect();
+        many.add(&batch(&rows), 0, 1).unwrap();
+        assert!(many.add(&batch(&[(0, 1999)]), 0, 1).is_err());
+    }
+
+    #[test]
+    fn an_impossible_position_is_refused() {
+        assert!(collector().add(&batch(&[(0, -1)]), 0, 1).is_err());
+        assert!(collector().add(&batch(&[(0, 1 << 24)]), 0, 1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn bitmaps_hold_exactly_what_was_added(
+            rows in proptest::collection::btree_set((0_i32..3, 0_i64..200_000), 0..3000),
+            reverse: bool,
+        ) {
+            let mut order: Vec<_> = rows.iter().copied().collect();
+            if reverse {
+                order.reverse();
+            }
+            let mut collected = collector();
+            for piece in order.chunks(100) {
+                collected.add(&batch(piece), 0, 1).unwrap();
+            }
+            prop_assert_eq!(collected.rows(), rows.len() as u64);
+            let got: BTreeSet<_> = collected
+                .into_bitmaps()
+                .flat_map(|(f, b)| b.into_iter().map(move |p| (f, i64::from(p))))
+                .collect();
+            prop_assert_eq!(got, rows);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! `INSERT INTO`, `INSERT OVERWRITE` and `TRUNCATE`: changes that address no row.
+//!
+//! Owns the sinks behind DataFusion's hooks for them, which receive complete inputs and are safe to
+//! use, and the writer settings that every statement shares.
+//!
+//! Invariant: nothing becomes visible before the whole input was read and checked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, SortOptions, cast_with_options};
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::{Result, SchemaExt};
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::{
+    ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::StreamExt;
+use parquet::file::metadata::SortingColumn;
+
+use crate::config::SupertableOptions;
+use crate::dml::provider::TableAccess;
+use crate::error::{Error, ErrorKind};
+use crate::format::ids::SuperfileId;
+use crate::format::state_doc::OpKind;
+use crate::table::{
+    CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions,
+};
+
+/// How often a `TRUNCATE` or an overwrite is tried on a newer version.
+const MAX_RUNS: usize = 10;
+
+/// The physical plan of an `INSERT`.
+///
+/// # Errors
+/// Refuses `REPLACE INTO`, and an input whose columns are not the table's.
+pub fn plan_insert(
+    _state: &dyn Session,
+    access: &Arc<TableAccess>,
+    input: Arc<dyn ExecutionPlan>,
+    op: InsertOp,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if op == InsertOp::Replace {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "REPLACE INTO",
+            "a supertable has no primary key to replace by; use MERGE INTO, or DELETE and INSERT",
+        )
+        .into());
+    }
+    access
+        .schema
+        .logically_equivalent_names_and_types(&input.schema())?;
+    let order = write_order(access, &input.schema())?;
+    let sink = InsertSink {
+        access: Arc::clone(access),
+        overwrite: op == InsertOp::Overwrite,
+        metrics: ExecutionPlanMetricsSet::new(),
+    };
+    Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
+}
+
+/// The physical plan of a `TRUNCATE`.
+///
+/// # Errors
+/// None today; the signature leaves room for a refusal.
+pub fn plan_truncate(access: &Arc<TableAccess>) -> Result<Arc<dyn ExecutionPlan>> {
+    let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
+    let sink = TruncateSink {
+        access: Arc::clone(access),
+        schema: input.schema(),
+    };
+    Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+}
+
+/// The order in which rows are written, if the table declares one: a requirement on the sink's
+/// input, which DataFusion meets by a sort where the input does not have it already.
+pub(crate) fn write_order(access: &TableAccess, input: &SchemaRef) -> Result<Option<LexRequirement>> {
+    let requirements = access
+        .table
+        .metadata()
+        .sort_order
+        .iter()
+        .map(|column| {
+            Ok(PhysicalSortRequirement::new(
+                Arc::new(Column::new_with_schema(&column.name, input)?),
+                Some(SortOptions {
+                    descending: column.descending,
+                    nulls_first: column.nulls_first,
+                }),
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(LexRequirement::new(requirements))
+}
+
+/// A writer of superfiles with the session's Parquet settings and the table's options.
+pub(crate) fn superfile_writer(
+    access: &TableAccess,
+    mutation: &Mutation,
+    context: &TaskContext,
+    schema: SchemaRef,
+    row_ids: RowIdSource,
+) -> Result<SuperfileWriter> {
+    let options = SupertableOptions::of(context.session_config().options());
+    let table_options = datafusion::config::TableOptions::default_from_session_config(
+        context.session_config().options(),
+    );
+    let sorting_columns = access
+        .table
+        .metadata()
+        .sort_order
+        .iter()
+        .map(|column| {
+            // A sort by a nested column has no leaf of its own: then no order is recorded.
+            let index = leaf_index(&schema, &column.name)?;
+            Some(SortingColumn {
+                column_idx: index,
+                descending: column.descending,
+                nulls_first: column.nulls_first,
+            })
+        })
+        .collect::<Option<Vec<_>>>()
+        .filter(|columns| !columns.is_empty());
+    let block = mutation.block().clone();
+    let mut next = 0_u32;
+    let table = access.table.clone();
+    Ok(SuperfileWriter::new(
+        table.storage().object_store(),
+        context,
+        schema,
+        WriterOptions {
+            parquet: table_options.parquet,
+            max_rows: options.target_file_rows,
+            max_bytes: options.target_file_bytes,
+            sorting_columns,
+        },
+        row_ids,
+        Box::new(move || {
+            let id = SuperfileId::from_uuid(block.nth(next).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    "statement",
+                    "it writes more superfiles than one statement may",
+                )
+            })?);
+            next += 1;
+            Ok(id)
+        }),
+        table.env().now_ms(),
+    )?)
+}
+
+/// Index of a flat column among the Parquet leaves; none for nested columns and behind them.
+fn leaf_index(schema: &SchemaRef, name: &str) -> Option<i32> {
+    let at = schema.index_of(name).ok()?;
+    let flat = schema
+        .fields()
+        .iter()
+        .take(at + 1)
+        .all(|f| !f.data_type().is_nested());
+    flat.then(|| i32::try_from(at).ok()).flatten()
+}
+
+/// `batch` with exactly the columns' types of `schema`, cast where they differ.
+///
+/// # Errors
+/// A value that the stored type cannot hold is an error, never a null.
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let columns = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                Ok(cast_with_options(column, field.data_type(), &strict)?)
+            }
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    for (field, column) in schema.fields().iter().zip(&columns) {
+        if !field.is_nullable() && column.logical_null_count() > 0 {
+            return Err(Error::new(
+                ErrorKind::Constraint,
+                field.name(),
+                "the column is NOT NULL, but a row has no value for it; nothing was changed",
+            )
+            .into());
+        }
+    }
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+    )?)
+}
+
+struct InsertSink {
+    access: Arc<TableAccess>,
+    overwrite: bool,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl fmt::Debug for InsertSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InsertSink")
+            .field("overwrite", &self.overwrite)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for InsertSink {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SupertableInsert(overwrite={})", self.overwrite)
+    }
+}
+
+#[async_trait]
+impl DataSink for InsertSink {
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.access.schema
+    }
+
+    async fn write_all(
+        &self,
+        data: SendableRecordBatchStream,
+        context: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let table = &self.access.table;
+        let (op, words) = match self.overwrite {
+            true => (OpKind::Overwrite, "INSERT OVERWRITE"),
+            false => (OpKind::Insert, "INSERT INTO"),
+        };
+        let snapshot = table.snapshot().await?;
+        let drop = match self.overwrite {
+            true => snapshot.manifest().entries().map(|e| e.id.clone()).collect(),
+            false => Vec::new(),
+        };
+        let mutation = table.begin(op, snapshot, words.to_owned());
+        let mut effect = match self.write(data, &mutation, context).await {
+            Ok(effect) => effect,
+            Err(e) => {
+                let _ = mutation.abort().await;
+                return Err(e);
+            }
+        };
+        effect.drop = drop;
+        let rows = effect.rows_inserted;
+        MetricBuilder::new(&self.metrics)
+            .global_counter("superfiles_written")
+            .add(effect.add.len());
+        match mutation.commit(effect).await? {
+            CommitOutcome::Committed { .. } | CommitOutcome::NothingToCommit => Ok(rows),
+            CommitOutcome::Conflict(conflict) => Err(Error::new(
+                ErrorKind::Conflict,
+                words,
+                format!("{conflict}; nothing was changed, and the statement can be run again"),
+            )
+            .into()),
+        }
+    }
+}
+
+impl InsertSink {
+    async fn write(
+        &self,
+        mut data: SendableRecordBatchStream,
+        mutation: &Mutation,
+        context: &Arc<TaskContext>,
+    ) -> Result<Effect> {
+        let env = self.access.table.env().clone();
+        let schema = &self.access.schema;
+        let mut writer = superfile_writer(
+            &self.access,
+            mutation,
+            context,
+            Arc::clone(schema),
+            RowIdSource::Minted(Box::new(move || env.ids.row_span())),
+        )?;
+        while let Some(batch) = data.next().await {
+            writer.write(&conform(&batch?, schema)?).await?;
+        }
+        let rows_inserted = writer.rows();
+        Ok(Effect {
+            add: writer.finish().await?,
+            rows_inserted,
+            ..Effect::default()
+        })
+    }
+}
+
+struct TruncateSink {
+    access: Arc<TableAccess>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for TruncateSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TruncateSink")
+    }
+}
+
+impl DisplayAs for TruncateSink {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SupertableTruncate")
+    }
+}
+
+#[async_trait]
+impl DataSink for TruncateSink {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        _data: SendableRecordBatchStream,
+        _context: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let table = &self.access.table;
+        let mut lost = None;
+        for _ in 0..MAX_RUNS {
+            let snapshot = table.snapshot().await?;
+            let effect = Effect {
+                drop: snapshot.manifest().entries().map(|e| e.id.clone()).collect(),
+                rows_deleted: snapshot.manifest().entries().map(|e| e.live_rows()).sum(),
+                ..Effect::default()
+            };
+            let mutation = table.begin(OpKind::Truncate, snapshot, "TRUNCATE".to_owned());
+            match mutation.commit(effect).await? {
+                CommitOutcome::Committed { rows_affected, .. } => return Ok(rows_affected),
+                CommitOutcome::NothingToCommit => return Ok(0),
+                CommitOutcome::Conflict(conflict) => lost = Some(conflict),
+            }
+        }
+        let why = lost.map(|c| c.to_string()).unwrap_or_default();
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "TRUNCATE",
+            format!("other statements kept committing first ({why}); nothing was changed"),
+        )
+        .into())
+    }
+}

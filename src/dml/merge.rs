@@ -1,0 +1,240 @@
+//! The plan of a `MERGE INTO`: one join, one action for each of its rows.
+//!
+//! Owns the rewrite of a `MERGE` into a query whose rows say what to do: the new values of the
+//! table's columns, `_id` and the address of the target row if there is one, and an action code.
+//! Semantics are those of SQL:2016, feature F312 and its `DELETE` extension: clauses are tried in
+//! order and the first that applies decides; a row to which none applies is left alone.
+//!
+//! Invariant: a row reaches the sink only if an action was chosen for it, so two source rows that
+//! match one target row are an error exactly when both would change it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Column, JoinType, Result, ScalarValue, TableReference, not_impl_err};
+use datafusion::datasource::{TableProvider, provider_as_source};
+use datafusion::logical_expr::dml::{
+    MergeIntoAction, MergeIntoClause, MergeIntoClauseKind, MergeIntoOp,
+};
+use datafusion::logical_expr::expr::Case;
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder,
+    lit,
+};
+
+use crate::dml::provider::PinnedProvider;
+use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
+
+/// Name of the action column: one of the codes below.
+pub(crate) const ACTION: &str = "__supertable_action";
+/// The addressed row is deleted.
+pub(crate) const ACTION_DELETE: i8 = 0;
+/// The addressed row is replaced by the values.
+pub(crate) const ACTION_UPDATE: i8 = 1;
+/// The values are a new row; there is no address.
+pub(crate) const ACTION_INSERT: i8 = 2;
+
+const CLAUSE: &str = "__supertable_clause";
+const SOURCE_PRESENT: &str = "__supertable_source";
+/// No clause applies.
+const NO_CLAUSE: i32 = -1;
+
+/// Builds the query of `merge`: the table's columns, `_id`, the address and the action.
+pub(crate) fn plan_merge(
+    table_name: &TableReference,
+    target: &PinnedProvider,
+    source: LogicalPlan,
+    merge: &MergeIntoOp,
+) -> Result<LogicalPlan> {
+    let joined = join(table_name, target, source, merge)?;
+    let chosen = choose_clause(joined, table_name, &merge.clauses)?;
+    project_actions(chosen, table_name, target, &merge.clauses)
+}
+
+fn target_column(table_name: &TableReference, name: &str) -> Expr {
+    Expr::Column(Column::new(Some(table_name.clone()), name))
+}
+
+fn source_present() -> Expr {
+    Expr::Column(Column::new_unqualified(SOURCE_PRESENT))
+}
+
+fn join(
+    table_name: &TableReference,
+    target: &PinnedProvider,
+    source: LogicalPlan,
+    merge: &MergeIntoOp,
+) -> Result<LogicalPlan> {
+    let scan = TableScanBuilder::new(
+        table_name.clone(),
+        provider_as_source(Arc::new(target.clone())),
+    )
+    .build()?;
+    let mut columns: Vec<Expr> = source
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    columns.push(lit(true).alias(SOURCE_PRESENT));
+    let source = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(source))?);
+
+    let has = |kind: MergeIntoClauseKind| {
+        merge
+            .clauses
+            .iter()
+            .any(|c| c.kind.canonical() == kind.canonical())
+    };
+    // Rows of a side that no clause can act on need not survive the join.
+    let join_type = match (
+        has(MergeIntoClauseKind::NotMatchedBySource),
+        has(MergeIntoClauseKind::NotMatchedByTarget),
+    ) {
+        (true, true) => JoinType::Full,
+        (true, false) => JoinType::Left,
+        (false, true) => JoinType::Right,
+        (false, false) => JoinType::Inner,
+    };
+    LogicalPlanBuilder::from(LogicalPlan::TableScan(scan))
+        .join_on(source, join_type, [merge.on.clone()])?
+        .build()
+}
+
+/// Adds the index of the first clause that applies, and drops the rows without one.
+fn choose_clause(
+    joined: LogicalPlan,
+    table_name: &TableReference,
+    clauses: &[MergeIntoClause],
+) -> Result<LogicalPlan> {
+    let in_target = target_column(table_name, ADDRESS_FILE).is_not_null();
+    let in_source = source_present().is_not_null();
+    let mut when_then = Vec::with_capacity(clauses.len());
+    for (index, clause) in (0_i32..).zip(clauses) {
+        let applies = match clause.kind.canonical() {
+            MergeIntoClauseKind::Matched => in_target.clone().and(in_source.clone()),
+            MergeIntoClauseKind::NotMatched | MergeIntoClauseKind::NotMatchedByTarget => {
+                target_column(table_name, ADDRESS_FILE)
+                    .is_null()
+                    .and(in_source.clone())
+            }
+            MergeIntoClauseKind::NotMatchedBySource => {
+                in_target.clone().and(source_present().is_null())
+            }
+        };
+        let condition = match &clause.predicate {
+            Some(predicate) => applies.and(predicate.clone()),
+            None => applies,
+        };
+        when_then.push((Box::new(condition), Box::new(lit(index))));
+    }
+    let clause = Expr::Case(Case::new(None, when_then, Some(Box::new(lit(NO_CLAUSE)))));
+    let mut exprs: Vec<Expr> = joined
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    exprs.push(clause.alias(CLAUSE));
+    let numbered = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(joined))?);
+    let acts = Expr::Column(Column::new_unqualified(CLAUSE)).not_eq(lit(NO_CLAUSE));
+    Ok(LogicalPlan::Filter(Filter::try_new(
+        acts,
+        Arc::new(numbered),
+    )?))
+}
+
+fn project_actions(
+    chosen: LogicalPlan,
+    table_name: &TableReference,
+    target: &PinnedProvider,
+    clauses: &[MergeIntoClause],
+) -> Result<LogicalPlan> {
+    let table: SchemaRef = target.base().schema();
+    let mut exprs = Vec::with_capacity(table.fields().len() + 4);
+    for field in table.fields() {
+        let null = lit(ScalarValue::try_from(field.data_type())?);
+        let value = by_clause(clauses, |clause| {
+            let value = match &clause.action {
+                MergeIntoAction::Delete => return Ok(null.clone()),
+                MergeIntoAction::Update(assignments) => assignments
+                    .iter()
+                    .find(|(name, _)| name == field.name())
+                    .map(|(_, value)| value.clone())
+                    .unwrap_or_else(|| target_column(table_name, field.name())),
+                MergeIntoAction::Insert { columns, values } => {
+                    inserted(&table, field.name(), columns, values)?
+                        .or_else(|| target.base().get_column_default(field.name()).cloned())
+                        .unwrap_or_else(|| null.clone())
+                }
+            };
+            value.cast_to(field.data_type(), chosen.schema())
+        })?;
+        exprs.push(value.alias(field.name()));
+    }
+    for name in [ROW_ID, ADDRESS_FILE, ADDRESS_POSITION] {
+        exprs.push(target_column(table_name, name).alias(name));
+    }
+    let action = by_clause(clauses, |clause| {
+        Ok(lit(match &clause.action {
+            MergeIntoAction::Delete => ACTION_DELETE,
+            MergeIntoAction::Update(_) => ACTION_UPDATE,
+            MergeIntoAction::Insert { .. } => ACTION_INSERT,
+        }))
+    })?;
+    exprs.push(action.alias(ACTION));
+    Ok(LogicalPlan::Projection(Projection::try_new(
+        exprs,
+        Arc::new(chosen),
+    )?))
+}
+
+
+/// The value that an `INSERT` clause gives a column, if it names it.
+fn inserted(
+    table: &SchemaRef,
+    name: &str,
+    columns: &[String],
+    values: &[Expr],
+) -> Result<Option<Expr>> {
+    let at = match columns.is_empty() {
+        true => Some(table.index_of(name)?),
+        false => columns.iter().position(|c| c == name),
+    };
+    Ok(at.and_then(|at| values.get(at)).cloned())
+}
+
+/// `CASE clause WHEN 0 THEN value(0) WHEN 1 THEN value(1) … END`, so that an expression is
+/// evaluated for its own clause's rows only.
+fn by_clause(
+    clauses: &[MergeIntoClause],
+    value: impl Fn(&MergeIntoClause) -> Result<Expr>,
+) -> Result<Expr> {
+    let when_then = (0_i32..)
+        .zip(clauses)
+        .map(|(index, clause)| Ok((Box::new(lit(index)), Box::new(value(clause)?))))
+        .collect::<Result<Vec<_>>>()?;
+    let chosen = Expr::Column(Column::new_unqualified(CLAUSE));
+    Ok(Expr::Case(Case::new(Some(Box::new(chosen)), when_then, None)))
+}
+
+/// The statement in words, for the WAL document and the history.
+pub(crate) fn describe_merge(table: &TableReference, merge: &MergeIntoOp) -> String {
+    let mut words = format!("MERGE INTO {table} ON {}", merge.on);
+    for clause in &merge.clauses {
+        let kind = match clause.kind.canonical() {
+            MergeIntoClauseKind::Matched => "MATCHED",
+            MergeIntoClauseKind::NotMatchedBySource => "NOT MATCHED BY SOURCE",
+            _ => "NOT MATCHED",
+        };
+        words.push_str(&format!(" WHEN {kind}"));
+        if let Some(predicate) = &clause.predicate {
+            words.push_str(&format!(" AND {predicate}"));
+        }
+        words.push_str(match &clause.action {
+            MergeIntoAction::Delete => " THEN DELETE",
+            MergeIntoAction::Update(_) => " THEN UPDATE",
+            _ => " THEN INSERT",
+        });
+    }
+    words
+}

@@ -1,0 +1,20 @@
+//! Changing a table: from SQL statements to mutations.
+//!
+//! DataFusion's own hooks for `DELETE` and `UPDATE` receive filters that were scraped off an
+//! optimised plan, and lose predicates. Here the statement's own plan is kept: the source of the
+//! target's scan is replaced by one that also yields the row's address, the whole predicate stays
+//! an ordinary query, and its result flows into a sink that builds the change.
+//!
+//! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
+//! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
+//! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
+
+pub mod analyzer;
+pub mod collect;
+pub mod insert;
+pub mod merge;
+pub mod provider;
+pub mod sink;
+
+pub use analyzer::SupertableAnalyzer;
+pub use provider::{SupertableProvider, TableAccess};

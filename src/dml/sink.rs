@@ -1,0 +1,406 @@
+//! Where the rows of a rewritten `DELETE`, `UPDATE` or `MERGE` arrive, and the change is committed.
+//!
+//! Owns one statement's run: begin a mutation, collect row addresses, write new rows, commit; and
+//! on a conflict, the same again on the version that won. Does not own what a conflict is, nor how
+//! a commit is made.
+//!
+//! Invariant: an error, a cancelled stream or an exhausted retry leaves nothing visible; the
+//! mutation is undone, by its own drop if nobody else does it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, Decimal128Array, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+use arrow::datatypes::{Decimal128Type, FieldRef, Int8Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result, exec_err, internal_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::sink::{DataSink, DataSinkExec};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::metrics::{
+    ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream,
+};
+use futures::StreamExt;
+
+use crate::dml::analyzer::{Pins, repin};
+use crate::dml::collect::CollectedRows;
+use crate::dml::insert::{conform, superfile_writer, write_order};
+use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
+use crate::dml::provider::SupertableProvider;
+use crate::error::{Error, ErrorKind};
+use crate::format::ids::MAX_SUPERFILE_ROWS;
+use crate::format::state_doc::OpKind;
+use crate::scan::Pin;
+use crate::scan::plan::scan_order;
+use crate::scan::row_address::{
+    ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field,
+};
+use crate::table::{CommitOutcome, Conflict, Effect, Env, Mutation, RowIdSource, Snapshot};
+
+/// How often a statement runs again after other statements changed its rows first.
+const MAX_RUNS: usize = 10;
+
+/// What a rewritten statement does with the rows that reach its sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Rows are addresses; each is deleted.
+    Delete,
+    /// Rows are the table's columns, `_id` and the address; each replaces the row it addresses.
+    Update,
+    /// Rows are those of an update, and an action for each; see [`merge`](crate::dml::merge).
+    Merge,
+}
+
+impl ChangeKind {
+    fn op(self) -> OpKind {
+        match self {
+            ChangeKind::Delete => OpKind::Delete,
+            ChangeKind::Update => OpKind::Update,
+            ChangeKind::Merge => OpKind::Merge,
+        }
+    }
+}
+
+/// The provider that a rewritten statement inserts into; it exists in plans only.
+#[derive(Debug)]
+pub struct ChangeProvider {
+    provider: SupertableProvider,
+    pin: Arc<Pin>,
+    kind: ChangeKind,
+    input: LogicalPlan,
+    statement: String,
+}
+
+impl ChangeProvider {
+    /// A sink for `input`, whose target scan is pinned by `pin`.
+    pub fn new(
+        provider: SupertableProvider,
+        pin: Arc<Pin>,
+        kind: ChangeKind,
+        input: LogicalPlan,
+        statement: String,
+    ) -> Self {
+        Self {
+            provider,
+            pin,
+            kind,
+            input,
+            statement,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for ChangeProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.input.schema().inner())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        internal_err!("a statement's sink cannot be read")
+    }
+
+    async fn insert_into(
+        &self,
+        state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        _insert_op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let order = match self.kind {
+            ChangeKind::Delete => None,
+            ChangeKind::Update | ChangeKind::Merge => write_order(self.provider.access(), &input.schema())?,
+        };
+        let sink = ChangeSink {
+            provider: self.provider.clone(),
+            pin: Arc::clone(&self.pin),
+            kind: self.kind,
+            template: self.input.clone(),
+            statement: self.statement.clone(),
+            session: state
+                .as_any()
+                .downcast_ref::<SessionState>()
+                .map(|s| Arc::new(s.clone())),
+            schema: input.schema(),
+            metrics: ExecutionPlanMetricsSet::new(),
+        };
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
+    }
+}
+
+struct ChangeSink {
+    provider: SupertableProvider,
+    pin: Arc<Pin>,
+    kind: ChangeKind,
+    template: LogicalPlan,
+    statement: String,
+    /// Needed to plan the statement anew; a session of another kind gets the conflict instead.
+    session: Option<Arc<SessionState>>,
+    schema: SchemaRef,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl fmt::Debug for ChangeSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeSink")
+            .field("kind", &self.kind)
+            .field("statement", &self.statement)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DisplayAs for ChangeSink {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SupertableChange(op={:?})", self.kind)
+    }
+}
+
+/// How one run of a statement ended.
+enum Run {
+    Done(u64),
+    Lost(Conflict),
+}
+
+#[async_trait]
+impl DataSink for ChangeSink {
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    async fn write_all(
+        &self,
+        data: SendableRecordBatchStream,
+        context: &Arc<TaskContext>,
+    ) -> Result<u64> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(std::time::Duration::from_millis(5))
+            .with_max_delay(std::time::Duration::from_secs(1))
+            .with_max_times(MAX_RUNS - 1)
+            .with_jitter()
+            .build();
+        let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
+        let mut stream = data;
+        let mut pin = Arc::clone(&self.pin);
+        loop {
+            let conflict = match self.run(stream, &pin, context).await? {
+                Run::Done(rows) => return Ok(rows),
+                Run::Lost(conflict) => conflict,
+            };
+            let (Some(pause), Some(session)) = (pauses.next(), &self.session) else {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    &self.statement,
+                    format!(
+                        "other statements changed the same rows first ({conflict}); nothing was \
+                         changed, and the statement can be run again"
+                    ),
+                )
+                .into());
+            };
+            tracing::debug!(statement = self.statement, %conflict, "conflict: running again");
+            reruns.add(1);
+            tokio::time::sleep(pause).await;
+            let pins = Pins::default();
+            let plan = repin(self.template.clone(), &pins)?;
+            pin = pins.pin(&self.provider);
+            let plan = session.create_physical_plan(&plan).await?;
+            stream = execute_stream(plan, Arc::clone(context))?;
+        }
+    }
+}
+
+impl ChangeSink {
+    async fn run(
+        &self,
+        stream: SendableRecordBatchStream,
+        pin: &Pin,
+        context: &Arc<TaskContext>,
+    ) -> Result<Run> {
+        let snapshot = pin.snapshot().await?;
+        let mutation = pin.table().begin(
+            self.kind.op(),
+            Arc::clone(&snapshot),
+            self.statement.clone(),
+        );
+        let effect = match self.collect(stream, &mutation, &snapshot, context).await {
+            Ok(effect) => effect,
+            Err(e) => {
+                // What the statement died of is the news; a failure to clean up is recovery's.
+                let _ = mutation.abort().await;
+                return Err(e);
+            }
+        };
+        Ok(match mutation.commit(effect).await? {
+            CommitOutcome::Committed { rows_affected, .. } => Run::Done(rows_affected),
+            CommitOutcome::NothingToCommit => Run::Done(0),
+            CommitOutcome::Conflict(conflict) => Run::Lost(conflict),
+        })
+    }
+
+    async fn collect(
+        &self,
+        mut stream: SendableRecordBatchStream,
+        mutation: &Mutation,
+        snapshot: &Snapshot,
+        context: &Arc<TaskContext>,
+    ) -> Result<Effect> {
+        let schema = stream.schema();
+        let file_at = schema.index_of(ADDRESS_FILE)?;
+        let position_at = schema.index_of(ADDRESS_POSITION)?;
+        let mut changed = CollectedRows::new(context.memory_pool());
+        let mut effect = Effect::default();
+        match self.kind {
+            ChangeKind::Delete => {
+                while let Some(batch) = stream.next().await {
+                    changed.add(&batch?, file_at, position_at)?;
+                }
+                effect.rows_deleted = changed.rows();
+            }
+            ChangeKind::Update | ChangeKind::Merge => {
+                let access = self.provider.access();
+                let stored = with_row_id(&access.schema);
+                let mut writer = superfile_writer(
+                    access,
+                    mutation,
+                    context,
+                    Arc::clone(&stored),
+                    RowIdSource::Stored,
+                )?;
+                let mut minted = MintedIds::new(access.table.env().clone());
+                while let Some(batch) = stream.next().await {
+                    let batch = batch?;
+                    let (addressed, rows) = match self.kind {
+                        ChangeKind::Merge => split_actions(&batch, &mut effect)?,
+                        _ => (batch.clone(), batch),
+                    };
+                    changed.add(&addressed, file_at, position_at)?;
+                    let rows = minted.fill(&new_rows(&rows, &stored)?)?;
+                    writer.write(&rows).await?;
+                }
+                effect.add = writer.finish().await?;
+                if self.kind == ChangeKind::Update {
+                    effect.rows_updated = changed.rows();
+                }
+            }
+        }
+        effect.delete = by_superfile(changed, snapshot)?;
+        Ok(effect)
+    }
+}
+
+/// The table's columns followed by the stored row id.
+fn with_row_id(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    fields.push(stored_row_id_field());
+    Arc::new(Schema::new(fields))
+}
+
+/// The leading columns of a change's batch, in the types that are stored.
+fn new_rows(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
+    let columns: Vec<usize> = (0..stored.fields().len()).collect();
+    conform(&batch.project(&columns)?, stored)
+}
+
+/// The rows of a `MERGE` batch that change a target row, and those that are written; counts both.
+fn split_actions(batch: &RecordBatch, effect: &mut Effect) -> Result<(RecordBatch, RecordBatch)> {
+    let actions = batch
+        .column(batch.schema().index_of(ACTION)?)
+        .as_primitive::<Int8Type>();
+    let is = |action: i8| -> BooleanArray {
+        actions.iter().map(|a| Some(a == Some(action))).collect()
+    };
+    let (deletes, inserts) = (is(ACTION_DELETE), is(ACTION_INSERT));
+    effect.rows_deleted += deletes.true_count() as u64;
+    effect.rows_inserted += inserts.true_count() as u64;
+    effect.rows_updated += is(ACTION_UPDATE).true_count() as u64;
+    Ok((
+        filter_record_batch(batch, &not(&inserts)?)?,
+        filter_record_batch(batch, &not(&deletes)?)?,
+    ))
+}
+
+/// Ids for rows that have none yet: the inserted ones of a `MERGE`.
+struct MintedIds {
+    env: Env,
+    next: i128,
+    left: u64,
+}
+
+impl MintedIds {
+    fn new(env: Env) -> Self {
+        Self {
+            env,
+            next: 0,
+            left: 0,
+        }
+    }
+
+    fn mint(&mut self) -> i128 {
+        if self.left == 0 {
+            self.next = self.env.ids.row_span().as_i128();
+            self.left = MAX_SUPERFILE_ROWS;
+        }
+        let id = self.next;
+        self.next += 1;
+        self.left -= 1;
+        id
+    }
+
+    /// `rows`, whose last column is `_id`, with every missing id minted.
+    fn fill(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let Some((ids, columns)) = rows.columns().split_last() else {
+            return internal_err!("a change's rows have no columns");
+        };
+        if ids.null_count() == 0 {
+            return Ok(rows.clone());
+        }
+        let filled: Decimal128Array = ids
+            .as_primitive::<Decimal128Type>()
+            .iter()
+            .map(|id| Some(id.unwrap_or_else(|| self.mint())))
+            .collect();
+        let mut columns = columns.to_vec();
+        columns.push(Arc::new(filled.with_data_type(ROW_ID_TYPE)));
+        Ok(RecordBatch::try_new(rows.schema(), columns)?)
+    }
+}
+
+fn by_superfile(
+    changed: CollectedRows,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<crate::format::ids::SuperfileId, roaring::RoaringBitmap>> {
+    let order = scan_order(snapshot);
+    let mut out = BTreeMap::new();
+    for (ordinal, positions) in changed.into_bitmaps() {
+        let Some(entry) = usize::try_from(ordinal).ok().and_then(|i| order.get(i)) else {
+            return exec_err!("superfile {ordinal} is not in the statement's snapshot");
+        };
+        if positions.max().is_some_and(|p| u64::from(p) >= entry.rows) {
+            return exec_err!("a position lies beyond the rows of superfile {}", entry.id);
+        }
+        out.insert(entry.id.clone(), positions);
+    }
+    Ok(out)
+}

@@ -1,0 +1,17 @@
+//! Reading: from a pinned snapshot to a DataFusion physical plan.
+//!
+//! A scan prunes superfiles by the manifest's statistics, then hands the rest to DataFusion's own
+//! Parquet reader with the tombstones attached as row selections before any page is decoded.
+//! Nothing here writes, and nothing here decides which version is read: the caller pins it.
+
+pub mod pin;
+pub mod plan;
+pub mod prune;
+pub mod row_address;
+pub mod selection;
+pub mod source;
+pub mod statistics;
+
+pub use pin::Pin;
+pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
+pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};

@@ -1,0 +1,53 @@
+//! One version for all references to a table within one statement.
+//!
+//! Owns the pin: a snapshot that is resolved when the first scan of a statement is planned and
+//! shared by every other one. Planning rules are synchronous, so they hand out pins; the scans,
+//! which are planned asynchronously, resolve them.
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use crate::error::Result;
+use crate::table::{Snapshot, Table};
+
+/// A table and the version of it that one statement reads.
+#[derive(Debug)]
+pub struct Pin {
+    table: Table,
+    snapshot: OnceCell<Arc<Snapshot>>,
+}
+
+impl Pin {
+    /// A pin on the version that is current when it is first resolved.
+    pub fn latest(table: Table) -> Arc<Self> {
+        Arc::new(Self {
+            table,
+            snapshot: OnceCell::new(),
+        })
+    }
+
+    /// A pin on a version that is known already.
+    pub fn to(table: Table, snapshot: Arc<Snapshot>) -> Arc<Self> {
+        Arc::new(Self {
+            table,
+            snapshot: OnceCell::new_with(Some(snapshot)),
+        })
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The pinned version; one conditional read of the pointer the first time.
+    ///
+    /// # Errors
+    /// What reading the pointer and the manifest can raise; the pin stays unresolved then.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        self.snapshot
+            .get_or_try_init(|| self.table.snapshot())
+            .await
+            .map(Arc::clone)
+    }
+}

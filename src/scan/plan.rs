@@ -1,0 +1,365 @@
+//! The physical plan of a scan over one pinned snapshot.
+//!
+//! Owns the mapping from a table's columns, visible and hidden, to the columns that the Parquet
+//! reader is asked for. The leaf stays a `DataSourceExec` over a `FileScanConfig`, so that every
+//! rule of DataFusion for Parquet (projection, filter, limit and sort pushdown, dynamic filters,
+//! repartitioning) keeps working.
+//!
+//! Invariant: the plan's rows are exactly the live rows of the snapshot, minus rows that cannot
+//! satisfy `filters`; whoever asks still applies the filters.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use chrono::DateTime;
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use object_store::path::Path;
+use object_store::ObjectMeta;
+
+use crate::format::manifest::{RowIds, SuperfileEntry};
+use crate::format::paths;
+use crate::scan::prune::prune;
+use crate::scan::row_address::{
+    FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
+    row_id_function, stored_row_id_field,
+};
+use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
+use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
+use crate::scan::statistics::{ColumnIds, logical, physical};
+use crate::table::Snapshot;
+
+/// Where a table's objects are, in terms of a session's object stores.
+#[derive(Debug, Clone)]
+pub struct ScanLocation {
+    /// The store, as the session's registry knows it.
+    pub store_url: ObjectStoreUrl,
+    /// The table's root within that store.
+    pub root: Path,
+}
+
+impl ScanLocation {
+    /// The full path, within the session's store, of an object of the table.
+    pub fn resolve(&self, relative: &Path) -> Path {
+        self.root.parts().chain(relative.parts()).collect()
+    }
+}
+
+/// Which hidden columns a scan yields after the table's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HiddenColumns {
+    /// The row id `_id`.
+    pub row_id: bool,
+    /// The row's address: superfile ordinal and position.
+    pub address: bool,
+}
+
+impl HiddenColumns {
+    /// `visible` with the hidden columns appended: `_id`, then the address.
+    pub fn extend(self, visible: &SchemaRef) -> SchemaRef {
+        if self == Self::default() {
+            return Arc::clone(visible);
+        }
+        let mut fields: Vec<FieldRef> = visible.fields().iter().cloned().collect();
+        if self.row_id {
+            fields.push(row_id_field());
+        }
+        if self.address {
+            fields.push(file_field());
+            // Outside of the reader the position is an ordinary number.
+            fields.push(Arc::new(Field::new(
+                ADDRESS_POSITION,
+                position_field().data_type().clone(),
+                false,
+            )));
+        }
+        Arc::new(Schema::new_with_metadata(fields, visible.metadata().clone()))
+    }
+}
+
+/// One scan: what is read of which snapshot.
+#[derive(Debug)]
+pub struct ScanRequest<'a> {
+    /// The pinned version.
+    pub snapshot: Arc<Snapshot>,
+    /// The table's visible schema, as the session sees it.
+    pub schema: SchemaRef,
+    /// Hidden columns that follow the visible ones.
+    pub hidden: HiddenColumns,
+    /// Wanted columns, as indices into `schema` extended by `hidden`; all if `None`.
+    pub projection: Option<&'a [usize]>,
+    /// Predicates that every wanted row satisfies; used for pruning only.
+    pub filters: &'a [Expr],
+    /// At most so many rows are wanted, any of them.
+    pub limit: Option<usize>,
+    /// Where the objects are.
+    pub location: &'a ScanLocation,
+}
+
+/// The superfiles of a snapshot in scan order: a row address's ordinal is the index here.
+pub fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
+    snapshot.manifest().entries().cloned().collect()
+}
+
+/// Builds the physical plan of `request`.
+///
+/// # Errors
+/// Fails if a filter or the projection does not fit the schema, or if the session does not know
+/// the table's object store.
+pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    let full_schema = request.hidden.extend(&request.schema);
+    let wanted: Vec<usize> = match request.projection {
+        Some(indices) => indices.to_vec(),
+        None => (0..full_schema.fields().len()).collect(),
+    };
+    let wanted_names = wanted
+        .iter()
+        .map(|i| match full_schema.fields().get(*i) {
+            Some(field) => Ok(field.name().as_str()),
+            None => exec_err!("projected column {i} is not in the table's schema"),
+        })
+        .collect::<Result<Vec<&str>>>()?;
+    let layout = Layout::new(&request, &wanted_names);
+
+    // The recorded statistics go by field id, which only the stored schema carries.
+    let column_ids = ColumnIds::of(&request.snapshot.schema());
+    let all = scan_order(&request.snapshot);
+    let total = all.len();
+    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all.into_iter().enumerate().collect();
+    if let Some(predicate) = conjunction(request.filters.iter().cloned()) {
+        let df_schema = DFSchema::try_from(Arc::clone(&full_schema))?;
+        let predicate = state.create_physical_expr(predicate, &df_schema)?;
+        numbered = prune_numbered(numbered, &predicate, &full_schema, &column_ids);
+    } else if let Some(limit) = request.limit {
+        numbered = enough_for_limit(numbered, limit);
+    }
+    let entries: Vec<Arc<SuperfileEntry>> =
+        numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
+    let summary = ScanSummary {
+        superfiles: total,
+        pruned: total - entries.len(),
+        tombstoned_rows: entries.iter().map(|e| e.rows - e.live_rows()).sum(),
+    };
+
+    let mut statistics = logical(
+        &entries,
+        &request.schema,
+        &column_ids,
+        layout.table_schema.table_schema().fields().len() - request.schema.fields().len(),
+    )?;
+    if request.limit.is_some() {
+        statistics = statistics.to_inexact();
+    }
+    let files = numbered
+        .iter()
+        .map(|(ordinal, entry)| layout.file(*ordinal, entry, request.location, &column_ids))
+        .collect::<Result<Vec<_>>>()?;
+    let mut groups = FileGroup::new(files).split_files(state.config().target_partitions());
+    if groups.is_empty() {
+        groups.push(FileGroup::new(vec![]));
+    }
+
+    let runtime = state.runtime_env();
+    let store = runtime.object_store(&request.location.store_url)?;
+    let parquet = ParquetSource::new(layout.table_schema.clone())
+        .with_table_parquet_options(state.default_table_options().parquet)
+        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+            store,
+            runtime.cache_manager.get_file_metadata_cache(),
+        )));
+    let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
+    let config = FileScanConfigBuilder::new(
+        request.location.store_url.clone(),
+        Arc::new(source),
+    )
+    .with_file_groups(groups)
+    .with_statistics(statistics)
+    .with_projection_indices(Some(layout.read.clone()))?
+    .with_limit(request.limit)
+    .build();
+    let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
+    layout.finish(scan, &wanted_names, state)
+}
+
+fn prune_numbered(
+    numbered: Vec<(usize, Arc<SuperfileEntry>)>,
+    predicate: &Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+    columns: &ColumnIds,
+) -> Vec<(usize, Arc<SuperfileEntry>)> {
+    let entries = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
+    let mut kept = prune(entries, predicate, schema, columns).into_iter().peekable();
+    numbered
+        .into_iter()
+        .filter(|(_, entry)| kept.next_if(|k| k.id == entry.id).is_some())
+        .collect()
+}
+
+fn enough_for_limit(
+    numbered: Vec<(usize, Arc<SuperfileEntry>)>,
+    limit: usize,
+) -> Vec<(usize, Arc<SuperfileEntry>)> {
+    let mut rows = 0_u64;
+    numbered
+        .into_iter()
+        .take_while(|(_, entry)| {
+            let more = rows < limit as u64;
+            rows += entry.live_rows();
+            more
+        })
+        .collect()
+}
+
+/// How wanted columns map to what the Parquet reader is asked for.
+struct Layout {
+    table_schema: TableSchema,
+    /// Indices into `table_schema` of the columns to read.
+    read: Vec<usize>,
+    row_id: bool,
+    address: bool,
+    visible: usize,
+}
+
+impl Layout {
+    fn new(request: &ScanRequest<'_>, wanted: &[&str]) -> Self {
+        let row_id = request.hidden.row_id && wanted.contains(&ROW_ID);
+        let address = request.hidden.address
+            && (wanted.contains(&ADDRESS_FILE) || wanted.contains(&ADDRESS_POSITION));
+        let mut fields: Vec<FieldRef> = request.schema.fields().iter().cloned().collect();
+        if row_id {
+            fields.push(stored_row_id_field());
+        }
+        let file_schema = Arc::new(Schema::new(fields));
+        let mut constants = Vec::new();
+        if address {
+            constants.push(file_field());
+        }
+        if row_id {
+            constants.push(first_row_id_field());
+        }
+        let mut virtuals = Vec::new();
+        if address || row_id {
+            virtuals.push(position_field());
+        }
+        let table_schema = TableSchema::builder(file_schema)
+            .with_table_partition_cols(constants)
+            .with_virtual_columns(virtuals)
+            .build();
+
+        let all = table_schema.table_schema();
+        let mut names: Vec<&str> = wanted.to_vec();
+        if row_id {
+            names.extend([FIRST_ROW_ID, ADDRESS_POSITION]);
+        }
+        let mut read = Vec::new();
+        for name in names {
+            if let Ok(index) = all.index_of(name)
+                && !read.contains(&index)
+            {
+                read.push(index);
+            }
+        }
+        Self {
+            read,
+            row_id,
+            address,
+            visible: request.schema.fields().len(),
+            table_schema,
+        }
+    }
+
+    fn file(
+        &self,
+        ordinal: usize,
+        entry: &Arc<SuperfileEntry>,
+        location: &ScanLocation,
+        columns: &ColumnIds,
+    ) -> Result<PartitionedFile> {
+        let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+            location: location.resolve(&paths::superfile(&entry.id)),
+            // Fixed for the superfile's life, so that footers stay cached across statements.
+            last_modified: DateTime::from_timestamp_millis(entry.created_at_ms)
+                .unwrap_or_default(),
+            size: entry.size,
+            e_tag: None,
+            version: None,
+        });
+        let mut constants = Vec::new();
+        if self.address {
+            let Ok(ordinal) = i32::try_from(ordinal) else {
+                return exec_err!("a snapshot of more than {} superfiles cannot be changed by one statement", i32::MAX);
+            };
+            constants.push(ScalarValue::Int32(Some(ordinal)));
+        }
+        if self.row_id {
+            // Where ids are stored the span is never consulted; any value will do.
+            let first = match &entry.row_ids {
+                RowIds::Span(first) => first.as_i128(),
+                RowIds::Stored => 0,
+            };
+            constants.push(ScalarValue::Decimal128(Some(first), 38, 0));
+        }
+        let mut statistics = physical(entry, columns);
+        statistics.column_statistics.resize(
+            self.visible + usize::from(self.row_id),
+            datafusion::common::ColumnStatistics::new_unknown(),
+        );
+        file = file
+            .with_partition_values(constants)
+            .with_statistics(Arc::new(statistics));
+        if let Some(reference) = &entry.tombstones {
+            file = file.with_extension(Arc::new(Tombstoned::new(reference.clone(), entry.rows)));
+        }
+        Ok(file)
+    }
+
+    /// Computes row ids and restores the wanted column order.
+    fn finish(
+        &self,
+        scan: Arc<dyn ExecutionPlan>,
+        wanted: &[&str],
+        state: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !self.row_id {
+            return Ok(scan);
+        }
+        let schema = scan.schema();
+        let column = |name: &str| -> Result<Arc<dyn PhysicalExpr>> {
+            Ok(Arc::new(Column::new_with_schema(name, &schema)?))
+        };
+        let exprs = wanted
+            .iter()
+            .map(|name| {
+                let expr: Arc<dyn PhysicalExpr> = if *name == ROW_ID {
+                    Arc::new(ScalarFunctionExpr::new(
+                        ROW_ID,
+                        row_id_function(),
+                        vec![
+                            column(ROW_ID)?,
+                            column(FIRST_ROW_ID)?,
+                            column(ADDRESS_POSITION)?,
+                        ],
+                        row_id_field(),
+                        Arc::clone(state.config().options()),
+                    ))
+                } else {
+                    column(name)?
+                };
+                Ok(ProjectionExpr::new(expr, (*name).to_owned()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
+    }
+}

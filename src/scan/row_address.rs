@@ -1,0 +1,123 @@
+//! Where a row lives and what it is called: the hidden columns of a scan.
+//!
+//! Owns the names and types of the row address (superfile ordinal and position) and of the row id,
+//! and the function that computes a row's id. Does not own who asks for them.
+//!
+//! A row's **address** is valid within one snapshot: the ordinal of its superfile in the scan's
+//! file list and the row's position in that superfile. Its **id** is for ever: a superfile written
+//! by `INSERT` stores none, and the id is the superfile's first id plus the position; a superfile
+//! written by `UPDATE`, `MERGE` or a compaction stores it as a column.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Decimal128Array};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
+};
+use parquet::arrow::RowNumber;
+
+/// Address column: ordinal of the superfile within the scan's snapshot (`Int32`).
+pub const ADDRESS_FILE: &str = "__supertable_file";
+/// Address column: position of the row in its superfile, from 0 (`Int64`).
+pub const ADDRESS_POSITION: &str = "__supertable_pos";
+/// The row id column, `Decimal128(38, 0)`: also the name of the stored column.
+pub const ROW_ID: &str = "_id";
+/// First id of the superfile's minted span; a scan-internal constant per superfile.
+pub(crate) const FIRST_ROW_ID: &str = "__supertable_first_id";
+/// Prefix that no user column may have.
+pub const RESERVED_PREFIX: &str = "__supertable_";
+
+/// Type of a row id as a column: every 128-bit Snowflake id of this format fits 38 digits.
+pub const ROW_ID_TYPE: DataType = DataType::Decimal128(38, 0);
+
+/// Whether users may not name a column like this.
+pub fn is_reserved(name: &str) -> bool {
+    name.eq_ignore_ascii_case(ROW_ID) || name.to_ascii_lowercase().starts_with(RESERVED_PREFIX)
+}
+
+/// The row id as a column of a scan's output; never null there.
+pub fn row_id_field() -> FieldRef {
+    Arc::new(Field::new(ROW_ID, ROW_ID_TYPE, false))
+}
+
+/// The row id as stored in a superfile; absent, and read as null, in those of `INSERT`.
+pub(crate) fn stored_row_id_field() -> FieldRef {
+    Arc::new(Field::new(ROW_ID, ROW_ID_TYPE, true))
+}
+
+/// The superfile ordinal as a column.
+pub fn file_field() -> FieldRef {
+    Arc::new(Field::new(ADDRESS_FILE, DataType::Int32, false))
+}
+
+/// The row position as a column produced by the Parquet reader.
+pub fn position_field() -> FieldRef {
+    Arc::new(
+        Field::new(ADDRESS_POSITION, DataType::Int64, false).with_extension_type(RowNumber),
+    )
+}
+
+pub(crate) fn first_row_id_field() -> FieldRef {
+    Arc::new(Field::new(FIRST_ROW_ID, ROW_ID_TYPE, false))
+}
+
+/// `row_id(stored, first, position)`: the stored id, or else `first + position`.
+pub(crate) fn row_id_function() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(RowIdFunction {
+        signature: Signature::new(
+            TypeSignature::Exact(vec![ROW_ID_TYPE, ROW_ID_TYPE, DataType::Int64]),
+            Volatility::Immutable,
+        ),
+    }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RowIdFunction {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RowIdFunction {
+    fn name(&self) -> &str {
+        "__supertable_row_id"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(ROW_ID_TYPE)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays = args
+            .args
+            .iter()
+            .map(|a| a.to_array(rows))
+            .collect::<Result<Vec<_>>>()?;
+        let [stored, first, position] = arrays.as_slice() else {
+            return exec_err!("{} takes three arguments", self.name());
+        };
+        let stored = stored.as_primitive::<Decimal128Type>();
+        let first = first.as_primitive::<Decimal128Type>();
+        let position = position.as_primitive::<Int64Type>();
+        let ids: Decimal128Array = if stored.null_count() == 0 {
+            stored.clone()
+        } else {
+            (0..rows)
+                .map(|i| {
+                    Some(if stored.is_valid(i) {
+                        stored.value(i)
+                    } else {
+                        first.value(i) + i128::from(position.value(i))
+                    })
+                })
+                .collect()
+        };
+        Ok(ColumnarValue::Array(Arc::new(ids.with_data_type(ROW_ID_TYPE))))
+    }
+}

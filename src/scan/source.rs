@@ -1,0 +1,303 @@
+//! The Parquet source of a superfile scan: DataFusion's own, with tombstones applied.
+//!
+//! Owns the wrapper type around `ParquetSource`. Two reasons make it a type of its own. Sidecars
+//! are loaded when a file is opened, beside its data, and only for files that survive pruning and
+//! limits. And a plan that leaves the process must not lose its tombstones: a plain `ParquetSource`
+//! serialises without its extensions, which would resurrect deleted rows; an unknown source type is
+//! refused by the serialiser instead.
+//!
+//! Invariant: every method that returns a new source returns it wrapped again.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{
+    FileOpener, FileScanConfig, FileSource, ParquetSource,
+};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
+use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
+use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
+use object_store::ObjectStore;
+use parquet::arrow::arrow_reader::RowSelection;
+
+use crate::format::manifest::TombstoneRef;
+use crate::scan::selection::live_selection;
+use crate::table::Snapshot;
+
+/// What `EXPLAIN` says about the superfiles of a scan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ScanSummary {
+    /// Superfiles in the snapshot.
+    pub superfiles: usize,
+    /// Superfiles excluded by the manifest's statistics or by a limit.
+    pub pruned: usize,
+    /// Deleted rows in the superfiles that remain.
+    pub tombstoned_rows: u64,
+}
+
+/// The mark of a file that has tombstones; shared by all byte-range pieces of that file.
+#[derive(Debug)]
+pub(crate) struct Tombstoned {
+    reference: TombstoneRef,
+    rows: u64,
+    selection: OnceLock<RowSelection>,
+}
+
+impl Tombstoned {
+    pub(crate) fn new(reference: TombstoneRef, rows: u64) -> Self {
+        Self {
+            reference,
+            rows,
+            selection: OnceLock::new(),
+        }
+    }
+}
+
+/// A `ParquetSource` that applies the tombstones of one snapshot.
+#[derive(Clone)]
+pub struct SupertableSource {
+    inner: Arc<dyn FileSource>,
+    snapshot: Arc<Snapshot>,
+    summary: ScanSummary,
+}
+
+impl SupertableSource {
+    /// Wraps `inner`, whose files carry the tombstones of `snapshot`.
+    pub fn new(inner: ParquetSource, snapshot: Arc<Snapshot>, summary: ScanSummary) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            snapshot,
+            summary,
+        }
+    }
+
+    fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(Self {
+            inner,
+            snapshot: Arc::clone(&self.snapshot),
+            summary: self.summary,
+        })
+    }
+}
+
+impl FileSource for SupertableSource {
+    fn create_file_opener(
+        &self,
+        _object_store: Arc<dyn ObjectStore>,
+        _base_config: &FileScanConfig,
+        _partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        internal_err!("a superfile is opened through its morselizer")
+    }
+
+    fn create_morselizer(
+        &self,
+        object_store: Arc<dyn ObjectStore>,
+        base_config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Box<dyn Morselizer>> {
+        let metrics = self.inner.metrics();
+        Ok(Box::new(TombstoneMorselizer {
+            inner: self
+                .inner
+                .create_morselizer(object_store, base_config, partition)?
+                .into(),
+            snapshot: Arc::clone(&self.snapshot),
+            sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
+            load_time: MetricBuilder::new(metrics).subset_time("sidecar_load_time", partition),
+        }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        self.inner.table_schema()
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        self.wrap(self.inner.with_batch_size(batch_size))
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.inner.filter()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        self.inner.projection()
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.inner.metrics()
+    }
+
+    fn file_type(&self) -> &str {
+        self.inner.file_type()
+    }
+
+    fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ScanSummary {
+            superfiles,
+            pruned,
+            tombstoned_rows,
+        } = self.summary;
+        match t {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
+                f,
+                ", superfiles={superfiles}, superfiles_pruned={pruned}, \
+                 tombstoned_rows={tombstoned_rows}"
+            )?,
+            DisplayFormatType::TreeRender => {
+                writeln!(f, "superfiles={superfiles}")?;
+                writeln!(f, "superfiles_pruned={pruned}")?;
+                writeln!(f, "tombstoned_rows={tombstoned_rows}")?;
+            }
+        }
+        self.inner.fmt_extra(t, f)
+    }
+
+    fn supports_repartitioning(&self) -> bool {
+        self.inner.supports_repartitioning()
+    }
+
+    fn repartitioned(
+        &self,
+        target_partitions: usize,
+        repartition_file_min_size: usize,
+        output_ordering: Option<LexOrdering>,
+        config: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        // The returned configuration is a clone of `config`, which holds this wrapper.
+        self.inner.repartitioned(
+            target_partitions,
+            repartition_file_min_size,
+            output_ordering,
+            config,
+        )
+    }
+
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        let mut pushed = self.inner.try_pushdown_filters(filters, config)?;
+        pushed.updated_node = pushed.updated_node.map(|inner| self.wrap(inner));
+        Ok(pushed)
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+        eq_properties: &EquivalenceProperties,
+    ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        Ok(match self.inner.try_pushdown_sort(order, eq_properties)? {
+            SortOrderPushdownResult::Exact { inner } => SortOrderPushdownResult::Exact {
+                inner: self.wrap(inner),
+            },
+            SortOrderPushdownResult::Inexact { inner } => SortOrderPushdownResult::Inexact {
+                inner: self.wrap(inner),
+            },
+            SortOrderPushdownResult::Unsupported => SortOrderPushdownResult::Unsupported,
+        })
+    }
+
+    fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
+        self.inner.reorder_files(files)
+    }
+
+    fn try_pushdown_projection(
+        &self,
+        projection: &ProjectionExprs,
+    ) -> Result<Option<Arc<dyn FileSource>>> {
+        Ok(self
+            .inner
+            .try_pushdown_projection(projection)?
+            .map(|inner| self.wrap(inner)))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        self.inner.apply_expressions(f)
+    }
+}
+
+/// Loads a file's tombstones before the inner morselizer plans it.
+struct TombstoneMorselizer {
+    inner: Arc<dyn Morselizer>,
+    snapshot: Arc<Snapshot>,
+    sidecars_opened: Count,
+    load_time: Time,
+}
+
+impl fmt::Debug for TombstoneMorselizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TombstoneMorselizer")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Morselizer for TombstoneMorselizer {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        // A file without tombstones keeps every optimisation that a row selection would turn off.
+        if file.extension::<Arc<Tombstoned>>().is_none() {
+            return self.inner.plan_file(file);
+        }
+        Ok(Box::new(LoadTombstones {
+            inner: Arc::clone(&self.inner),
+            snapshot: Arc::clone(&self.snapshot),
+            sidecars_opened: self.sidecars_opened.clone(),
+            load_time: self.load_time.clone(),
+            file,
+        }))
+    }
+}
+
+struct LoadTombstones {
+    inner: Arc<dyn Morselizer>,
+    snapshot: Arc<Snapshot>,
+    sidecars_opened: Count,
+    load_time: Time,
+    file: PartitionedFile,
+}
+
+impl fmt::Debug for LoadTombstones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadTombstones")
+            .field("file", &self.file.object_meta.location)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MorselPlanner for LoadTombstones {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        Ok(Some(MorselPlan::new().with_pending_planner(async move {
+            let file = self.file;
+            let Some(mark) = file.extension::<Arc<Tombstoned>>().cloned() else {
+                return internal_err!("a file lost its tombstone mark while it was opened");
+            };
+            let selection = match mark.selection.get() {
+                Some(selection) => selection.clone(),
+                None => {
+                    let _timer = self.load_time.timer();
+                    let deleted = self.snapshot.tombstones(&mark.reference).await?;
+                    self.sidecars_opened.add(1);
+                    mark.selection
+                        .get_or_init(|| live_selection(&deleted, mark.rows))
+                        .clone()
+                }
+            };
+            self.inner
+                .plan_file(file.with_extension(ParquetRowSelection::new(selection)))
+        })))
+    }
+}

@@ -1,0 +1,261 @@
+//! `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE LOCATION '…'`, and the same from Rust.
+//!
+//! With columns, the statement creates the table, or verifies that the existing one has these
+//! columns. Without, it opens an existing one. What is there already is never replaced: a
+//! directory that holds something else is refused, and nothing is written to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::Schema;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
+use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
+use datafusion::sql::unparser::expr_to_sql;
+
+use crate::config::{PREFIX, TABLE_OPTIONS};
+use crate::dml::{SupertableProvider, TableAccess};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::SortColumn;
+use crate::sql::location::resolve;
+use crate::sql::schema::{assign_field_ids, check_declared};
+use crate::sql::session::OpenTables;
+use crate::table::{CreateTable, Env, Table};
+
+/// Property that holds the default of a column, as SQL.
+const DEFAULT_PROPERTY: &str = "column.default.";
+
+/// What a new table is made of, beyond its columns.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// Properties, stored with the table.
+    pub properties: BTreeMap<String, String>,
+    /// The order in which every superfile is written.
+    pub sort_order: Vec<SortColumn>,
+    /// Defaults of columns that an `INSERT` leaves out.
+    pub column_defaults: HashMap<String, Expr>,
+}
+
+/// Opens the table at `location`.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is none.
+pub async fn open_table(state: &dyn Session, location: &str) -> Result<SupertableProvider> {
+    let (storage, scan) = resolve(state, location)?;
+    let table = Table::open(storage, Env::system()).await?;
+    provider(state, table, scan, None)
+}
+
+/// Creates the table at `location`.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] if there is a table or anything else.
+pub async fn create_table(
+    state: &dyn Session,
+    location: &str,
+    schema: &Schema,
+    options: CreateOptions,
+) -> Result<SupertableProvider> {
+    let (storage, scan) = resolve(state, location)?;
+    let (schema, next_field_id) = assign_field_ids(schema)?;
+    for column in &options.sort_order {
+        if schema.index_of(&column.name).is_err() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "WITH ORDER",
+                format!("there is no column {}", column.name),
+            ));
+        }
+    }
+    let mut properties = options.properties;
+    for (column, default) in &options.column_defaults {
+        let sql = expr_to_sql(default).map_err(|e| {
+            Error::new(
+                ErrorKind::Unsupported,
+                column,
+                "its default cannot be stored as SQL; use a simpler expression",
+            )
+            .with_source(e)
+        })?;
+        properties.insert(format!("{DEFAULT_PROPERTY}{column}"), sql.to_string());
+    }
+    let spec = CreateTable {
+        schema,
+        next_field_id,
+        properties,
+        sort_order: options.sort_order,
+    };
+    let table = Table::create(storage, Env::system(), spec).await?;
+    provider(state, table, scan, None)
+}
+
+fn provider(
+    state: &dyn Session,
+    table: Table,
+    location: crate::scan::ScanLocation,
+    definition: Option<String>,
+) -> Result<SupertableProvider> {
+    if let Some(open) = state.config().get_extension::<OpenTables>() {
+        open.add(&table);
+    }
+    let metadata = table.metadata();
+    let mut column_defaults = HashMap::new();
+    for (key, sql) in &metadata.properties {
+        let Some(column) = key.strip_prefix(DEFAULT_PROPERTY) else {
+            continue;
+        };
+        column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);
+    }
+    Ok(SupertableProvider::new(TableAccess {
+        schema: Arc::clone(&metadata.schema),
+        table,
+        location,
+        column_defaults,
+        definition,
+    }))
+}
+
+fn parse_default(state: &dyn Session, column: &str, sql: &str) -> Result<Expr> {
+    let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            column,
+            "this session cannot parse the column's default",
+        ));
+    };
+    state
+        .create_logical_expr(sql, &DFSchema::empty())
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                column,
+                format!("its default {sql} cannot be parsed in this session"),
+            )
+            .with_source(e)
+        })
+}
+
+/// The factory behind `STORED AS SUPERTABLE`.
+#[derive(Debug, Default)]
+pub struct SupertableFactory;
+
+#[async_trait]
+impl TableProviderFactory for SupertableFactory {
+    async fn create(
+        &self,
+        state: &dyn Session,
+        cmd: &CreateExternalTable,
+    ) -> DataFusionResult<Arc<dyn TableProvider>> {
+        let location = check_statement(cmd)?;
+        let declared: &Schema = cmd.schema.as_arrow();
+        let provider = match open_table(state, location).await {
+            Ok(existing) => {
+                if !declared.fields().is_empty() {
+                    check_declared(declared, &existing.schema(), location)?;
+                }
+                existing
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {
+                create_or_open(state, location, declared, cmd).await?
+            }
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Arc::new(provider))
+    }
+}
+
+/// Creates the table, unless another process does so at the same moment.
+async fn create_or_open(
+    state: &dyn Session,
+    location: &str,
+    declared: &Schema,
+    cmd: &CreateExternalTable,
+) -> Result<SupertableProvider> {
+    let options = CreateOptions {
+        properties: properties(cmd),
+        sort_order: sort_order(&cmd.order_exprs)?,
+        column_defaults: cmd.column_defaults.clone(),
+    };
+    match create_table(state, location, declared, options).await {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let Ok(existing) = open_table(state, location).await else {
+                return Err(e);
+            };
+            check_declared(declared, &existing.schema(), location)?;
+            Ok(existing)
+        }
+        other => other,
+    }
+}
+
+/// Refuses what a supertable does not have; returns the one location.
+fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
+    let refuse = |what: &str, why: &str| {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} of {}", what, cmd.name),
+            why,
+        ))
+    };
+    let [location] = cmd.locations.as_slice() else {
+        return refuse("LOCATION", "a supertable has exactly one location");
+    };
+    if !cmd.table_partition_cols.is_empty() {
+        return refuse(
+            "PARTITIONED BY",
+            "a supertable is not partitioned by directories: superfiles are skipped by their \
+             columns' statistics; use WITH ORDER to cluster the rows",
+        );
+    }
+    if cmd.unbounded {
+        return refuse("UNBOUNDED", "a supertable is finite");
+    }
+    if cmd.constraints.iter().next().is_some() {
+        return refuse(
+            "PRIMARY KEY or UNIQUE",
+            "keys are not enforced, so they cannot be declared; use MERGE INTO to keep rows unique",
+        );
+    }
+    if let Some(key) = cmd.options.keys().find(|key| {
+        key.strip_prefix(PREFIX)
+            .and_then(|k| k.strip_prefix('.'))
+            .is_some_and(|name| !TABLE_OPTIONS.contains(&name))
+    }) {
+        return refuse(key, "there is no such table option");
+    }
+    Ok(location)
+}
+
+fn properties(cmd: &CreateExternalTable) -> BTreeMap<String, String> {
+    // Options of other namespaces configure the object store and may hold credentials.
+    cmd.options
+        .iter()
+        .filter(|(key, _)| {
+            key.strip_prefix(PREFIX)
+                .is_some_and(|rest| rest.starts_with('.'))
+        })
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+fn sort_order(orders: &[Vec<SortExpr>]) -> Result<Vec<SortColumn>> {
+    let refuse = |why: &str| Error::new(ErrorKind::Unsupported, "WITH ORDER", why);
+    let order = match orders {
+        [] => return Ok(vec![]),
+        [one] => one,
+        _ => return Err(refuse("a supertable is written in one order; name one")),
+    };
+    order
+        .iter()
+        .map(|sort| match &sort.expr {
+            Expr::Column(column) => Ok(SortColumn {
+                name: column.name.clone(),
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            }),
+            _ => Err(refuse("a supertable is ordered by columns, not by expressions")),
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! The one registration: everything a session needs to use supertables.
+//!
+//! Owns what is registered and how. It adds to a session and replaces nothing: the planning rule is
+//! an analyzer rule, so a session with its own query planner, optimizer rules or catalogs keeps
+//! them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::SessionContext;
+
+use crate::config::{SupertableOptions, SupertableTableOptions};
+use crate::dml::SupertableAnalyzer;
+use crate::error::Result;
+use crate::sql::factory::SupertableFactory;
+use crate::sql::functions::table_functions;
+use crate::table::Table;
+
+/// Name after `STORED AS`; DataFusion looks factories up in upper case.
+const FILE_TYPE: &str = "SUPERTABLE";
+
+/// Registers supertables with a session: `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, correct
+/// `DELETE` and `UPDATE`, the options `supertable.*` and the table functions. Calling it twice
+/// changes nothing.
+///
+/// # Errors
+/// None today; the signature leaves room for a session that cannot take the registration.
+pub fn register(ctx: &SessionContext) -> Result<()> {
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    register_state(&mut state);
+    Ok(())
+}
+
+/// Registers supertables with a session that is being built.
+pub trait SupertableSessionExt {
+    /// See [`register`].
+    #[must_use]
+    fn with_supertable(self) -> Self;
+}
+
+impl SupertableSessionExt for SessionStateBuilder {
+    fn with_supertable(self) -> Self {
+        let mut state = self.build();
+        register_state(&mut state);
+        SessionStateBuilder::new_from_existing(state)
+    }
+}
+
+fn register_state(state: &mut SessionState) {
+    if state.config().get_extension::<OpenTables>().is_some() {
+        return;
+    }
+    state.add_analyzer_rule(Arc::new(SupertableAnalyzer));
+    state
+        .table_factories_mut()
+        .insert(FILE_TYPE.to_owned(), Arc::new(SupertableFactory));
+    state.register_table_options_extension(SupertableTableOptions::default());
+    let config = state.config_mut();
+    config.set_extension(Arc::new(OpenTables::default()));
+    if config
+        .options()
+        .extensions
+        .get::<SupertableOptions>()
+        .is_none()
+    {
+        config
+            .options_mut()
+            .extensions
+            .insert(SupertableOptions::default());
+    }
+    for (name, function) in table_functions() {
+        state.register_udtf(name, function);
+    }
+}
+
+/// Waits until the background work of every table that the session opened is done: finished WAL
+/// documents are then gone. A process that exits without it loses nothing; the next one to open
+/// the table finishes the work.
+pub async fn shutdown(ctx: &SessionContext) {
+    let open = ctx.copied_config().get_extension::<OpenTables>();
+    if let Some(open) = open {
+        for table in open.all() {
+            table.settle().await;
+        }
+    }
+}
+
+/// The tables that a session has opened, also those whose name was dropped since.
+#[derive(Debug, Default)]
+pub(crate) struct OpenTables(Mutex<Vec<Table>>);
+
+impl OpenTables {
+    pub(crate) fn add(&self, table: &Table) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(table.clone());
+    }
+
+    fn all(&self) -> Vec<Table> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,410 @@
+//! Batches in, superfiles out.
+//!
+//! Owns the writing of immutable Parquet files and the collection of their statistics. Encoding is
+//! DataFusion's own `ParquetSink`, which encodes the columns of one file in parallel and accounts
+//! for its buffers in the session's memory pool. Does not own what makes a superfile part of the
+//! table: that is the mutation's commit.
+//!
+//! Invariant: an entry is handed out only after the store acknowledged the whole file. A crash
+//! leaves objects that no manifest names; they lie in the mutation's id block and are removed when
+//! the mutation is undone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{Field, SchemaRef};
+use datafusion::common::stats::Precision;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::{DataFusionError, Statistics};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::datasource::physical_plan::parquet::ParquetSink;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::{FileGroup, FileOutputMode, FileSinkConfig};
+use datafusion::datasource::sink::DataSink;
+use datafusion::execution::TaskContext;
+use datafusion::execution::object_store::{
+    DefaultObjectStoreRegistry, ObjectStoreRegistry, ObjectStoreUrl,
+};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::metadata::{ParquetMetaData, SortingColumn};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
+use crate::format::manifest::{RowIds, SuperfileEntry};
+use crate::format::paths;
+use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
+
+/// Statistics are recorded for the first so many top-level columns, which bounds a manifest
+/// entry's size for very wide tables.
+pub const MAX_STATISTICS_COLUMNS: usize = 32;
+
+/// Longest string or binary bound that is recorded, in bytes; longer ones are dropped.
+const MAX_BOUND_BYTES: usize = 128;
+
+/// Batches buffered between the producer and the encoder.
+const BUFFERED_BATCHES: usize = 4;
+
+/// How superfiles are written.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Parquet settings: row group and page sizes, compression, dictionary, bloom filters.
+    pub parquet: TableParquetOptions,
+    /// A superfile is closed once it holds so many rows; at most [`MAX_SUPERFILE_ROWS`].
+    pub max_rows: u64,
+    /// A superfile is closed once the batches given to it took so many bytes of memory.
+    pub max_bytes: u64,
+    /// The order that the rows already have, recorded in the file's metadata.
+    pub sorting_columns: Option<Vec<SortingColumn>>,
+}
+
+/// Where the rows' ids come from.
+pub enum RowIdSource {
+    /// The superfile stores none: each new file takes a fresh span from this function.
+    Minted(Box<dyn FnMut() -> RowId + Send>),
+    /// The last column of every batch, `_id`, is stored.
+    Stored,
+}
+
+/// Writes a stream of batches into as many superfiles as their size asks for.
+pub struct SuperfileWriter {
+    store: Arc<dyn ObjectStore>,
+    task: Arc<TaskContext>,
+    schema: SchemaRef,
+    options: WriterOptions,
+    row_ids: RowIdSource,
+    next_id: Box<dyn FnMut() -> Result<SuperfileId> + Send>,
+    created_at_ms: i64,
+    open: Option<OpenSuperfile>,
+    finished: Vec<SuperfileEntry>,
+    rows: u64,
+}
+
+struct OpenSuperfile {
+    id: SuperfileId,
+    batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
+    encoder: SpawnedTask<Result<ParquetMetaData, DataFusionError>>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl SuperfileWriter {
+    /// A writer of superfiles with the columns of `schema` into `store`, which is rooted at the
+    /// table. `task` provides the memory pool and the batch settings.
+    ///
+    /// # Errors
+    /// Fails if a private runtime for the store cannot be built.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        task: &TaskContext,
+        schema: SchemaRef,
+        options: WriterOptions,
+        row_ids: RowIdSource,
+        next_id: Box<dyn FnMut() -> Result<SuperfileId> + Send>,
+        created_at_ms: i64,
+    ) -> Result<Self> {
+        let task = private_context(task, Arc::clone(&store))?;
+        Ok(Self {
+            store,
+            task,
+            schema,
+            options,
+            row_ids,
+            next_id,
+            created_at_ms,
+            open: None,
+            finished: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    /// Rows written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds the rows of `batch`, whose columns have the types of the writer's schema.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Constraint`] if a column that may not be null holds a null; otherwise the
+    /// encoder's or the store's failure.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        check_not_null(&self.schema, batch)?;
+        let mut offset = 0;
+        while offset < batch.num_rows() {
+            let max_rows = self.options.max_rows.clamp(1, MAX_SUPERFILE_ROWS);
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    let opened = self.open_superfile()?;
+                    self.open.insert(opened)
+                }
+            };
+            let room = usize::try_from(max_rows - open.rows).unwrap_or(usize::MAX);
+            let length = room.min(batch.num_rows() - offset);
+            let piece = batch.slice(offset, length);
+            offset += length;
+            open.rows += length as u64;
+            open.bytes += memory_of(batch) * length as u64 / batch.num_rows().max(1) as u64;
+            self.rows += length as u64;
+            let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
+            // A closed channel means that the encoder stopped: closing tells why.
+            let stopped = open.batches.send(Ok(piece)).await.is_err();
+            if full || stopped {
+                self.close_superfile().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the last superfile and returns the entries of all of them, in writing order.
+    ///
+    /// # Errors
+    /// The encoder's or the store's failure.
+    pub async fn finish(mut self) -> Result<Vec<SuperfileEntry>> {
+        self.close_superfile().await?;
+        Ok(std::mem::take(&mut self.finished))
+    }
+
+    fn open_superfile(&mut self) -> Result<OpenSuperfile> {
+        let id = (self.next_id)()?;
+        let url = private_url()?;
+        let target = format!("{}{}", url.as_str(), paths::superfile(&id));
+        let config = FileSinkConfig {
+            original_url: target.clone(),
+            object_store_url: url,
+            file_group: FileGroup::default(),
+            table_paths: vec![ListingTableUrl::parse(&target).map_err(|e| encoding(&id, e))?],
+            output_schema: Arc::clone(&self.schema),
+            table_partition_cols: vec![],
+            insert_op: InsertOp::Append,
+            keep_partition_by_columns: false,
+            file_extension: "parquet".to_owned(),
+            file_output_mode: FileOutputMode::SingleFile,
+        };
+        let sink = ParquetSink::new(config, self.options.parquet.clone())
+            .with_sorting_columns(self.options.sorting_columns.clone());
+        let (batches, receiver) = mpsc::channel(BUFFERED_BATCHES);
+        let stream = stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        let stream = Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.schema),
+            stream,
+        ));
+        let task = Arc::clone(&self.task);
+        let encoder = SpawnedTask::spawn(async move {
+            DataSink::write_all(&sink, stream, &task).await?;
+            sink.written().into_values().next().ok_or_else(|| {
+                DataFusionError::Internal("the Parquet sink wrote no file".to_owned())
+            })
+        });
+        Ok(OpenSuperfile {
+            id,
+            batches,
+            encoder,
+            rows: 0,
+            bytes: 0,
+        })
+    }
+
+    async fn close_superfile(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        drop(open.batches);
+        let metadata = open
+            .encoder
+            .join()
+            .await
+            .map_err(|e| encoding(&open.id, e))?
+            .map_err(|e| encoding(&open.id, e))?;
+        let path = paths::superfile(&open.id);
+        let written = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        if written != open.rows {
+            return Err(Error::new(
+                ErrorKind::Storage,
+                path.to_string(),
+                format!("{written} rows were written instead of {}", open.rows),
+            ));
+        }
+        let size = self
+            .store
+            .head(&path)
+            .await
+            .map_err(|e| {
+                Error::new(ErrorKind::Storage, path.to_string(), "cannot read its size")
+                    .with_source(e)
+            })?
+            .size;
+        let stats = superfile_stats(&metadata, &self.schema).map_err(|e| encoding(&open.id, e))?;
+        let row_ids = match &mut self.row_ids {
+            RowIdSource::Minted(mint) => RowIds::Span(mint()),
+            RowIdSource::Stored => RowIds::Stored,
+        };
+        self.finished.push(SuperfileEntry {
+            id: open.id,
+            rows: open.rows,
+            size,
+            created_at_ms: self.created_at_ms,
+            row_ids,
+            stats,
+            tombstones: None,
+            moved_at: 0,
+        });
+        Ok(())
+    }
+}
+
+impl Drop for SuperfileWriter {
+    fn drop(&mut self) {
+        // An abandoned file must not look complete: the stream ends in an error, not at its end.
+        if let Some(open) = self.open.take() {
+            let _ = open.batches.try_send(Err(DataFusionError::Execution(
+                "the statement was abandoned".to_owned(),
+            )));
+            drop(open.encoder);
+        }
+    }
+}
+
+/// A task context whose only store is the table's own, so that the sink cannot reach another.
+fn private_context(task: &TaskContext, store: Arc<dyn ObjectStore>) -> Result<Arc<TaskContext>> {
+    let registry = DefaultObjectStoreRegistry::new();
+    registry.register_store(private_url()?.as_ref(), store);
+    let runtime: RuntimeEnv = RuntimeEnvBuilder::from_runtime_env(&task.runtime_env())
+        .with_object_store_registry(Arc::new(registry))
+        .build()
+        .map_err(|e| {
+            Error::new(ErrorKind::Storage, "writer", "cannot build its runtime").with_source(e)
+        })?;
+    Ok(Arc::new(TaskContext::new(
+        task.task_id(),
+        task.session_id(),
+        task.session_config().clone(),
+        task.scalar_functions().clone(),
+        Default::default(),
+        task.aggregate_functions().clone(),
+        task.window_functions().clone(),
+        Arc::new(runtime),
+    )))
+}
+
+fn private_url() -> Result<ObjectStoreUrl> {
+    ObjectStoreUrl::parse("supertable://root/").map_err(|e| {
+        Error::new(ErrorKind::InvalidArgument, "writer", "private store name").with_source(e)
+    })
+}
+
+fn encoding(id: &SuperfileId, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(
+        ErrorKind::Storage,
+        paths::superfile(id).to_string(),
+        "writing the superfile failed",
+    )
+    .with_source(e)
+}
+
+/// Bytes that the rows of `batch` take, shared buffers counted once for each slice of them.
+fn memory_of(batch: &RecordBatch) -> u64 {
+    batch
+        .columns()
+        .iter()
+        .map(|c| {
+            c.to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| c.get_array_memory_size()) as u64
+        })
+        .sum()
+}
+
+fn check_not_null(schema: &SchemaRef, batch: &RecordBatch) -> Result<()> {
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if !field.is_nullable() && column.logical_null_count() > 0 {
+            return Err(Error::new(
+                ErrorKind::Constraint,
+                field.name(),
+                "the column is NOT NULL, but a row has no value for it",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn superfile_stats(
+    metadata: &ParquetMetaData,
+    schema: &SchemaRef,
+) -> Result<SuperfileStats, DataFusionError> {
+    let statistics: Statistics =
+        DFParquetMetadata::statistics_from_parquet_metadata(metadata, schema)?;
+    let mut columns = BTreeMap::new();
+    for (field, column) in schema
+        .fields()
+        .iter()
+        .zip(&statistics.column_statistics)
+        .take(MAX_STATISTICS_COLUMNS)
+    {
+        let Some(id) = field
+            .metadata()
+            .get(PARQUET_FIELD_ID_META_KEY)
+            .and_then(|id| id.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let (min, min_exact) = bound(&column.min_value);
+        let (max, max_exact) = bound(&column.max_value);
+        let null_count = null_count(metadata, schema, field);
+        if min.is_some() || max.is_some() || null_count.is_some() {
+            columns.insert(
+                id,
+                ColumnStats {
+                    min,
+                    min_exact,
+                    max,
+                    max_exact,
+                    null_count,
+                },
+            );
+        }
+    }
+    Ok(SuperfileStats { columns })
+}
+
+/// Nulls in a flat column, if every row group recorded them.
+///
+/// DataFusion's own summary is no use here: it reports all rows as null where nothing was recorded,
+/// and its Parquet opener would then replace the column by NULL.
+fn null_count(metadata: &ParquetMetaData, schema: &SchemaRef, field: &Field) -> Option<u64> {
+    if field.data_type().is_nested() {
+        return None;
+    }
+    let parquet_schema = metadata.file_metadata().schema_descr();
+    let counts = StatisticsConverter::try_new(field.name(), schema, parquet_schema)
+        .ok()?
+        .with_missing_null_counts_as_zero(false)
+        .row_group_null_counts(metadata.row_groups())
+        .ok()?;
+    counts.iter().sum::<Option<u64>>()
+}
+
+fn bound(value: &Precision<datafusion::common::ScalarValue>) -> (Option<StatValue>, bool) {
+    let (scalar, exact) = match value {
+        Precision::Exact(scalar) => (scalar, true),
+        Precision::Inexact(scalar) => (scalar, false),
+        Precision::Absent => return (None, false),
+    };
+    let stat = StatValue::from_scalar(scalar).filter(|stat| match stat {
+        StatValue::Utf8(s) => s.len() <= MAX_BOUND_BYTES,
+        StatValue::Binary(b) => b.len() <= MAX_BOUND_BYTES,
+        _ => true,
+    });
+    (stat, exact)
+}
