@@ -1,7 +1,7 @@
 //! The `supertable` binary as a user meets it: exit statuses, scripts, pipes.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -203,4 +203,42 @@ fn the_quickstart_runs_on_s3_by_changing_only_the_location() {
     for _ in 0..2 {
         quickstart(home.path(), &location, &environment);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_statement_and_leaves_nothing_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = "CREATE EXTERNAL TABLE t (v BIGINT) STORED AS SUPERTABLE LOCATION 't/';\n";
+    // It would run for hours.
+    let insert = "INSERT INTO t SELECT value FROM generate_series(1, 1000000000000);\n";
+    let script = format!("{open}INSERT INTO t VALUES (1);\nSELECT 'ready';\n{insert}");
+    fs::write(directory.path().join("script.sql"), script).unwrap();
+    let mut child = supertable(directory.path())
+        .args(["--format", "csv", "-f", "script.sql"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(printed.map_while(Result::ok).any(|line| line == "ready"));
+    // Into the long statement; the test holds as well if the signal comes earlier.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    let wal = fs::read_dir(directory.path().join("t/wal/mutations"));
+    assert_eq!(wal.into_iter().flatten().count(), 0);
+    let again = file(
+        directory.path(),
+        &format!("{open}SELECT count(*) AS n FROM t;\n"),
+    );
+    assert_eq!(text(&again.stdout), "n\n1\n", "{}", text(&again.stderr));
 }
