@@ -74,8 +74,14 @@ impl Source {
     fn module(&self) -> &str {
         self.path.split('/').next().unwrap().trim_end_matches(".rs")
     }
+
+    /// Whether the whole file is unit tests.
+    fn is_test(&self) -> bool {
+        self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+    }
 }
 
+/// Every source file but those of unit tests.
 fn sources() -> Vec<Source> {
     fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -101,6 +107,7 @@ fn sources() -> Vec<Source> {
                 .replace('\\', "/"),
             text: std::fs::read_to_string(&path).unwrap(),
         })
+        .filter(|source| !source.is_test())
         .collect()
 }
 

@@ -1,8 +1,17 @@
 //! The `supertable` binary as a user meets it: exit statuses, scripts, pipes.
 
-use std::io::Write;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use crate::support::s3;
+
+/// Where the repository is: the quickstart names its data from there.
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The one place in the quickstart that says where the table is.
+const QUICKSTART_LOCATION: &str = "target/quickstart/flights/";
 
 fn supertable(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_supertable"));
@@ -38,7 +47,7 @@ fn piped(directory: &Path, script: &str) -> Output {
 }
 
 fn file(directory: &Path, script: &str) -> Output {
-    std::fs::write(directory.join("script.sql"), script).unwrap();
+    fs::write(directory.join("script.sql"), script).unwrap();
     supertable(directory)
         .args(["--format", "csv", "-f", "script.sql"])
         .output()
@@ -105,7 +114,7 @@ fn a_semicolon_inside_a_string_does_not_end_a_statement() {
 #[test]
 fn failures_of_an_included_script_count() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(
+    fs::write(
         directory.path().join("inner.sql"),
         "SELECT * FROM nowhere;\n",
     )
@@ -132,4 +141,104 @@ fn an_azure_location_without_an_account_says_what_is_missing() {
         "{}",
         text(&output.stderr)
     );
+}
+
+/// Runs the quickstart with its table at `location`, and checks what it prints.
+fn quickstart(home: &Path, location: &str, environment: &[(&str, String)]) {
+    let script = fs::read_to_string(Path::new(REPOSITORY).join("sql/quickstart.sql")).unwrap();
+    let statements: String = script
+        .lines()
+        .filter(|line| !line.starts_with("--"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(statements.matches(QUICKSTART_LOCATION).count(), 1);
+    let path = home.join("quickstart.sql");
+    fs::write(&path, script.replace(QUICKSTART_LOCATION, location)).unwrap();
+
+    let output = supertable(home)
+        .current_dir(REPOSITORY)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .args(["--format", "csv", "-f"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let (printed, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{printed}\n{errors}");
+    for expected in [
+        "\n51955\n",
+        "\nloaded,UA,8983,8.03\n",
+        "\n7998\n",
+        "\nafter DELETE,43957,15\n",
+        "\nbefore UPDATE,22833,-30,7.52\n",
+        "\n13605\n",
+        "\nafter UPDATE,22833,0,10.47\n",
+        "\n1,1,9E,3286,0,rebased JFK-DTW\n",
+        "\nUnited Air Lines Inc.,8983,9.06\n",
+        "\nfinished,43957\n",
+    ] {
+        assert!(
+            printed.contains(expected),
+            "no {expected:?} in {printed}\n{errors}"
+        );
+    }
+}
+
+#[test]
+fn the_quickstart_can_be_run_again_and_leaves_no_wal() {
+    let home = tempfile::tempdir().unwrap();
+    let table = home.path().join("flights");
+    for _ in 0..2 {
+        quickstart(home.path(), &format!("{}/", table.display()), &[]);
+        let wal = fs::read_dir(table.join("wal/mutations"));
+        assert_eq!(wal.into_iter().flatten().count(), 0);
+    }
+}
+
+#[test]
+fn the_quickstart_runs_on_s3_by_changing_only_the_location() {
+    let home = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let environment = runtime.block_on(async { s3::server().await.environment() });
+    let location = format!("s3://{}/quickstart/flights/", s3::BUCKET);
+    for _ in 0..2 {
+        quickstart(home.path(), &location, &environment);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_statement_and_leaves_nothing_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = "CREATE EXTERNAL TABLE t (v BIGINT) STORED AS SUPERTABLE LOCATION 't/';\n";
+    // It would run for hours.
+    let insert = "INSERT INTO t SELECT value FROM generate_series(1, 1000000000000);\n";
+    let script = format!("{open}INSERT INTO t VALUES (1);\nSELECT 'ready';\n{insert}");
+    fs::write(directory.path().join("script.sql"), script).unwrap();
+    let mut child = supertable(directory.path())
+        .args(["--format", "csv", "-f", "script.sql"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(printed.map_while(Result::ok).any(|line| line == "ready"));
+    // Into the long statement; the test holds as well if the signal comes earlier.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
+    let wal = fs::read_dir(directory.path().join("t/wal/mutations"));
+    assert_eq!(wal.into_iter().flatten().count(), 0);
+    let again = file(
+        directory.path(),
+        &format!("{open}SELECT count(*) AS n FROM t;\n"),
+    );
+    assert_eq!(text(&again.stdout), "n\n1\n", "{}", text(&again.stderr));
 }

@@ -35,6 +35,8 @@ use sqllogictest::{
 };
 use url::Url;
 
+use crate::support::{azure, s3};
+
 /// How many failures of one file are printed; later ones mostly follow from earlier ones.
 const PRINTED_FAILURES: usize = 12;
 
@@ -375,6 +377,26 @@ async fn every_sql_file_holds() {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::from_environment().unwrap_or_else(|| Place::local(directory.path()));
     run_all(&place).await;
+}
+
+#[test]
+fn every_sql_file_holds_on_s3() {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Arc::new(s3::client(s3::server().await.endpoint()));
+        run_all(&Place::remote(&format!("s3://{}/slt/", s3::BUCKET), store)).await;
+    });
+}
+
+#[test]
+fn every_sql_file_holds_on_azure() {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Arc::new(azure::server().await.client());
+        run_all(&Place::remote(
+            &format!("az://{}/slt/", azure::CONTAINER),
+            store,
+        ))
+        .await;
+    });
 }
 
 #[test]
