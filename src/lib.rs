@@ -1,3 +1,4 @@
 //! A mutable SQL table for DataFusion on plain object storage.
 
 pub mod error;
+pub mod storage;

@@ -1,0 +1,167 @@
+//! The one moment at which an object appears, changes or disappears.
+//!
+//! Owns the directory locks, the comparison of versions and the link, rename or removal. Does not
+//! own staging before nor syncing after it.
+//!
+//! Invariant: whoever replaces, overwrites or deletes a name holds its directory's lock. A create
+//! links, which fails if the name exists, so it cannot come between another's check and rename.
+//! Successive versions of an object exist at the same time for a moment, so their inodes differ;
+//! later ones, which may reuse an inode, have a later modification time. So versions differ.
+//!
+//! A crash releases the lock and leaves either state.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::path::Path as FsPath;
+use std::time::SystemTime;
+
+use super::durable::Durable;
+use super::paths::is_absence;
+use super::stage::Staged;
+
+/// What must be there for a staged file to take a name.
+#[derive(Clone, Debug)]
+pub(super) enum Condition {
+    Anything,
+    Nothing,
+    ETag(String),
+}
+
+/// What became of an attempt to publish.
+#[derive(Debug)]
+pub(super) enum Published {
+    Done { e_tag: String },
+    Exists,
+    Differs { found: Option<String> },
+}
+
+/// Publishes `staged`, whose content is durable already, under the name `target`.
+pub(super) fn publish(
+    durable: &Durable,
+    staged: &mut Staged,
+    target: &FsPath,
+    condition: &Condition,
+) -> io::Result<Published> {
+    if matches!(condition, Condition::Nothing) {
+        match fs::hard_link(&staged.path, target) {
+            Ok(()) => {
+                return Ok(Published::Done {
+                    e_tag: e_tag(&staged.file.metadata()?),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok(Published::Exists);
+            }
+            // Not every file system has hard links; on one without, all writers end up below.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let _exclusive = lock_directory_of(durable, target)?;
+    let found = current(target)?;
+    match (condition, &found) {
+        (Condition::Nothing, Some(_)) => return Ok(Published::Exists),
+        (Condition::ETag(expected), _) => {
+            let found = found.as_ref().map(e_tag);
+            if found.as_ref() != Some(expected) {
+                return Ok(Published::Differs { found });
+            }
+        }
+        (Condition::Nothing, None) | (Condition::Anything, _) => {}
+    }
+    if let Some(old) = &found {
+        staged.make_newer_than(old.modified()?)?;
+    }
+    let e_tag = e_tag(&staged.file.metadata()?);
+    staged.rename_to(target)?;
+    Ok(Published::Done { e_tag })
+}
+
+/// Removes the name `target`; whether it was there.
+pub(super) fn remove(durable: &Durable, target: &FsPath) -> io::Result<bool> {
+    if current(target)?.is_none() {
+        return Ok(false);
+    }
+    durable.prepare()?;
+    let _exclusive = lock_directory_of(durable, target)?;
+    match fs::remove_file(target) {
+        Ok(()) => Ok(true),
+        Err(error) if is_absence(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The metadata of the object `target`, if there is one.
+pub(super) fn current(target: &FsPath) -> io::Result<Option<Metadata>> {
+    match target.symlink_metadata() {
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "the name is taken by something that is not a file",
+        )),
+        Err(error) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The version of a file's content: inode, modification time in nanoseconds, size.
+pub(super) fn e_tag(metadata: &Metadata) -> String {
+    let nanos = metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_nanos());
+    format!("{:x}-{nanos:x}-{:x}", inode(metadata), metadata.len())
+}
+
+fn lock_directory_of(durable: &Durable, target: &FsPath) -> io::Result<File> {
+    let locks = durable.private("locks");
+    let dir = target.parent().unwrap_or(target);
+    // Relative to the root, so that processes that reach it by different paths share the lock.
+    let dir = locks
+        .parent()
+        .and_then(FsPath::parent)
+        .and_then(|root| dir.strip_prefix(root).ok())
+        .unwrap_or(dir);
+    let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
+    open_lock(&locks.join(name.as_str()), false)
+}
+
+/// Locks the file `path`, shared or exclusively, until the returned file is dropped. It is opened
+/// anew each time: locks belong to open files, so threads exclude each other as processes do.
+pub(super) fn open_lock(path: &FsPath, shared: bool) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        if shared {
+            file.lock_shared()?;
+        } else {
+            file.lock()?;
+        }
+        // If someone deleted the lock file meanwhile, others lock another one.
+        match path.symlink_metadata() {
+            Ok(named) if inode(&named) == inode(&file.metadata()?) => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_metadata: &Metadata) -> u64 {
+    0
+}
