@@ -25,14 +25,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use super::apply::Conflict;
+use super::conflict::Conflict;
 use super::draft::Draft;
 use super::handle::Inner;
 use super::history::Found;
 use super::snapshot::Snapshot;
 use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ChangeSet, CommitRecord, StateDoc, WalId, WalState};
+use crate::format::manifest::CommitRecord;
+use crate::format::{ChangeSet, FormatError, StateDoc, WalId, WalState, paths};
 use crate::wal::backoff::Backoff;
 use crate::wal::{Etag, WalError};
 
@@ -192,7 +193,12 @@ impl Inner {
                 if batch.is_empty() {
                     return Ok(Turn::Moved);
                 }
-                let mut draft = self.draft(&tip.snapshot, batch).await?;
+                let mut draft = self
+                    .draft(
+                        &tip.snapshot,
+                        batch.iter().map(|ready| (ready.id, &ready.change_set)),
+                    )
+                    .await?;
                 for (id, verdict) in draft.take_refused() {
                     self.settle(batch, &id, verdict, None);
                 }
@@ -366,8 +372,8 @@ impl Inner {
                 "the WAL document is APPENDED and names no change set",
             ));
         };
-        let bytes = self.wal.check_arrow(id, bytes?, &hash)?;
-        let change_set = self.decode_change_set(id, &bytes)?;
+        let change_set = ChangeSet::decode(&bytes?, &hash)
+            .map_err(|error| FormatError::from(error).at(&paths::wal_arrow(id)))?;
         Ok(Some(Ready {
             id: *id,
             change_set: Arc::new(change_set),
@@ -409,6 +415,7 @@ impl Inner {
             party,
             ..
         } = ready;
+        self.deactivate(&id);
         match &ending {
             Ok(Ending::Committed(record)) => {
                 tracing::debug!(wal_id = %id, version = record.version, "committed");
@@ -426,10 +433,7 @@ impl Inner {
                 self.undo_conflicting_in_background(doc, etag);
             }
             Ok(Ending::Undone) => {}
-            Err(error) => {
-                tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery");
-                self.deactivate(&id);
-            }
+            Err(error) => tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery"),
         }
         if let Party::Waiting(reply) = party {
             // Whoever waited may be gone; the ending stands.

@@ -37,7 +37,7 @@ impl TipCell {
     /// Takes over a version that was read from the store; returns the tip, which may be newer still.
     pub(super) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.version() > tip.snapshot.version() {
+        if found.version() >= tip.snapshot.version() {
             tip.snapshot = found;
             tip.epoch += 1;
         }

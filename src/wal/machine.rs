@@ -19,14 +19,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use crate::format::manifest::shorten_statement;
+use crate::format::state_doc::MAX_LISTED_ROWS;
 use crate::format::{
-    ContentHash, IdBlock, IdSpan, MAX_LISTED_ROWS, OpKind, RowId, StateDoc, SuperfileId,
+    ContentHash, IdBlock, IdSpan, OpKind, RowId, StateDoc, SuperfileId,
     TombstoneProgress, WalId, WalState,
 };
 use crate::wal::lease;
-
-/// Most bytes of a statement's text that a document keeps.
-pub const MAX_STATEMENT_BYTES: usize = 1_024;
 
 /// A step that the document's state does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +48,7 @@ pub struct Intention<'a> {
     pub base_version: u64,
     /// The ids under which it stages objects.
     pub block: IdBlock,
-    /// The statement's text; cut to [`MAX_STATEMENT_BYTES`].
+    /// The statement's text; about a kilobyte of it is kept.
     pub statement: &'a str,
     /// Who writes the document.
     pub owner: &'a str,
@@ -75,7 +74,7 @@ pub fn intent(what: &Intention<'_>, now: DateTime<Utc>, ttl: TimeDelta) -> State
     // The store stamps a fresh nonce on every write.
     let mut doc = StateDoc::intent(what.wal_id, what.op, now, what.base_version, Uuid::nil());
     doc.lease = Some(lease::fresh(what.owner, now, ttl));
-    doc.predicate_repr = cut(what.statement, MAX_STATEMENT_BYTES).to_owned();
+    doc.predicate_repr = shorten_statement(what.statement);
     doc.preallocated_superfile_id = Some(SuperfileId::from_uuid(what.block.base()));
     doc
 }
@@ -165,9 +164,4 @@ fn expect(doc: &StateDoc, state: WalState, step: &'static str) -> Result<(), Ill
             step,
         })
     }
-}
-
-/// The longest prefix of at most `bytes` bytes that ends between two characters.
-pub fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
