@@ -30,7 +30,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt};
+use futures::future::ready;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
@@ -233,15 +234,18 @@ impl Storage {
             .boxed()
     }
 
-    /// Those objects below `prefix` whose paths sort after `offset`, in no promised order.
+    /// Those objects below `prefix` whose paths sort after `offset`, in no promised order. Complete
+    /// where the objects lie at one level below `prefix`; deeper ones some S3 servers sort by
+    /// directory rather than by bytes when they skip to the offset.
     pub fn list_from(
         &self,
         prefix: &Path,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta, StorageError>> {
-        let about = prefix.to_string();
+        let (about, offset) = (prefix.to_string(), offset.clone());
         self.store
-            .list_with_offset(Some(prefix), offset)
+            .list_with_offset(Some(prefix), &offset)
+            .try_filter(move |object| ready(object.location > offset))
             .map(move |item| item.map_err(|e| list_error(&about, e)))
             .boxed()
     }

@@ -17,6 +17,8 @@
 //! carries a fresh nonce. Settling compares bytes, and S3's ETag is a hash of them.
 
 mod cas;
+#[doc(hidden)]
+pub mod conformance;
 mod error;
 mod local;
 mod retry;
@@ -27,3 +29,6 @@ pub use error::StorageError;
 pub use local::{LocalStore, SyncCounts};
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
+
+#[cfg(test)]
+mod tests;

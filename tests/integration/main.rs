@@ -1,2 +1,10 @@
-#![allow(clippy::unwrap_used)] 
-#[test] fn t(){}
+//! The integration tests, one binary: modules by what they prove, `support` for what they share.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod storage;
+mod support;

@@ -192,7 +192,12 @@ impl Durable {
             match fs::create_dir(new) {
                 Ok(()) => {}
                 // Someone else was quicker, and may not have synced it yet.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && new.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !new.is_dir() {
+                        // Not `AlreadyExists`: nobody created the object.
+                        return Err(io::ErrorKind::NotADirectory.into());
+                    }
+                }
                 Err(error) => return Err(error),
             }
             if let Some(parent) = new.parent()
