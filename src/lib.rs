@@ -1,4 +1,6 @@
 //! A mutable SQL table for DataFusion on plain object storage.
 
 pub mod error;
+pub mod format;
 pub mod storage;
+pub mod wal;

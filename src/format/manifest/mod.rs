@@ -1,0 +1,26 @@
+//! The manifest: the immutable list of superfiles and tombstones that makes up one version.
+//!
+//! A manifest is a tree of content-addressed nodes that versions share, so that a commit's cost
+//! follows what changed and not the number of superfiles. What it says is in [`types`], the tree
+//! in [`tree`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], and what must
+//! hold between versions in [`check`].
+
+pub mod check;
+pub mod edit;
+pub mod error;
+pub mod load;
+pub mod schema;
+pub mod tree;
+pub mod types;
+pub mod wire;
+
+pub use check::{InvariantViolation, check_first, check_successor};
+pub use edit::{ManifestEdit, TombstoneUpdate};
+pub use error::{EditError, ManifestError};
+pub use load::ManifestLoader;
+pub use schema::{FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
+pub use tree::{EncodedManifest, Group, Leaf, Manifest, NodeRef};
+pub use types::{
+    CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,
+    Totals, shorten_statement,
+};

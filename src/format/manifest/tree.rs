@@ -1,0 +1,385 @@
+//! The tree of one version's superfiles: root → groups → leaves, immutable and shared.
+//!
+//! Owns the shape, lookups and what must be uploaded. Does not own editing (`edit`), the bytes
+//! (`wire`) or loading (`load`).
+//!
+//! ```text
+//! root    header and references to groups (as many as it takes)
+//! group   1 to 64 references to leaves
+//! leaf    1 to 64 entries, sorted by superfile id
+//! ```
+//!
+//! Ids are time-ordered, so what is added goes to the end: the last leaf of the last group is
+//! rewritten until it is full. One change rewrites one leaf, one group and the root, whatever
+//! the size of the table; the root grows by about 60 bytes for every 4,096 superfiles.
+//!
+//! Invariant: the entries, in the order of the tree, ascend strictly by id; no node below the
+//! root is empty or overfull; a node that is marked persisted is in the store, and so are its
+//! descendants.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use super::error::ManifestError;
+use super::types::{ManifestHeader, SuperfileEntry, Totals};
+use super::wire;
+use crate::format::ids::{ContentHash, SuperfileId};
+
+/// The most entries in one leaf.
+pub const MAX_ENTRIES_PER_LEAF: usize = 64;
+/// The most leaves in one group.
+pub const MAX_LEAVES_PER_GROUP: usize = 64;
+
+/// A reference to a node, with what can be known of it without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeRef {
+    /// The blake3 of the node's bytes, which is its name.
+    pub hash: ContentHash,
+    /// The smallest superfile id below it.
+    pub first: SuperfileId,
+    /// Sums over what is below it.
+    pub totals: Totals,
+}
+
+/// What a node is called, once that is known, and whether it is in the store.
+#[derive(Debug, Default)]
+struct Identity {
+    hash: OnceLock<ContentHash>,
+    persisted: AtomicBool,
+}
+
+impl Identity {
+    fn stored(hash: ContentHash) -> Self {
+        Self {
+            hash: OnceLock::from(hash),
+            persisted: AtomicBool::new(true),
+        }
+    }
+
+    fn is_persisted(&self) -> bool {
+        self.persisted.load(Ordering::Acquire)
+    }
+
+    fn mark_persisted(&self) {
+        self.persisted.store(true, Ordering::Release);
+    }
+}
+
+/// A leaf: entries.
+#[derive(Debug)]
+pub struct Leaf {
+    entries: Vec<Arc<SuperfileEntry>>,
+    first: SuperfileId,
+    totals: Totals,
+    identity: Identity,
+}
+
+/// A group: leaves.
+#[derive(Debug)]
+pub struct Group {
+    leaves: Vec<Arc<Leaf>>,
+    first: SuperfileId,
+    totals: Totals,
+    identity: Identity,
+}
+
+impl Leaf {
+    /// A new leaf, not yet stored; `None` if there are no entries.
+    pub(super) fn new(
+        entries: Vec<Arc<SuperfileEntry>>,
+    ) -> Result<Option<Arc<Self>>, ManifestError> {
+        let Some(first) = entries.first().map(|e| e.id) else {
+            return Ok(None);
+        };
+        let totals = Totals::sum(entries.iter().map(|e| Totals::of(e)))
+            .ok_or(ManifestError::TotalsOverflow)?;
+        Ok(Some(Arc::new(Self {
+            entries,
+            first,
+            totals,
+            identity: Identity::default(),
+        })))
+    }
+
+    /// The leaf that `bytes` hold.
+    pub(super) fn decode(bytes: &[u8], node: &NodeRef) -> Result<Arc<Self>, ManifestError> {
+        Ok(Arc::new(Self {
+            entries: wire::decode_leaf(bytes, node)?,
+            first: node.first,
+            totals: node.totals,
+            identity: Identity::stored(node.hash),
+        }))
+    }
+
+    /// The entries, by ascending id.
+    pub fn entries(&self) -> &[Arc<SuperfileEntry>] {
+        &self.entries
+    }
+
+    /// The smallest id.
+    pub fn first(&self) -> SuperfileId {
+        self.first
+    }
+
+    /// Sums over the entries.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The leaf's name, if it has been encoded or decoded.
+    pub fn hash(&self) -> Option<ContentHash> {
+        self.identity.hash.get().copied()
+    }
+
+    fn reference(&self, new: &mut NewNodes) -> Result<NodeRef, ManifestError> {
+        let hash = self
+            .identity
+            .name(new, || wire::encode_leaf(&self.entries))?;
+        Ok(NodeRef {
+            hash,
+            first: self.first,
+            totals: self.totals,
+        })
+    }
+}
+
+impl Group {
+    /// A new group, not yet stored; `None` if there are no leaves.
+    pub(super) fn new(leaves: Vec<Arc<Leaf>>) -> Result<Option<Arc<Self>>, ManifestError> {
+        let Some(first) = leaves.first().map(|l| l.first) else {
+            return Ok(None);
+        };
+        let totals = Totals::sum(leaves.iter().map(|l| l.totals))
+            .ok_or(ManifestError::TotalsOverflow)?;
+        Ok(Some(Arc::new(Self {
+            leaves,
+            first,
+            totals,
+            identity: Identity::default(),
+        })))
+    }
+
+    /// The stored group `node`, with its leaves.
+    pub(super) fn stored(node: &NodeRef, leaves: Vec<Arc<Leaf>>) -> Arc<Self> {
+        Arc::new(Self {
+            leaves,
+            first: node.first,
+            totals: node.totals,
+            identity: Identity::stored(node.hash),
+        })
+    }
+
+    /// The leaves, by ascending ids.
+    pub fn leaves(&self) -> &[Arc<Leaf>] {
+        &self.leaves
+    }
+
+    /// The smallest id.
+    pub fn first(&self) -> SuperfileId {
+        self.first
+    }
+
+    /// Sums over the entries.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The group's name, if it has been encoded or decoded.
+    pub fn hash(&self) -> Option<ContentHash> {
+        self.identity.hash.get().copied()
+    }
+
+    fn reference(&self, new: &mut NewNodes) -> Result<NodeRef, ManifestError> {
+        // A stored group's leaves are stored: there is nothing to look for below it.
+        let hash = match self.identity.hash.get() {
+            Some(hash) if self.identity.is_persisted() => *hash,
+            _ => {
+                let leaves = self
+                    .leaves
+                    .iter()
+                    .map(|leaf| leaf.reference(new))
+                    .collect::<Result<Vec<_>, _>>()?;
+                self.identity.name(new, || wire::encode_group(&leaves))?
+            }
+        };
+        Ok(NodeRef {
+            hash,
+            first: self.first,
+            totals: self.totals,
+        })
+    }
+}
+
+type NewNodes = Vec<(ContentHash, Bytes)>;
+
+impl Identity {
+    /// The node's name. A node that is not known to be stored goes to `new`.
+    fn name(
+        &self,
+        new: &mut NewNodes,
+        encode: impl FnOnce() -> Result<(ContentHash, Bytes), ManifestError>,
+    ) -> Result<ContentHash, ManifestError> {
+        if let Some(hash) = self.hash.get()
+            && self.is_persisted()
+        {
+            return Ok(*hash);
+        }
+        let (hash, bytes) = encode()?;
+        new.push((hash, bytes));
+        Ok(*self.hash.get_or_init(|| hash))
+    }
+}
+
+/// A manifest's bytes: its name, and the objects that must be in the store before a pointer may
+/// name it.
+#[derive(Clone, Debug)]
+pub struct EncodedManifest {
+    /// The root's hash, for the pointer.
+    pub root: ContentHash,
+    /// The nodes that are not known to be stored, the root included, each with its name.
+    pub new_nodes: Vec<(ContentHash, Bytes)>,
+}
+
+impl EncodedManifest {
+    /// The length of all new nodes together.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_nodes.iter().map(|(_, b)| b.len() as u64).sum()
+    }
+}
+
+/// One version: its header and its superfiles. Cheap to clone; versions share what they have in
+/// common.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    header: Arc<ManifestHeader>,
+    groups: Vec<Arc<Group>>,
+    root: Arc<Identity>,
+}
+
+impl Manifest {
+    /// A version without superfiles.
+    pub fn empty(header: ManifestHeader) -> Self {
+        Self {
+            header: Arc::new(ManifestHeader {
+                totals: Totals::default(),
+                ..header
+            }),
+            groups: Vec::new(),
+            root: Arc::default(),
+        }
+    }
+
+    /// A version with these groups, not yet stored. The header's totals are computed.
+    pub(super) fn new(
+        header: ManifestHeader,
+        groups: Vec<Arc<Group>>,
+    ) -> Result<Self, ManifestError> {
+        let totals =
+            Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
+        Ok(Self {
+            header: Arc::new(ManifestHeader { totals, ..header }),
+            groups,
+            root: Arc::default(),
+        })
+    }
+
+    /// A version as it is stored under `root`.
+    pub(super) fn stored(
+        root: ContentHash,
+        header: ManifestHeader,
+        groups: Vec<Arc<Group>>,
+    ) -> Self {
+        Self {
+            header: Arc::new(header),
+            groups,
+            root: Arc::new(Identity::stored(root)),
+        }
+    }
+
+    /// What the version says of itself and of the table.
+    pub fn header(&self) -> &ManifestHeader {
+        &self.header
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.header.version
+    }
+
+    /// Sums over the superfiles.
+    pub fn totals(&self) -> Totals {
+        self.header.totals
+    }
+
+    /// The groups, by ascending ids.
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// All superfiles, by ascending id.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<SuperfileEntry>> {
+        self.groups
+            .iter()
+            .flat_map(|group| &group.leaves)
+            .flat_map(|leaf| &leaf.entries)
+    }
+
+    /// The superfile with this id.
+    pub fn get(&self, id: &SuperfileId) -> Option<&Arc<SuperfileEntry>> {
+        let group = last_not_above(&self.groups, |g| g.first, id)?;
+        let leaf = last_not_above(&group.leaves, |l| l.first, id)?;
+        let at = leaf.entries.binary_search_by(|e| e.id.cmp(id)).ok()?;
+        leaf.entries.get(at)
+    }
+
+    /// The root's hash, if the manifest has been encoded or was loaded.
+    pub fn hash(&self) -> Option<ContentHash> {
+        self.root.hash.get().copied()
+    }
+
+    /// The manifest's name, and the nodes that have to be uploaded before it is used.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when the schema's field ids are wrong, or a node exceeds 4 GiB.
+    pub fn encode(&self) -> Result<EncodedManifest, ManifestError> {
+        let mut new_nodes = Vec::new();
+        let groups = self
+            .groups
+            .iter()
+            .map(|group| group.reference(&mut new_nodes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let root = self
+            .root
+            .name(&mut new_nodes, || wire::encode_root(&self.header, &groups))?;
+        Ok(EncodedManifest { root, new_nodes })
+    }
+
+    /// Notes that all nodes are in the store, so that later versions do not upload them again.
+    /// To be called when the pointer names this manifest, and not before: nodes of a manifest
+    /// that nothing names may be swept away.
+    pub fn mark_persisted(&self) {
+        for group in &self.groups {
+            if group.identity.is_persisted() {
+                continue;
+            }
+            for leaf in &group.leaves {
+                leaf.identity.mark_persisted();
+            }
+            group.identity.mark_persisted();
+        }
+        self.root.mark_persisted();
+    }
+}
+
+/// The last of `nodes` whose first id is not above `id`: the only one that can hold it.
+fn last_not_above<'a, T>(
+    nodes: &'a [T],
+    first: impl Fn(&T) -> SuperfileId,
+    id: &SuperfileId,
+) -> Option<&'a T> {
+    let after = nodes.partition_point(|node| first(node) <= *id);
+    nodes.get(after.checked_sub(1)?)
+}

@@ -1,0 +1,557 @@
+//! How manifest nodes are encoded: private wire structs, framed by [`crate::format::envelope`].
+//!
+//! Owns the codec of root, group and leaf. Does not own the tree's shape or loading.
+//!
+//! Each node is one object, named by the blake3 of all its bytes. The payloads are postcard:
+//! integers are varints (signed ones zigzagged), sequences and strings have their length first,
+//! options a byte 0 or 1, `[u8; n]` stands as it is.
+//!
+//! ```text
+//! root   "STBLROOT"   version u64 · parent option<[u8;32]> · created_at_ms i64
+//!                     table_id [u8;16] · schema bytes (an Arrow IPC stream without batches)
+//!                     properties seq<(string, string)>, sorted
+//!                     sort_order seq<(name string, descending bool, nulls_first bool)>
+//!                     next_field_id i32
+//!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
+//!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
+//! group  "STBLGRUP"   leaves seq<ref>      1 to 64
+//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64
+//!
+//! ref        hash [u8;32] · first [u8;16] · superfiles u64 · rows u64 · live_rows u64 · bytes u64
+//! commit     wal_id [u8;16] · op string · version u64 · inserted u64 · deleted u64 · updated u64
+//!            statement string · started_at_ms i64
+//! entry      id [u8;16] · rows u64 · size u64 · created_at_ms i64 · first_row_id option<[u8;16]>
+//!            stats seq<column> · tombstones option<tombstones> · moved_at u64
+//! tombstones sidecar [u8;16] · hash [u8;32] · cardinality u64 · size u64
+//! column     field_id i32 · min option<value> · max option<value> · null_count option<u64>
+//!            min_exact bool · max_exact bool
+//! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
+//! ```
+//!
+//! Invariant: what decodes is well formed: ids ascend strictly, nodes are neither empty nor
+//! overfull, no superfile has more tombstones than rows, sums fit, and what a reference says of a
+//! node is true.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::ManifestError;
+use super::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef};
+use super::types::{
+    CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,
+    Totals,
+};
+use crate::format::envelope::{self, EnvelopeError, ObjectFormat};
+use crate::format::ids::{ContentHash, RowId, SuperfileId, WalId};
+use crate::format::ipc;
+use crate::format::state_doc::OpKind;
+use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
+
+/// The newest version of manifest nodes.
+pub const MANIFEST_VERSION: u32 = 1;
+
+pub(super) const ROOT: ObjectFormat = format(*b"STBLROOT");
+pub(super) const GROUP: ObjectFormat = format(*b"STBLGRUP");
+pub(super) const LEAF: ObjectFormat = format(*b"STBLLEAF");
+const METADATA: ObjectFormat = format(*b"STBLMETA");
+
+const fn format(magic: [u8; 8]) -> ObjectFormat {
+    ObjectFormat {
+        magic,
+        version: MANIFEST_VERSION,
+    }
+}
+
+/// Positions in a superfile are 32 bits wide.
+const MAX_ROWS: u64 = 1 << 32;
+
+pub(super) fn encode_root(
+    header: &ManifestHeader,
+    groups: &[NodeRef],
+) -> Result<(ContentHash, Bytes), ManifestError> {
+    let wire = WireRoot {
+        version: header.version,
+        parent: header.parent.map(|h| *h.as_bytes()),
+        created_at_ms: header.created_at_ms,
+        metadata: WireMetadata::try_from(header.metadata.as_ref())?,
+        metadata_changed_at: header.metadata_changed_at,
+        schema_changed_at: header.schema_changed_at,
+        moved_at: header.moved_at,
+        commits: header.commits.iter().map(WireCommit::from).collect(),
+        pending: header.pending.iter().map(WireCommit::from).collect(),
+        groups: groups.iter().map(WireRef::from).collect(),
+    };
+    Ok(envelope::seal(ROOT, &wire)?)
+}
+
+pub(super) fn decode_root(
+    bytes: &[u8],
+    expected: &ContentHash,
+) -> Result<(ManifestHeader, Vec<NodeRef>), ManifestError> {
+    let wire: WireRoot = envelope::open(ROOT, bytes, expected)?;
+    let groups = refs(wire.groups)?;
+    let totals =
+        Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
+    let header = ManifestHeader {
+        version: wire.version,
+        parent: wire.parent.map(ContentHash::from_bytes),
+        created_at_ms: wire.created_at_ms,
+        metadata: Arc::new(wire.metadata.try_into()?),
+        metadata_changed_at: wire.metadata_changed_at,
+        schema_changed_at: wire.schema_changed_at,
+        moved_at: wire.moved_at,
+        commits: commits(wire.commits)?,
+        pending: commits(wire.pending)?,
+        totals,
+    };
+    Ok((header, groups))
+}
+
+pub(super) fn encode_group(leaves: &[NodeRef]) -> Result<(ContentHash, Bytes), ManifestError> {
+    let wire = WireGroup {
+        leaves: leaves.iter().map(WireRef::from).collect(),
+    };
+    Ok(envelope::seal(GROUP, &wire)?)
+}
+
+pub(super) fn decode_group(bytes: &[u8], node: &NodeRef) -> Result<Vec<NodeRef>, ManifestError> {
+    let wire: WireGroup = envelope::open(GROUP, bytes, &node.hash)?;
+    check_len(wire.leaves.len(), MAX_LEAVES_PER_GROUP)?;
+    let leaves = refs(wire.leaves)?;
+    check_ref(
+        node,
+        leaves.first().map(|l| l.first),
+        leaves.iter().map(|l| l.totals),
+    )?;
+    Ok(leaves)
+}
+
+pub(super) fn encode_leaf(
+    entries: &[Arc<SuperfileEntry>],
+) -> Result<(ContentHash, Bytes), ManifestError> {
+    let wire = WireLeaf {
+        entries: entries.iter().map(|e| WireEntry::from(e.as_ref())).collect(),
+    };
+    Ok(envelope::seal(LEAF, &wire)?)
+}
+
+pub(super) fn decode_leaf(
+    bytes: &[u8],
+    node: &NodeRef,
+) -> Result<Vec<Arc<SuperfileEntry>>, ManifestError> {
+    let wire: WireLeaf = envelope::open(LEAF, bytes, &node.hash)?;
+    check_len(wire.entries.len(), MAX_ENTRIES_PER_LEAF)?;
+    let entries = wire
+        .entries
+        .into_iter()
+        .map(|e| e.try_into().map(Arc::new))
+        .collect::<Result<Vec<Arc<SuperfileEntry>>, ManifestError>>()?;
+    check_order(entries.iter().map(|e| e.id))?;
+    check_ref(
+        node,
+        entries.first().map(|e| e.id),
+        entries.iter().map(|e| Totals::of(e)),
+    )?;
+    Ok(entries)
+}
+
+/// A table's metadata on its own, for change sets.
+pub(crate) fn encode_metadata(metadata: &TableMetadata) -> Result<Bytes, ManifestError> {
+    let (_, bytes) = envelope::seal(METADATA, &WireMetadata::try_from(metadata)?)?;
+    Ok(bytes)
+}
+
+/// The inverse of [`encode_metadata`].
+pub(crate) fn decode_metadata(bytes: &[u8]) -> Result<TableMetadata, ManifestError> {
+    let payload = envelope::payload(METADATA, bytes)?;
+    envelope::decode_payload::<WireMetadata>(payload)?.try_into()
+}
+
+/// A superfile's statistics on their own, for change sets.
+pub(crate) fn encode_stats(stats: &SuperfileStats) -> Result<Vec<u8>, ManifestError> {
+    postcard::to_stdvec(&wire_stats(stats))
+        .map_err(|e| ManifestError::Envelope(EnvelopeError::Payload(e)))
+}
+
+/// The inverse of [`encode_stats`].
+pub(crate) fn decode_stats(bytes: &[u8]) -> Result<SuperfileStats, ManifestError> {
+    stats(envelope::decode_payload(bytes)?)
+}
+
+/// Checks what every entry must satisfy on its own.
+pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
+    if entry.rows > MAX_ROWS {
+        return Err(ManifestError::TooManyRows {
+            superfile: entry.id,
+            rows: entry.rows,
+        });
+    }
+    if entry.deleted_rows() > entry.rows {
+        return Err(ManifestError::MoreTombstonesThanRows {
+            superfile: entry.id,
+            tombstones: entry.deleted_rows(),
+            rows: entry.rows,
+        });
+    }
+    Ok(())
+}
+
+fn check_len(len: usize, max: usize) -> Result<(), ManifestError> {
+    if len == 0 || len > max {
+        return Err(ManifestError::BadNodeSize { len, max });
+    }
+    Ok(())
+}
+
+pub(super) fn check_order(ids: impl Iterator<Item = SuperfileId>) -> Result<(), ManifestError> {
+    let mut previous: Option<SuperfileId> = None;
+    for id in ids {
+        if previous.is_some_and(|p| p >= id) {
+            return Err(ManifestError::OutOfOrder { superfile: id });
+        }
+        previous = Some(id);
+    }
+    Ok(())
+}
+
+fn check_ref(
+    node: &NodeRef,
+    first: Option<SuperfileId>,
+    parts: impl Iterator<Item = Totals>,
+) -> Result<(), ManifestError> {
+    let totals = Totals::sum(parts).ok_or(ManifestError::TotalsOverflow)?;
+    if first != Some(node.first) || totals != node.totals {
+        return Err(ManifestError::RefMismatch { node: node.hash });
+    }
+    Ok(())
+}
+
+fn refs(wire: Vec<WireRef>) -> Result<Vec<NodeRef>, ManifestError> {
+    let refs: Vec<NodeRef> = wire.into_iter().map(NodeRef::from).collect();
+    check_order(refs.iter().map(|r| r.first))?;
+    Ok(refs)
+}
+
+fn commits(wire: Vec<WireCommit>) -> Result<Vec<CommitRecord>, ManifestError> {
+    wire.into_iter().map(CommitRecord::try_from).collect()
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRoot {
+    version: u64,
+    parent: Option<[u8; 32]>,
+    created_at_ms: i64,
+    metadata: WireMetadata,
+    metadata_changed_at: u64,
+    schema_changed_at: u64,
+    moved_at: u64,
+    commits: Vec<WireCommit>,
+    pending: Vec<WireCommit>,
+    groups: Vec<WireRef>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireMetadata {
+    table_id: [u8; 16],
+    schema: Vec<u8>,
+    properties: BTreeMap<String, String>,
+    sort_order: Vec<(String, bool, bool)>,
+    next_field_id: i32,
+}
+
+impl TryFrom<&TableMetadata> for WireMetadata {
+    type Error = ManifestError;
+
+    fn try_from(metadata: &TableMetadata) -> Result<Self, ManifestError> {
+        metadata.check()?;
+        Ok(Self {
+            table_id: *metadata.table_id.as_uuid().as_bytes(),
+            schema: ipc::encode_schema(&metadata.schema)?,
+            properties: metadata.properties.clone(),
+            sort_order: metadata
+                .sort_order
+                .iter()
+                .map(|c| (c.name.clone(), c.descending, c.nulls_first))
+                .collect(),
+            next_field_id: metadata.next_field_id,
+        })
+    }
+}
+
+impl TryFrom<WireMetadata> for TableMetadata {
+    type Error = ManifestError;
+
+    fn try_from(wire: WireMetadata) -> Result<Self, ManifestError> {
+        let metadata = Self {
+            table_id: Uuid::from_bytes(wire.table_id).into(),
+            schema: ipc::decode_schema(&wire.schema)?,
+            properties: wire.properties,
+            sort_order: wire
+                .sort_order
+                .into_iter()
+                .map(|(name, descending, nulls_first)| SortColumn {
+                    name,
+                    descending,
+                    nulls_first,
+                })
+                .collect(),
+            next_field_id: wire.next_field_id,
+        };
+        metadata.check()?;
+        Ok(metadata)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireCommit {
+    wal_id: [u8; 16],
+    op: String,
+    version: u64,
+    rows_inserted: u64,
+    rows_deleted: u64,
+    rows_updated: u64,
+    statement: String,
+    started_at_ms: i64,
+}
+
+impl From<&CommitRecord> for WireCommit {
+    fn from(record: &CommitRecord) -> Self {
+        Self {
+            wal_id: record.wal_id.as_i128().to_be_bytes(),
+            op: record.op.as_str().to_owned(),
+            version: record.version,
+            rows_inserted: record.rows_inserted,
+            rows_deleted: record.rows_deleted,
+            rows_updated: record.rows_updated,
+            statement: record.statement.clone(),
+            started_at_ms: record.started_at_ms,
+        }
+    }
+}
+
+impl TryFrom<WireCommit> for CommitRecord {
+    type Error = ManifestError;
+
+    fn try_from(wire: WireCommit) -> Result<Self, ManifestError> {
+        Ok(Self {
+            wal_id: WalId::from_i128(i128::from_be_bytes(wire.wal_id)),
+            op: OpKind::from_name(&wire.op)
+                .ok_or(ManifestError::UnknownOperation { name: wire.op })?,
+            version: wire.version,
+            rows_inserted: wire.rows_inserted,
+            rows_deleted: wire.rows_deleted,
+            rows_updated: wire.rows_updated,
+            statement: wire.statement,
+            started_at_ms: wire.started_at_ms,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRef {
+    hash: [u8; 32],
+    first: [u8; 16],
+    superfiles: u64,
+    rows: u64,
+    live_rows: u64,
+    bytes: u64,
+}
+
+impl From<&NodeRef> for WireRef {
+    fn from(node: &NodeRef) -> Self {
+        Self {
+            hash: *node.hash.as_bytes(),
+            first: *node.first.as_uuid().as_bytes(),
+            superfiles: node.totals.superfiles,
+            rows: node.totals.rows,
+            live_rows: node.totals.live_rows,
+            bytes: node.totals.bytes,
+        }
+    }
+}
+
+impl From<WireRef> for NodeRef {
+    fn from(wire: WireRef) -> Self {
+        Self {
+            hash: ContentHash::from_bytes(wire.hash),
+            first: Uuid::from_bytes(wire.first).into(),
+            totals: Totals {
+                superfiles: wire.superfiles,
+                rows: wire.rows,
+                live_rows: wire.live_rows,
+                bytes: wire.bytes,
+            },
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireGroup {
+    leaves: Vec<WireRef>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLeaf {
+    entries: Vec<WireEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireEntry {
+    id: [u8; 16],
+    rows: u64,
+    size: u64,
+    created_at_ms: i64,
+    first_row_id: Option<[u8; 16]>,
+    stats: Vec<WireColumn>,
+    tombstones: Option<WireTombstones>,
+    moved_at: u64,
+}
+
+impl From<&SuperfileEntry> for WireEntry {
+    fn from(entry: &SuperfileEntry) -> Self {
+        Self {
+            id: *entry.id.as_uuid().as_bytes(),
+            rows: entry.rows,
+            size: entry.size,
+            created_at_ms: entry.created_at_ms,
+            first_row_id: match entry.row_ids {
+                RowIds::Span(first) => Some(first.as_i128().to_be_bytes()),
+                RowIds::Stored => None,
+            },
+            stats: wire_stats(&entry.stats),
+            tombstones: entry.tombstones.as_ref().map(|t| WireTombstones {
+                sidecar: *t.sidecar.as_uuid().as_bytes(),
+                hash: *t.hash.as_bytes(),
+                cardinality: t.cardinality,
+                size: t.size,
+            }),
+            moved_at: entry.moved_at,
+        }
+    }
+}
+
+impl TryFrom<WireEntry> for SuperfileEntry {
+    type Error = ManifestError;
+
+    fn try_from(wire: WireEntry) -> Result<Self, ManifestError> {
+        let entry = Self {
+            id: Uuid::from_bytes(wire.id).into(),
+            rows: wire.rows,
+            size: wire.size,
+            created_at_ms: wire.created_at_ms,
+            row_ids: match wire.first_row_id {
+                Some(first) => RowIds::Span(RowId::from_i128(i128::from_be_bytes(first))),
+                None => RowIds::Stored,
+            },
+            stats: stats(wire.stats)?,
+            tombstones: wire.tombstones.map(|t| TombstoneRef {
+                sidecar: Uuid::from_bytes(t.sidecar).into(),
+                hash: ContentHash::from_bytes(t.hash),
+                cardinality: t.cardinality,
+                size: t.size,
+            }),
+            moved_at: wire.moved_at,
+        };
+        check_entry(&entry)?;
+        Ok(entry)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireTombstones {
+    sidecar: [u8; 16],
+    hash: [u8; 32],
+    cardinality: u64,
+    size: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireColumn {
+    field_id: i32,
+    min: Option<WireValue>,
+    max: Option<WireValue>,
+    null_count: Option<u64>,
+    min_exact: bool,
+    max_exact: bool,
+}
+
+/// The order of the variants is part of the format.
+#[derive(Serialize, Deserialize)]
+enum WireValue {
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Float(f64),
+    Decimal(i128),
+    Utf8(String),
+    Binary(Vec<u8>),
+}
+
+impl From<&StatValue> for WireValue {
+    fn from(value: &StatValue) -> Self {
+        match value {
+            StatValue::Bool(v) => Self::Bool(*v),
+            StatValue::Int(v) => Self::Int(*v),
+            StatValue::UInt(v) => Self::UInt(*v),
+            StatValue::Float(v) => Self::Float(*v),
+            StatValue::Decimal(v) => Self::Decimal(*v),
+            StatValue::Utf8(v) => Self::Utf8(v.clone()),
+            StatValue::Binary(v) => Self::Binary(v.clone()),
+        }
+    }
+}
+
+impl TryFrom<WireValue> for StatValue {
+    type Error = ManifestError;
+
+    fn try_from(wire: WireValue) -> Result<Self, ManifestError> {
+        Ok(match wire {
+            WireValue::Bool(v) => Self::Bool(v),
+            WireValue::Int(v) => Self::Int(v),
+            WireValue::UInt(v) => Self::UInt(v),
+            WireValue::Float(v) if v.is_nan() => return Err(ManifestError::NanBound),
+            WireValue::Float(v) => Self::Float(v),
+            WireValue::Decimal(v) => Self::Decimal(v),
+            WireValue::Utf8(v) => Self::Utf8(v),
+            WireValue::Binary(v) => Self::Binary(v),
+        })
+    }
+}
+
+fn wire_stats(stats: &SuperfileStats) -> Vec<WireColumn> {
+    stats
+        .columns
+        .iter()
+        .map(|(field_id, c)| WireColumn {
+            field_id: *field_id,
+            min: c.min.as_ref().map(WireValue::from),
+            max: c.max.as_ref().map(WireValue::from),
+            null_count: c.null_count,
+            min_exact: c.min_exact,
+            max_exact: c.max_exact,
+        })
+        .collect()
+}
+
+fn stats(wire: Vec<WireColumn>) -> Result<SuperfileStats, ManifestError> {
+    let mut columns = BTreeMap::new();
+    for column in wire {
+        let stats = ColumnStats {
+            min: column.min.map(StatValue::try_from).transpose()?,
+            max: column.max.map(StatValue::try_from).transpose()?,
+            null_count: column.null_count,
+            min_exact: column.min_exact,
+            max_exact: column.max_exact,
+        };
+        if columns.insert(column.field_id, stats).is_some() {
+            return Err(ManifestError::DuplicateColumn {
+                field_id: column.field_id,
+            });
+        }
+    }
+    Ok(SuperfileStats { columns })
+}

@@ -1,0 +1,39 @@
+//! The formats: names, and the bytes of every object except the Parquet files themselves.
+//!
+//! Everything here is a plain function over values: no I/O, no clock, no randomness. Decoders
+//! bound what they allocate by the length of their input and answer malformed bytes with a typed
+//! error, one enum for each codec; [`FormatError`] adds the object's path on the way out.
+//!
+//! | object | codec | integrity |
+//! | --- | --- | --- |
+//! | pointer | [`pointer`] | its own checksum; one spelling |
+//! | manifest nodes | [`manifest`] | named by the blake3 of their bytes, and a checksum inside |
+//! | sidecar | [`tombstones`] | blake3 in the manifest |
+//! | change set | [`change_set`] | blake3 in the WAL document |
+//! | WAL document | [`state_doc`] | its own checksum |
+
+pub mod change_set;
+pub mod envelope;
+mod error;
+pub mod ids;
+mod ipc;
+pub mod manifest;
+pub mod paths;
+pub mod pointer;
+pub mod state_doc;
+pub mod stats;
+pub mod tombstones;
+
+pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
+pub use error::FormatError;
+pub use ids::{
+    ContentHash, IdBlock, IdParseError, MAX_SUPERFILE_ROWS, RowId, SidecarId, SuperfileId, TableId,
+    WalId,
+};
+pub use ipc::IpcError;
+pub use pointer::{Pointer, PointerError};
+pub use state_doc::{
+    IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
+};
+pub use stats::{ColumnStats, StatValue, SuperfileStats};
+pub use tombstones::{Seal, Sidecar, SidecarCodecError};

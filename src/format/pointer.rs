@@ -1,0 +1,150 @@
+//! The pointer: the one small object that names a table's current manifest.
+//!
+//! Owns the codec. Does not own the swing (`table::commit`), which is the only commit.
+//!
+//! The object is one line of JSON without spaces, the keys in this order, all of them required:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format_version` | 1 |
+//! | `table_id` | hyphenated uuid |
+//! | `version` | the table's version, from 1, one more in each commit |
+//! | `manifest` | blake3 hex of the manifest root |
+//! | `nonce` | uuid, fresh in every write: stores whose version tokens are content hashes must never see equal bytes twice |
+//! | `checksum` | blake3 hex of the line without this key |
+//!
+//! Invariant: one pointer has one spelling. Decoding refuses every other, so any flipped bit is
+//! an error even where JSON would read the same value.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::ids::{ContentHash, TableId};
+
+/// The `format_version` that this code writes, and the newest that it reads.
+pub const POINTER_VERSION: u32 = 1;
+
+/// No pointer is longer than this; longer bytes are refused unread.
+const MAX_POINTER_LEN: usize = 1024;
+
+/// What the pointer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// The table. A table dropped and created again at one location has another id.
+    pub table_id: TableId,
+    /// The current version.
+    pub version: u64,
+    /// The current manifest's root.
+    pub manifest: ContentHash,
+    /// Fresh in every write.
+    pub nonce: Uuid,
+}
+
+/// How the bytes of a pointer are malformed.
+#[derive(Debug, thiserror::Error)]
+pub enum PointerError {
+    /// Longer than any pointer.
+    #[error("{len} bytes are too many for a pointer")]
+    TooLong {
+        /// The length.
+        len: usize,
+    },
+    /// Not JSON, or a key is missing or has a value of the wrong kind.
+    #[error("not a pointer")]
+    Json(#[from] serde_json::Error),
+    /// Written by a newer version of this format.
+    #[error("pointer version {found} is not supported (this version reads {POINTER_VERSION})")]
+    UnsupportedVersion {
+        /// The version found.
+        found: u64,
+    },
+    /// The content does not hash to the pointer's own checksum.
+    #[error("the content's checksum is {actual}, the pointer says {recorded}")]
+    ChecksumMismatch {
+        /// What the pointer says.
+        recorded: ContentHash,
+        /// What its content hashes to.
+        actual: ContentHash,
+    },
+    /// The same value spelled otherwise than this format spells it.
+    #[error("not in the pointer's one spelling")]
+    NotCanonical,
+}
+
+impl Pointer {
+    /// The pointer's bytes.
+    ///
+    /// # Errors
+    /// [`PointerError::Json`], which serde_json does not give for these types.
+    pub fn encode(&self) -> Result<Bytes, PointerError> {
+        let mut wire = WirePointer {
+            format_version: POINTER_VERSION,
+            table_id: self.table_id,
+            version: self.version,
+            manifest: self.manifest,
+            nonce: self.nonce,
+            checksum: None,
+        };
+        wire.checksum = Some(wire.content_hash()?);
+        Ok(serde_json::to_vec(&wire)?.into())
+    }
+
+    /// The pointer that `bytes` hold.
+    ///
+    /// # Errors
+    /// [`PointerError`]: any bytes that [`encode`](Self::encode) does not write.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PointerError> {
+        if bytes.len() > MAX_POINTER_LEN {
+            return Err(PointerError::TooLong { len: bytes.len() });
+        }
+        let version: WireVersion = serde_json::from_slice(bytes)?;
+        if version.format_version != u64::from(POINTER_VERSION) {
+            return Err(PointerError::UnsupportedVersion {
+                found: version.format_version,
+            });
+        }
+        let mut wire: WirePointer = serde_json::from_slice(bytes)?;
+        let Some(recorded) = wire.checksum.take() else {
+            return Err(PointerError::NotCanonical);
+        };
+        let actual = wire.content_hash()?;
+        if actual != recorded {
+            return Err(PointerError::ChecksumMismatch { recorded, actual });
+        }
+        let pointer = Self {
+            table_id: wire.table_id,
+            version: wire.version,
+            manifest: wire.manifest,
+            nonce: wire.nonce,
+        };
+        if pointer.encode()? != bytes {
+            return Err(PointerError::NotCanonical);
+        }
+        Ok(pointer)
+    }
+}
+
+#[derive(Deserialize)]
+struct WireVersion {
+    format_version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePointer {
+    format_version: u32,
+    table_id: TableId,
+    version: u64,
+    manifest: ContentHash,
+    nonce: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<ContentHash>,
+}
+
+impl WirePointer {
+    /// The hash of the content; to be called while `checksum` is `None`.
+    fn content_hash(&self) -> Result<ContentHash, serde_json::Error> {
+        Ok(ContentHash::of(&serde_json::to_vec(self)?))
+    }
+}
