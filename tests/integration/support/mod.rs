@@ -1,9 +1,10 @@
-//! What integration tests share: child processes and real servers.
+//! What integration tests share: child processes, real servers, a store that fails on purpose.
 // Each test module uses a part of it.
 #![allow(dead_code)]
 
 pub mod azure;
 pub mod child;
+pub mod fault_store;
 pub mod location;
 pub mod s3;
 pub mod server;

@@ -1,0 +1,252 @@
+//! What happens after a caller has its answer: retiring documents, undoing conflicts, dropping orphans.
+//!
+//! Owns: the tasks that [`Table::settle`](super::Table::settle) waits for, and the set of ids whose
+//! documents this process knows to be gone. Does not own any decision about what is committed.
+//! Invariants: an id enters the set only after its document was seen durably gone; a sidecar is deleted only
+//! if no version names it. Each task can be cut off anywhere: recovery, the next sweep or vacuum goes on.
+
+use std::sync::{Arc, PoisonError};
+
+use futures::StreamExt;
+
+use super::draft::Draft;
+use super::handle::Inner;
+use super::snapshot::Snapshot;
+use crate::error::Result;
+use crate::format::{ChangeSet, SidecarId, StateDoc, WalId};
+use crate::wal::driver;
+use crate::wal::{Etag, WalError, lease, machine};
+
+impl Inner {
+    /// Runs `task` on the table's runtime; [`Table::settle`](super::Table::settle) waits for it.
+    pub(super) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tracker.spawn_on(task, &self.runtime)
+    }
+
+    /// Whether the mutation is this process's own and has not ended.
+    pub(super) fn is_active(&self, id: &WalId) -> bool {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(id)
+    }
+
+    pub(super) fn activate(&self, id: WalId) {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+    }
+
+    pub(super) fn deactivate(&self, id: &WalId) {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
+    }
+
+    /// Whether the document is known to be gone.
+    pub(super) fn is_known_gone(&self, id: &WalId) -> bool {
+        self.gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(id)
+    }
+
+    fn note_gone(&self, id: WalId) {
+        self.gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+    }
+
+    /// Forgets ids that the tip's records no longer hold: nobody will ask for them.
+    fn forget_gone(&self, tip: &Snapshot) {
+        self.gone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id| tip.record(id).is_some());
+    }
+
+    /// COMPLETE, then deletes change set and document of a committed mutation, and the sidecars that it
+    /// staged but whose place a merged one took.
+    pub(super) fn retire_in_background(
+        self: &Arc<Self>,
+        id: WalId,
+        change_set: Arc<ChangeSet>,
+        version: u64,
+        committed: Option<Arc<Snapshot>>,
+        doc: StateDoc,
+        etag: Etag,
+    ) {
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            // Before the document goes: it is what leads recovery here if this is cut off.
+            if let Err(error) = inner
+                .drop_superseded(&change_set, version, committed)
+                .await
+            {
+                tracing::debug!(wal_id = %id, %error, "superseded sidecars are left to vacuum");
+            }
+            match driver::retire(&inner.wal, &id, Some((doc, etag))).await {
+                Ok(()) => inner.note_gone(id),
+                Err(error) => tracing::debug!(wal_id = %id, %error, "retiring is left to recovery"),
+            }
+        });
+    }
+
+    /// Deletes the sidecars of a committed change set that its version does not name. Later versions cannot
+    /// name them either: a sidecar in force is always one that the version before named, or a new one.
+    pub(super) async fn drop_superseded(
+        &self,
+        change_set: &ChangeSet,
+        version: u64,
+        committed: Option<Arc<Snapshot>>,
+    ) -> Result<()> {
+        if change_set.tombstone.is_empty() {
+            return Ok(());
+        }
+        let committed = match committed {
+            Some(committed) => committed,
+            None => match self.snapshot_of(version).await? {
+                Some(committed) => committed,
+                None => return Ok(()),
+            },
+        };
+        let superseded = change_set.tombstone.iter().filter(|change| {
+            committed
+                .manifest()
+                .get(&change.superfile)
+                .and_then(|entry| entry.tombstones.as_ref())
+                .is_none_or(|in_force| in_force.sidecar != change.union.sidecar)
+        });
+        self.delete_sidecars(superseded.map(|change| change.union.sidecar))
+            .await
+    }
+
+    async fn delete_sidecars(&self, ids: impl Iterator<Item = SidecarId>) -> Result<()> {
+        let mut deletions = futures::stream::iter(ids.collect::<Vec<_>>())
+            .map(|id| async move { self.wal.delete_sidecar(&id).await })
+            .buffer_unordered(self.limits.concurrency);
+        while let Some(deleted) = deletions.next().await {
+            deleted?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the merged sidecars of a draft that lost the pointer, once it is certain that it lost:
+    /// "lost" alone does not prove that it was never in force.
+    pub(super) fn discard_in_background(self: &Arc<Self>, draft: Draft) {
+        if draft.merged().is_empty() {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let dropped = async {
+                let tip = inner.refresh().await?;
+                let version = draft.version();
+                if tip.snapshot.version() < version {
+                    return Ok(());
+                }
+                match inner.root_of(&tip.snapshot, version).await? {
+                    // Each draft's root names sidecars with ids of its own, so another root is another draft.
+                    Some(root) if root != draft.root() => {
+                        inner
+                            .delete_sidecars(draft.merged().iter().map(|(id, _)| *id))
+                            .await
+                    }
+                    _ => Ok(()),
+                }
+            };
+            if let Err(error) = dropped.await {
+                tracing::debug!(%error, "the sidecars of a lost draft are left to vacuum");
+            }
+        });
+    }
+
+    /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged.
+    pub(super) fn undo_conflicting_in_background(self: &Arc<Self>, doc: StateDoc, etag: Etag) {
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let id = doc.wal_id;
+            if let Err(error) = inner.undo_conflicting(&doc, &etag).await {
+                tracing::debug!(wal_id = %id, %error, "undoing is left to recovery");
+            }
+        });
+    }
+
+    async fn undo_conflicting(&self, doc: &StateDoc, etag: &Etag) -> Result<()> {
+        let by = self.fresh_owner();
+        let fenced = machine::fence_conflicting(doc, &by, self.env.now(), self.limits.lease);
+        // Another state means that another process is ahead of us.
+        let Ok(fenced) = fenced else { return Ok(()) };
+        match self
+            .wal
+            .update_with_etag(&doc.wal_id, etag, &fenced)
+            .await
+        {
+            Ok(_) => {
+                driver::undo(&self.wal, doc).await?;
+                Ok(())
+            }
+            Err(WalError::CasFailed { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks after commit records of earlier versions when they grow: each is kept until its document is
+    /// gone, which only its owner knows at first.
+    pub(super) fn sweep_in_background(self: &Arc<Self>, tip: &Arc<Snapshot>) {
+        self.forget_gone(tip);
+        let pending: Vec<_> = tip
+            .manifest()
+            .header()
+            .pending
+            .iter()
+            .filter(|record| !self.is_known_gone(&record.wal_id))
+            .map(|record| record.wal_id)
+            .collect();
+        if pending.len() <= self.limits.pending_at_most {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            // One sweep at a time is enough.
+            let Ok(_sweeping) = inner.sweeping.try_lock() else {
+                return;
+            };
+            futures::stream::iter(pending)
+                .for_each_concurrent(inner.limits.concurrency, |id| {
+                    let inner = &inner;
+                    async move {
+                        if let Err(error) = inner.sweep_one(&id).await {
+                            tracing::debug!(wal_id = %id, %error, "cannot tell whether a document is gone");
+                        }
+                    }
+                })
+                .await;
+        });
+    }
+
+    async fn sweep_one(&self, id: &WalId) -> Result<()> {
+        match self.wal.read(id).await {
+            Err(WalError::NotFound { .. }) => {
+                if self.wal.is_gone(id).await? {
+                    self.note_gone(*id);
+                }
+            }
+            Ok((doc, etag)) if lease::is_expired(&doc, self.env.now(), self.limits.lease) => {
+                driver::retire(&self.wal, id, Some((doc, etag))).await?;
+                self.note_gone(*id);
+            }
+            // Its owner is at it.
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,449 @@
+//! A table that is open: create, open, read the pointer, begin mutations.
+//!
+//! Owns: [`Table`], and what its clones share. Does not own the commit (`commit`), recovery's decisions
+//! (`recovery`) or reading (`reader`).
+//! Invariants: creating the pointer is the commit that makes a table exist; the pointer is read before
+//! anything that depends on it; a pointer of another table at the same place is an error, never a version.
+//! A crash while a table is created leaves manifest nodes, over which it can be created again.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use datafusion::arrow::datatypes::SchemaRef;
+use futures::TryStreamExt;
+use tokio_util::task::TaskTracker;
+
+use super::commit::Committer;
+use super::limits::Limits;
+use super::mutation::Mutation;
+use super::reader::Reader;
+use super::recovery::RecoveryReport;
+use super::snapshot::Snapshot;
+use super::tip::{Tip, TipCell};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{
+    Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
+};
+use crate::format::paths::{self, ObjectName};
+use crate::format::{FormatError, OpKind, Pointer, TableId, WalId};
+use crate::storage::{CasOutcome, Fetched, ObjectVersion, Storage};
+use crate::wal::{Env, WalStore};
+
+/// What a new table is to be.
+#[derive(Clone, Debug)]
+pub struct CreateTable {
+    /// Its columns. Field ids are given out; those that fields bring along are replaced.
+    pub schema: SchemaRef,
+    /// Its properties.
+    pub properties: BTreeMap<String, String>,
+    /// The order in which writers sort rows; empty: none.
+    pub sort_order: Vec<SortColumn>,
+}
+
+/// A table on a store. Cheap to clone; clones share caches, and commit together.
+#[derive(Clone, Debug)]
+pub struct Table {
+    inner: Arc<Inner>,
+}
+
+/// What all clones of a table share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) storage: Storage,
+    pub(super) env: Env,
+    pub(super) limits: Limits,
+    pub(super) wal: WalStore,
+    pub(super) reader: Arc<Reader>,
+    pub(super) table_id: TableId,
+    pub(super) committer: Committer,
+    /// Mutations of this process that have not ended.
+    pub(super) active: Mutex<HashSet<WalId>>,
+    /// Mutations in the tip's records whose documents are gone.
+    pub(super) gone: Mutex<HashSet<WalId>>,
+    pub(super) sweeping: tokio::sync::Mutex<()>,
+    pub(super) tracker: TaskTracker,
+    pub(super) runtime: tokio::runtime::Handle,
+    tip: TipCell,
+    /// One reader loads a new version; the others wait and find it.
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl Table {
+    /// Creates a table at the storage's root.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one; `InvalidArgument` if something else is there, or for a schema that
+    /// cannot be stored. Nothing that counts is written then.
+    pub async fn create(storage: Storage, env: Env, spec: CreateTable) -> Result<Self> {
+        Self::create_with(storage, env, Limits::default(), spec).await
+    }
+
+    /// The same, within other limits.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub async fn create_with(
+        storage: Storage,
+        env: Env,
+        limits: Limits,
+        spec: CreateTable,
+    ) -> Result<Self> {
+        let pointer_path = paths::pointer();
+        if storage.get(&pointer_path).await?.is_some() {
+            return Err(exists());
+        }
+        refuse_foreign(&storage).await?;
+        let (schema, next_field_id) = assign_field_ids(&spec.schema, 1).map_err(|source| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                "schema",
+                "the schema cannot be given field ids",
+            )
+            .with_source(source)
+        })?;
+        let metadata = TableMetadata {
+            table_id: TableId::from_uuid(env.ids.nonce()),
+            schema,
+            properties: spec.properties,
+            sort_order: spec.sort_order,
+            next_field_id,
+        };
+        let table_id = metadata.table_id;
+        let manifest = Manifest::empty(ManifestHeader::first(Arc::new(metadata), env.now_ms()));
+        check_first(&manifest).map_err(|violation| FormatError::from(violation).at(&pointer_path))?;
+        let encoded = manifest
+            .encode()
+            .map_err(|error| FormatError::from(error).at(&paths::manifest_prefix()))?;
+        for (hash, bytes) in &encoded.new_nodes {
+            storage
+                .put_immutable(&paths::manifest_node(hash), bytes.clone())
+                .await?;
+        }
+        let pointer = Pointer {
+            table_id,
+            version: manifest.version(),
+            manifest: encoded.root,
+            nonce: env.ids.nonce(),
+        };
+        let bytes = pointer
+            .encode()
+            .map_err(|error| FormatError::from(error).at(&pointer_path))?;
+        match storage.create(&pointer_path, bytes).await? {
+            CasOutcome::Committed(version) => {
+                manifest.mark_persisted();
+                let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
+                let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
+                let snapshot = Arc::new(Snapshot::new(
+                    manifest,
+                    encoded.root,
+                    Some(version),
+                    Arc::clone(&reader),
+                ));
+                Self::with_tip(storage, env, limits, wal, reader, table_id, snapshot)
+            }
+            CasOutcome::Lost => Err(exists()),
+        }
+    }
+
+    /// Opens the table at the storage's root, and starts to recover in the background what dead writers left.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `Corrupt` or `UnsupportedVersion` if it cannot be read.
+    pub async fn open(storage: Storage, env: Env) -> Result<Self> {
+        Self::open_with(storage, env, Limits::default()).await
+    }
+
+    /// The same, within other limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(storage: Storage, env: Env, limits: Limits) -> Result<Self> {
+        let Some((bytes, version)) = storage.get(&paths::pointer()).await? else {
+            return Err(missing());
+        };
+        let pointer = decode_pointer(&bytes)?;
+        let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
+        let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
+        let snapshot = load(&reader, &pointer, version, None).await?;
+        let table = Self::with_tip(
+            storage,
+            env,
+            limits,
+            wal,
+            reader,
+            pointer.table_id,
+            Arc::new(snapshot),
+        )?;
+        // Readers need not wait for it: what it commits was never acknowledged.
+        let inner = Arc::clone(&table.inner);
+        table.inner.spawn(async move {
+            if let Err(error) = inner.recover().await {
+                tracing::warn!(%error, "recovery on open did not succeed");
+            }
+        });
+        Ok(table)
+    }
+
+    fn with_tip(
+        storage: Storage,
+        env: Env,
+        limits: Limits,
+        wal: WalStore,
+        reader: Arc<Reader>,
+        table_id: TableId,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|source| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "table",
+                "a table must be opened within a tokio runtime",
+            )
+            .with_source(source)
+        })?;
+        let tracker = TaskTracker::new();
+        // A closed tracker still takes tasks; closed, it can be waited for.
+        tracker.close();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                storage,
+                env,
+                limits,
+                wal,
+                reader,
+                table_id,
+                committer: Committer::default(),
+                active: Mutex::default(),
+                gone: Mutex::default(),
+                sweeping: tokio::sync::Mutex::default(),
+                tracker,
+                runtime,
+                tip: TipCell::new(snapshot),
+                loading: tokio::sync::Mutex::default(),
+            }),
+        })
+    }
+
+    /// The current version: one conditional read of the pointer, and of the nodes that are new.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` for damaged objects; `NotFound` if the table was dropped.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        Ok(self.inner.refresh().await?.snapshot)
+    }
+
+    /// The newest version that this process knows, without asking the store.
+    pub fn cached_snapshot(&self) -> Arc<Snapshot> {
+        self.inner.tip().snapshot
+    }
+
+    /// An earlier version; `None` if the history does not reach back to it (vacuum removed it), or if
+    /// there is no such version yet.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` for damaged objects.
+    pub async fn snapshot_at(&self, version: u64) -> Result<Option<Arc<Snapshot>>> {
+        self.inner.snapshot_of(version).await
+    }
+
+    /// Begins a mutation of `base`. Its INTENT document is uploaded in the background.
+    pub fn begin(&self, op: OpKind, base: Arc<Snapshot>, statement: String) -> Mutation {
+        Mutation::begin(&self.inner, op, base, statement)
+    }
+
+    /// Ends what dead writers began: commits what is APPENDED, undoes what is not and whose lease expired.
+    ///
+    /// # Errors
+    /// The store cannot be listed. What goes wrong with one mutation is in the report.
+    pub async fn recover(&self) -> Result<RecoveryReport> {
+        self.inner.recover().await
+    }
+
+    /// Waits until nothing of this table goes on in the background.
+    pub async fn settle(&self) {
+        self.inner.tracker.wait().await;
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    /// Clock and ids.
+    pub fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// The documents, change sets and sidecars.
+    pub fn wal(&self) -> &WalStore {
+        &self.inner.wal
+    }
+
+    /// The bounds within which this table works.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// The table's metadata in the newest version that this process knows.
+    pub fn metadata(&self) -> Arc<TableMetadata> {
+        Arc::clone(self.inner.tip().snapshot.metadata())
+    }
+}
+
+impl Inner {
+    /// The newest version that this process knows.
+    pub(super) fn tip(&self) -> Tip {
+        self.tip.get()
+    }
+
+    /// Takes over a version that this process swung the pointer to.
+    pub(super) fn advance(&self, swung: Arc<Snapshot>) {
+        self.tip.advance(swung);
+    }
+
+    /// Asks the store for the current version. The tip that is returned was current at some moment of this
+    /// call, or later.
+    pub(super) async fn refresh(&self) -> Result<Tip> {
+        let known = self.tip();
+        let path = paths::pointer();
+        let fetched = match known.snapshot.pointer() {
+            Some(version) => self.storage.get_if_changed(&path, version).await?,
+            None => match self.storage.get(&path).await? {
+                Some((bytes, version)) => Fetched::Changed(bytes, version),
+                None => Fetched::Missing,
+            },
+        };
+        let (bytes, version) = match fetched {
+            Fetched::Unchanged => return Ok(self.tip()),
+            Fetched::Missing => return Err(missing()),
+            Fetched::Changed(bytes, version) => (bytes, version),
+        };
+        let pointer = decode_pointer(&bytes)?;
+        if pointer.table_id != self.table_id {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                path.as_ref(),
+                "this table was dropped, and another one was created in its place; open it again",
+            ));
+        }
+        let _loading = self.loading.lock().await;
+        let tip = self.tip();
+        if tip.snapshot.version() > pointer.version {
+            return Ok(tip);
+        }
+        if tip.snapshot.version() == pointer.version {
+            if tip.snapshot.root() != pointer.manifest {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    path.as_ref(),
+                    format!("version {} has two manifests", pointer.version),
+                ));
+            }
+            // Known already, but under another name of the pointer's state, which no swing could use.
+            let renamed = tip.snapshot.under(version);
+            return Ok(self.tip.adopt(Arc::new(renamed)));
+        }
+        let snapshot = load(
+            &self.reader,
+            &pointer,
+            version,
+            Some(tip.snapshot.manifest()),
+        )
+        .await?;
+        Ok(self.tip.adopt(Arc::new(snapshot)))
+    }
+
+    /// A version of the history; `None` if it is out of reach.
+    pub(super) async fn snapshot_of(&self, version: u64) -> Result<Option<Arc<Snapshot>>> {
+        let tip = self.tip().snapshot;
+        if tip.version() == version {
+            return Ok(Some(tip));
+        }
+        let tip = self.refresh().await?.snapshot;
+        if version > tip.version() {
+            return Ok(None);
+        }
+        let Some(root) = self.root_of(&tip, version).await? else {
+            return Ok(None);
+        };
+        let manifest = self.reader.manifest(&root, Some(tip.manifest())).await?;
+        Ok(Some(Arc::new(Snapshot::new(
+            manifest,
+            root,
+            None,
+            Arc::clone(&self.reader),
+        ))))
+    }
+
+    /// A name for a lease that no other has.
+    pub(super) fn fresh_owner(&self) -> String {
+        format!("{}-{}", std::process::id(), self.env.ids.nonce())
+    }
+}
+
+async fn load(
+    reader: &Arc<Reader>,
+    pointer: &Pointer,
+    version: ObjectVersion,
+    known: Option<&Manifest>,
+) -> Result<Snapshot> {
+    let manifest = reader.manifest(&pointer.manifest, known).await?;
+    let header = manifest.header();
+    if header.version != pointer.version || header.metadata.table_id != pointer.table_id {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            paths::pointer().as_ref(),
+            format!(
+                "names version {} of table {}, but its manifest is version {} of table {}",
+                pointer.version, pointer.table_id, header.version, header.metadata.table_id
+            ),
+        ));
+    }
+    Ok(Snapshot::new(
+        manifest,
+        pointer.manifest,
+        Some(version),
+        Arc::clone(reader),
+    ))
+}
+
+fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
+    Pointer::decode(bytes).map_err(|error| FormatError::from(error).at(&paths::pointer()))
+}
+
+/// Nodes of a creation that did not get to its pointer are the only thing that a new table may find.
+async fn refuse_foreign(storage: &Storage) -> Result<()> {
+    let mut objects = storage.list(None);
+    while let Some(meta) = objects.try_next().await? {
+        match paths::parse(&meta.location) {
+            Some(ObjectName::ManifestNode(_)) => {}
+            Some(ObjectName::Pointer) => return Err(exists()),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    meta.location.as_ref(),
+                    "the location is not empty and holds no supertable; \
+                     a table can only be created in an empty location",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn exists() -> Error {
+    Error::new(
+        ErrorKind::AlreadyExists,
+        paths::pointer().as_ref(),
+        "there is a table at this location already",
+    )
+}
+
+fn missing() -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        paths::pointer().as_ref(),
+        "there is no supertable at this location; create one with \
+         CREATE EXTERNAL TABLE … (columns) STORED AS SUPERTABLE, or correct the location",
+    )
+}

@@ -1,0 +1,47 @@
+//! The bounds of one open table: memory, concurrency, leases, attempts.
+//!
+//! Owns the numbers and their defaults. Does not own the options through which a user sets them.
+//! Invariant: no bound here is a safety argument; a wrong one costs time or memory. A crash leaves nothing.
+
+use chrono::TimeDelta;
+
+/// Bounds of one open [`Table`](super::Table).
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long a mutation's document is left alone after its owner was last heard of. Owners renew
+    /// three times within it.
+    pub lease: TimeDelta,
+    /// Bytes of manifest nodes kept in memory besides those of the current version.
+    pub node_cache_bytes: usize,
+    /// Bytes of decoded tombstone bitmaps kept in memory.
+    pub tombstone_cache_bytes: usize,
+    /// Requests of one operation that are under way at once.
+    pub concurrency: usize,
+    /// Pointer races in a row that a commit may lose before its outcome is reported as unknown.
+    pub commit_attempts: usize,
+    /// Failures of the store in a row (each after the storage layer's own retries) that a commit may meet.
+    pub commit_failures: usize,
+    /// Documents of other writers that one lost race looks at in order to commit them too.
+    pub help_at_most: usize,
+    /// Commit records of earlier versions that a manifest may carry before this process checks which of
+    /// their documents are gone.
+    pub pending_at_most: usize,
+    /// Versions that recovery looks back through for a mutation. Beyond it staged objects are left to vacuum.
+    pub history_at_most: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            lease: TimeDelta::seconds(60),
+            node_cache_bytes: 32 << 20,
+            tombstone_cache_bytes: 128 << 20,
+            concurrency: 32,
+            commit_attempts: 256,
+            commit_failures: 8,
+            help_at_most: 64,
+            pending_at_most: 16,
+            history_at_most: 4_096,
+        }
+    }
+}

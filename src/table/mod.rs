@@ -1,0 +1,26 @@
+//! A table: its versions, and the mutations that make the next one.
+//!
+//! [`Table`] is the handle, [`Snapshot`] one pinned version, [`Mutation`] one statement's way to a commit.
+//! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
+//! for every ready mutation at once; `recovery` ends what dead writers began.
+
+mod background;
+mod cache;
+mod commit;
+mod draft;
+mod effect;
+mod handle;
+mod history;
+mod limits;
+mod mutation;
+mod owner;
+mod reader;
+mod recovery;
+mod snapshot;
+mod tip;
+
+pub use handle::{CreateTable, Table};
+pub use limits::Limits;
+pub use mutation::{CommitOutcome, Effect, Mutation};
+pub use recovery::RecoveryReport;
+pub use snapshot::Snapshot;

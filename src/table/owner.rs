@@ -1,0 +1,274 @@
+//! The owner's way from an effect to an outcome: stage, become APPENDED, take part in a turn.
+//!
+//! Owns: the order of the owner's steps, and what each way of failing means for the statement. Does not own
+//! the turn at the pointer (`commit`) nor the document's steps (`wal::driver`).
+//! Invariants: nothing is staged before the INTENT document is durable; what was never APPENDED is taken
+//! back by its owner; what was APPENDED, or may be, never is.
+//! A crash leaves what `mutation` says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::commit::{Ending, Party, Ready};
+use super::draft::Draft;
+use super::effect::Staged;
+use super::mutation::{CommitOutcome, Effect, Parts, next_in};
+use super::recovery::committer_gone;
+use super::snapshot::Snapshot;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::IdBlock;
+use crate::wal::AppendOutcome;
+
+/// What became of the step to APPENDED.
+enum Appended {
+    Ready(Box<Ready>, oneshot::Receiver<Result<Ending>>),
+    /// The statement was cancelled before the step.
+    Cancelled,
+    /// Another process had taken the document.
+    Fenced,
+    /// The document had ended already: it was APPENDED after all, and others went on.
+    Ended,
+}
+
+impl Parts {
+    /// From the effect to the outcome.
+    pub(super) async fn run(
+        self,
+        effect: Effect,
+        block: &IdBlock,
+        next: &AtomicU32,
+        cancelled: &CancellationToken,
+    ) -> Result<CommitOutcome> {
+        let had_staged = next.load(Ordering::Relaxed) > 0;
+        let staged = Staged::of(&self, effect, &|| next_in(block, next)).await;
+        let staged = match staged {
+            Ok(Some(staged)) => staged,
+            Ok(None) => {
+                // Nobody waits for the removal of a document that nobody needs.
+                self.abandon_in_background(had_staged);
+                return Ok(CommitOutcome::NothingToCommit);
+            }
+            Err(error) => {
+                self.abandon_in_background(had_staged);
+                return Err(error);
+            }
+        };
+        match self.inner.committer.try_lead() {
+            Some(turn) => self.commit_alone(turn, staged, cancelled).await,
+            None => self.commit_together(staged, cancelled).await,
+        }
+    }
+
+    /// The fast path: nobody else of this process is at the pointer, so the next version is drafted and
+    /// uploaded beside the change set, before the document is APPENDED.
+    ///
+    /// The owner needs no second look at pointer and document: the tip was known before the document's step
+    /// to APPENDED, and that step succeeded from the owner's own INTENT etag, so until then nobody can have
+    /// committed it; in particular not in the tip's history.
+    async fn commit_alone(
+        self,
+        turn: OwnedMutexGuard<()>,
+        staged: Staged,
+        cancelled: &CancellationToken,
+    ) -> Result<CommitOutcome> {
+        let tip = self.inner.tip();
+        let mut draft = match self.draft(&tip.snapshot, &staged).await {
+            Ok(draft) => draft,
+            Err(error) => {
+                self.abandon_in_background(true);
+                return Err(error);
+            }
+        };
+        if let Some((_, verdict)) = draft.take_refused().pop() {
+            // Not APPENDED yet: it can simply be taken back.
+            self.abandon_in_background(true);
+            return verdict.and_then(|ending| self.outcome(ending));
+        }
+        let uploaded = async {
+            self.driver.durable().await?;
+            futures::try_join!(self.upload(&staged), self.inner.upload(&draft))
+        };
+        if let Err(error) = uploaded.await {
+            self.abandon_in_background(true);
+            return Err(error);
+        }
+        match self.append(&staged, tip.epoch, cancelled).await? {
+            Appended::Ready(ready, ending) => {
+                // A task of its own: it may go on to lead others after this mutation has its ending.
+                let leader = Arc::clone(&self.inner);
+                self.inner
+                    .spawn(async move { leader.lead(turn, vec![*ready], Some(draft)).await });
+                self.ending(ending).await
+            }
+            other => {
+                drop(turn);
+                self.without_append(other).await
+            }
+        }
+    }
+
+    /// Someone is at the pointer: become APPENDED meanwhile, and be part of the next turn.
+    async fn commit_together(
+        self,
+        staged: Staged,
+        cancelled: &CancellationToken,
+    ) -> Result<CommitOutcome> {
+        let uploaded = async {
+            self.driver.durable().await?;
+            self.upload(&staged).await
+        };
+        if let Err(error) = uploaded.await {
+            self.abandon_in_background(true);
+            return Err(error);
+        }
+        // Before the step to APPENDED, for the same reason as on the fast path.
+        let epoch = self.inner.tip().epoch;
+        match self.append(&staged, epoch, cancelled).await? {
+            Appended::Ready(ready, ending) => {
+                self.inner.enqueue(vec![*ready]);
+                self.ending(ending).await
+            }
+            other => self.without_append(other).await,
+        }
+    }
+
+    async fn draft(&self, tip: &Arc<Snapshot>, staged: &Staged) -> Result<Draft> {
+        let id = self.driver.id();
+        self.inner
+            .draft(tip, std::iter::once((id, &staged.change_set)))
+            .await
+    }
+
+    /// Change set and sidecars, side by side.
+    async fn upload(&self, staged: &Staged) -> Result<()> {
+        let wal = &self.inner.wal;
+        let sidecars = futures::stream::iter(&staged.sidecars)
+            .map(|(id, bytes)| wal.stage_sidecar(id, bytes.clone()))
+            .buffer_unordered(self.inner.limits.concurrency)
+            .try_collect::<()>();
+        let arrow = wal.put_arrow(&self.driver.id(), staged.bytes.clone());
+        futures::try_join!(sidecars, arrow)?;
+        Ok(())
+    }
+
+    /// `epoch` is that of a tip that was known before this call.
+    async fn append(
+        &self,
+        staged: &Staged,
+        epoch: u64,
+        cancelled: &CancellationToken,
+    ) -> Result<Appended> {
+        if cancelled.is_cancelled() {
+            return Ok(Appended::Cancelled);
+        }
+        let id = self.driver.id();
+        match self.driver.append(staged.appendix()).await {
+            Ok(AppendOutcome::Appended) => {}
+            Ok(AppendOutcome::Fenced) => return Ok(Appended::Fenced),
+            Ok(AppendOutcome::Ended) => return Ok(Appended::Ended),
+            Err(error) => {
+                // It may be APPENDED, so it must not be taken back.
+                self.inner.deactivate(&id);
+                return Err(error);
+            }
+        }
+        let (doc, etag) = self.driver.document().await;
+        let (reply, ending) = oneshot::channel();
+        let ready = Ready {
+            id,
+            change_set: Arc::clone(&staged.change_set),
+            doc,
+            etag,
+            epoch: Some(epoch),
+            adopted: false,
+            party: Party::Waiting(reply),
+        };
+        Ok(Appended::Ready(Box::new(ready), ending))
+    }
+
+    async fn ending(&self, ending: oneshot::Receiver<Result<Ending>>) -> Result<CommitOutcome> {
+        match ending.await {
+            Ok(ending) => self.outcome(ending?),
+            Err(_) => Err(committer_gone(&self.driver.id())),
+        }
+    }
+
+    /// The outcome of a mutation that this owner did not get to hold as APPENDED.
+    async fn without_append(self, why: Appended) -> Result<CommitOutcome> {
+        let id = self.driver.id();
+        match why {
+            Appended::Cancelled => {
+                self.abandon_in_background(true);
+                Err(Error::new(
+                    ErrorKind::Storage,
+                    id.to_string(),
+                    "the statement was cancelled; nothing of it is visible",
+                ))
+            }
+            Appended::Fenced => {
+                let error = self.undone();
+                self.abandon_in_background(true);
+                Err(error)
+            }
+            Appended::Ready(..) | Appended::Ended => {
+                self.inner.deactivate(&id);
+                let ending = self
+                    .inner
+                    .ending_in_history(&id, self.base.version())
+                    .await
+                    .map_err(|error| self.unknown(&error))?;
+                self.outcome(ending)
+            }
+        }
+    }
+
+    fn outcome(&self, ending: Ending) -> Result<CommitOutcome> {
+        match ending {
+            Ending::Committed(record) => Ok(CommitOutcome::Committed {
+                version: record.version,
+                rows_affected: record.rows_affected(),
+            }),
+            Ending::Conflict(conflict) => Ok(CommitOutcome::Conflict(conflict)),
+            Ending::Undone => Err(self.undone()),
+        }
+    }
+
+    fn undone(&self) -> Error {
+        Error::new(
+            ErrorKind::Conflict,
+            self.driver.id().to_string(),
+            "another process undid this mutation, because its lease expired or because it conflicts with a \
+             committed version; nothing of it is visible, and running the statement again may succeed",
+        )
+    }
+
+    fn unknown(&self, cause: &Error) -> Error {
+        Error::new(
+            ErrorKind::OutcomeUnknown,
+            self.driver.id().to_string(),
+            format!("this mutation may have been committed, and its outcome cannot be looked up: {cause}"),
+        )
+    }
+
+    /// Takes back what was never APPENDED.
+    pub(super) async fn abandon(&self, staged: bool) -> Result<()> {
+        self.inner.deactivate(&self.driver.id());
+        Ok(self.driver.abandon(staged).await?)
+    }
+
+    /// The same, while the statement's caller goes on.
+    pub(super) fn abandon_in_background(&self, staged: bool) {
+        let id = self.driver.id();
+        let driver = Arc::clone(&self.driver);
+        self.inner.deactivate(&id);
+        self.inner.spawn(async move {
+            if let Err(error) = driver.abandon(staged).await {
+                tracing::debug!(wal_id = %id, %error, "taking a mutation back is left to recovery");
+            }
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading the immutable objects of a table: manifest nodes and tombstones, verified and cached.
+//!
+//! Owns: fetching, hash checks, and two caches bounded by bytes. Does not own the pointer (`handle`) nor which
+//! version is current.
+//! Invariant: nothing enters a cache, or leaves this file, whose bytes do not hash to the name or to the hash
+//! that asked for it. Reads only, so a crash leaves nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use roaring::RoaringBitmap;
+
+use super::cache::ByteCache;
+use super::limits::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, TombstoneRef};
+use crate::format::{ContentHash, FormatError, SidecarId, paths};
+use crate::storage::Storage;
+use crate::wal::WalStore;
+
+/// Loads what versions consist of.
+#[derive(Debug)]
+pub(super) struct Reader {
+    storage: Storage,
+    wal: WalStore,
+    /// Bytes of nodes, by their hash.
+    nodes: ByteCache<ContentHash, Bytes>,
+    /// Decoded sidecars. A sidecar's id stands for its bytes: it is written once.
+    bitmaps: ByteCache<SidecarId, Arc<RoaringBitmap>>,
+    concurrency: usize,
+}
+
+impl Reader {
+    pub(super) fn new(storage: Storage, wal: WalStore, limits: &Limits) -> Self {
+        Self {
+            storage,
+            wal,
+            nodes: ByteCache::new(limits.node_cache_bytes),
+            bitmaps: ByteCache::new(limits.tombstone_cache_bytes),
+            concurrency: limits.concurrency,
+        }
+    }
+
+    /// The manifest whose root has this hash. Nodes of `known` are used again.
+    pub(super) async fn manifest(
+        &self,
+        root: &ContentHash,
+        known: Option<&Manifest>,
+    ) -> Result<Manifest> {
+        let bytes = self.node(root).await?;
+        let mut loader =
+            ManifestLoader::new(root, &bytes, known).map_err(|error| damaged(root, error))?;
+        loop {
+            let wanted = loader.wanted();
+            if wanted.is_empty() {
+                return loader.finish().map_err(|error| damaged(root, error));
+            }
+            let mut nodes = futures::stream::iter(wanted)
+                .map(|hash| async move { Ok::<_, Error>((hash, self.node(&hash).await?)) })
+                .buffer_unordered(self.concurrency);
+            while let Some((hash, bytes)) = nodes.try_next().await? {
+                loader
+                    .supply(&hash, &bytes)
+                    .map_err(|error| damaged(&hash, error))?;
+            }
+        }
+    }
+
+    /// What the version with this root says of itself, without its superfiles.
+    pub(super) async fn header(&self, root: &ContentHash) -> Result<ManifestHeader> {
+        let bytes = self.node(root).await?;
+        let loader =
+            ManifestLoader::new(root, &bytes, None).map_err(|error| damaged(root, error))?;
+        Ok(loader.header().clone())
+    }
+
+    /// The deleted positions that `tombstones` names.
+    pub(super) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
+        if let Some(bitmap) = self.bitmaps.get(&tombstones.sidecar) {
+            return Ok(bitmap);
+        }
+        let sidecar = self
+            .wal
+            .load_sidecar(&tombstones.sidecar, &tombstones.hash)
+            .await?;
+        if sidecar.deleted.len() != tombstones.cardinality {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                paths::sidecar(&tombstones.sidecar).as_ref(),
+                format!(
+                    "holds {} positions, the manifest says {}",
+                    sidecar.deleted.len(),
+                    tombstones.cardinality
+                ),
+            ));
+        }
+        let bitmap = Arc::new(sidecar.deleted);
+        self.remember_bitmap(tombstones.sidecar, Arc::clone(&bitmap));
+        Ok(bitmap)
+    }
+
+    /// Keeps a bitmap that this process has just made.
+    pub(super) fn remember_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
+        let weight = bitmap.serialized_size();
+        self.bitmaps.insert(sidecar, bitmap, weight);
+    }
+
+    /// Keeps a node that this process has just written.
+    pub(super) fn remember_node(&self, hash: ContentHash, bytes: Bytes) {
+        let weight = bytes.len();
+        self.nodes.insert(hash, bytes, weight);
+    }
+
+    /// A node's bytes. Those from the cache were verified when they came in.
+    async fn node(&self, hash: &ContentHash) -> Result<Bytes> {
+        if let Some(bytes) = self.nodes.get(hash) {
+            return Ok(bytes);
+        }
+        let path = paths::manifest_node(hash);
+        let Some((bytes, _)) = self.storage.get(&path).await? else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                path.as_ref(),
+                "a manifest node is missing; vacuum may have removed the version it belongs to",
+            ));
+        };
+        if ContentHash::of(&bytes) != *hash {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                path.as_ref(),
+                "the bytes do not hash to the node's name",
+            ));
+        }
+        self.remember_node(*hash, bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn damaged(node: &ContentHash, error: impl Into<FormatError>) -> Error {
+    error.into().at(&paths::manifest_node(node))
+}

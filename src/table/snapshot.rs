@@ -1,0 +1,94 @@
+//! One version of a table, pinned.
+//!
+//! Owns: what a statement reads. Does not own how a version becomes current (`handle`, `commit`).
+//! Invariant: everything that a snapshot leads to is immutable, so it answers the same for ever, as long as
+//! vacuum keeps its version. A crash leaves nothing.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use roaring::RoaringBitmap;
+
+use super::reader::Reader;
+use crate::error::Result;
+use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
+use crate::format::{ContentHash, WalId};
+use crate::storage::ObjectVersion;
+
+/// One version of a table. Every reference to a table within a statement reads the same one.
+#[derive(Debug)]
+pub struct Snapshot {
+    manifest: Manifest,
+    root: ContentHash,
+    /// The state of the pointer that names this version; `None` for a version from the history.
+    pointer: Option<ObjectVersion>,
+    reader: Arc<Reader>,
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        manifest: Manifest,
+        root: ContentHash,
+        pointer: Option<ObjectVersion>,
+        reader: Arc<Reader>,
+    ) -> Self {
+        Self {
+            manifest,
+            root,
+            pointer,
+            reader,
+        }
+    }
+
+    /// The same version, named by another state of the pointer.
+    pub(super) fn under(&self, pointer: ObjectVersion) -> Self {
+        Self {
+            manifest: self.manifest.clone(),
+            root: self.root,
+            pointer: Some(pointer),
+            reader: Arc::clone(&self.reader),
+        }
+    }
+
+    /// The version, from 1.
+    pub fn version(&self) -> u64 {
+        self.manifest.version()
+    }
+
+    /// Its superfiles and what it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The hash of its manifest root.
+    pub fn root(&self) -> ContentHash {
+        self.root
+    }
+
+    /// The table's schema in this version, with field ids.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.metadata().schema)
+    }
+
+    /// The table's metadata in this version.
+    pub fn metadata(&self) -> &Arc<TableMetadata> {
+        &self.manifest.header().metadata
+    }
+
+    /// The positions that a sidecar of this version deletes: from memory, or read and verified.
+    ///
+    /// # Errors
+    /// `Corrupt` if the bytes are not those that the manifest recorded, `NotFound` if they are gone.
+    pub async fn tombstones(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
+        self.reader.bitmap(tombstones).await
+    }
+
+    /// The commit record of a mutation, if this version or the list of those pending has it.
+    pub(super) fn record(&self, id: &WalId) -> Option<&CommitRecord> {
+        self.manifest.header().commit_record(id)
+    }
+
+    pub(super) fn pointer(&self) -> Option<&ObjectVersion> {
+        self.pointer.as_ref()
+    }
+}

@@ -1,0 +1,58 @@
+//! The newest version that this process knows, and how it came to know it.
+//!
+//! Owns: which snapshot a commit builds on. Does not own reading the pointer.
+//! Invariants: the tip's version never falls. The *epoch* counts the times that another's version was
+//! adopted; it does not move when this process swings the pointer itself. So, if a document was seen
+//! APPENDED and uncommitted while the tip had epoch e, then as long as the epoch is e, the tip's history
+//! contains that mutation only if this process put it there.
+//! A crash leaves nothing: the tip is memory only.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::snapshot::Snapshot;
+
+/// A snapshot, and the epoch in which it is the tip.
+#[derive(Clone, Debug)]
+pub(super) struct Tip {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) epoch: u64,
+}
+
+/// The tip, shared by readers and the committer.
+#[derive(Debug)]
+pub(super) struct TipCell(Mutex<Tip>);
+
+impl TipCell {
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(Mutex::new(Tip { snapshot, epoch: 0 }))
+    }
+
+    pub(super) fn get(&self) -> Tip {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes over a version that was read from the store; returns the tip, which may be newer still.
+    pub(super) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
+        let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.version() >= tip.snapshot.version() {
+            tip.snapshot = found;
+            tip.epoch += 1;
+        }
+        tip.clone()
+    }
+
+    /// Takes over a version that this process swung the pointer to, from the tip.
+    pub(super) fn advance(&self, swung: Arc<Snapshot>) {
+        let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if swung.version() > tip.snapshot.version() {
+            // The version in between would be another's: then `adopt` has to account for it.
+            if swung.version() != tip.snapshot.version() + 1 {
+                tip.epoch += 1;
+            }
+            tip.snapshot = swung;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Waiting between attempts, longer each time and never in step with others.
+//!
+//! Owns: the delays. Does not own the decision to try again. The jitter comes from the id source, so a
+//! seeded simulation replays. A crash leaves nothing.
+
+use std::time::Duration;
+
+use crate::wal::env::Env;
+
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Delays that double, each drawn between half and the whole of its bound.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: FIRST }
+    }
+}
+
+impl Backoff {
+    /// The next delay.
+    pub fn delay(&mut self, env: &Env) -> Duration {
+        let bound = self.next;
+        self.next = (bound * 2).min(LONGEST);
+        let [random, ..] = *env.ids.nonce().as_bytes();
+        bound / 2 + (bound / 2) * u32::from(random) / 256
+    }
+
+    /// Waits for the next delay.
+    pub async fn wait(&mut self, env: &Env) {
+        tokio::time::sleep(self.delay(env)).await;
+    }
+}

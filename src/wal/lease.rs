@@ -1,0 +1,53 @@
+//! Leases: who is expected to move a document next, and until when.
+//!
+//! Owns: the arithmetic. Does not own the clock (passed in) nor the writing of a document.
+//! Invariant: a lease decides only who bothers. Nothing is safe or unsafe because a lease is live or
+//! expired; the compare-and-swap on the document decides. A crash leaves a lease that expires.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::format::{Lease, StateDoc};
+
+/// A lease for `owner` from `now` on.
+pub fn fresh(owner: &str, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
+    Lease {
+        owner: owner.to_owned(),
+        acquired_at: now,
+        expires_at: now.checked_add_signed(ttl).unwrap_or(now),
+    }
+}
+
+/// The same lease, running from `now`. It never gets shorter, also if the clock jumped back.
+pub fn renewed(lease: &Lease, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
+    let fresh = fresh(&lease.owner, now, ttl);
+    Lease {
+        owner: fresh.owner,
+        acquired_at: lease.acquired_at,
+        expires_at: fresh.expires_at.max(lease.expires_at),
+    }
+}
+
+/// Whether nobody is expected to move the document any more. A document without a lease counts from
+/// its creation.
+pub fn is_expired(doc: &StateDoc, now: DateTime<Utc>, ttl: TimeDelta) -> bool {
+    let expires = match &doc.lease {
+        Some(lease) => Some(lease.expires_at),
+        None => doc.created_at.checked_add_signed(ttl),
+    };
+    expires.is_none_or(|expires| now >= expires)
+}
+
+/// Whether `owner` holds the document's lease, live or expired.
+pub fn is_held_by(doc: &StateDoc, owner: &str) -> bool {
+    doc.lease.as_ref().is_some_and(|lease| lease.owner == owner)
+}
+
+/// How long an owner waits between renewals: a third of the time, so that two may fail.
+pub fn renewal_interval(ttl: TimeDelta) -> Duration {
+    (ttl / 3)
+        .to_std()
+        .unwrap_or(Duration::ZERO)
+        .max(Duration::from_millis(1))
+}

@@ -1,0 +1,320 @@
+//! An object store that fails on purpose, counts, and has a latency.
+//!
+//! Owns: one [`Plan`] per simulated process. The plan numbers the store operations of that process from 1
+//! and says which of them crash the process (before or after they take effect), which lose their answer,
+//! and how long each takes. Does not own: what is stored (that is the inner store, which survives).
+//! Invariant: after a crash no operation of that plan reaches the inner store, whatever still runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+};
+
+/// When the simulated process dies, seen from its k-th operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// The operation never reaches the store.
+    Before(u64),
+    /// The operation takes effect, and nobody hears of it.
+    After(u64),
+}
+
+/// What goes wrong for one simulated process, and what it did so far.
+#[derive(Debug, Default)]
+pub struct Plan {
+    crash: Option<Crash>,
+    lost_answers: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
+    latency: Duration,
+    operations: AtomicU64,
+    crashed: AtomicBool,
+    log: Mutex<Vec<Operation>>,
+}
+
+/// One operation that reached the plan.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub kind: &'static str,
+    pub path: String,
+    pub bytes: usize,
+}
+
+impl Plan {
+    /// Nothing goes wrong; operations are counted.
+    pub fn healthy() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Every operation takes `latency`: under a paused clock, elapsed / latency = sequential round trips.
+    pub fn with_latency(latency: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            latency,
+            ..Self::default()
+        })
+    }
+
+    /// The process dies at an operation.
+    pub fn crash(crash: Crash) -> Arc<Self> {
+        Arc::new(Self {
+            crash: Some(crash),
+            ..Self::default()
+        })
+    }
+
+    /// These operations take effect and report a failure.
+    pub fn lost_answers(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
+        Arc::new(Self {
+            lost_answers: which.into_iter().collect(),
+            ..Self::default()
+        })
+    }
+
+    /// These operations have no effect and report a failure.
+    pub fn refused(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
+        Arc::new(Self {
+            refused: which.into_iter().collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
+    }
+
+    /// Whether the planned crash has happened.
+    pub fn crashed(&self) -> bool {
+        self.crashed.load(Ordering::SeqCst)
+    }
+
+    /// Kills the process now.
+    pub fn kill(&self) {
+        self.crashed.store(true, Ordering::SeqCst);
+    }
+
+    /// What was asked so far, in order.
+    pub fn log(&self) -> Vec<Operation> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// How many operations of each kind there were.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for operation in self.log() {
+            *counts.entry(operation.kind).or_default() += 1;
+        }
+        counts
+    }
+
+    async fn before(&self, kind: &'static str, path: &Path, bytes: usize) -> Result<u64> {
+        if self.crashed() {
+            return Err(failure("the process is dead"));
+        }
+        let k = self.operations.fetch_add(1, Ordering::SeqCst) + 1;
+        self.log.lock().unwrap().push(Operation {
+            kind,
+            path: path.to_string(),
+            bytes,
+        });
+        if self.crash == Some(Crash::Before(k)) {
+            self.kill();
+            return Err(failure("crash before the operation"));
+        }
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+            if self.crashed() {
+                return Err(failure("the process is dead"));
+            }
+        }
+        if self.refused.contains(&k) {
+            return Err(failure("refused without effect"));
+        }
+        Ok(k)
+    }
+
+    fn after<T>(&self, k: u64, result: Result<T>) -> Result<T> {
+        if self.crash == Some(Crash::After(k)) {
+            self.kill();
+        }
+        if self.crashed() {
+            return Err(failure("crash after the operation"));
+        }
+        if self.lost_answers.contains(&k) {
+            return Err(failure("the answer was lost"));
+        }
+        result
+    }
+}
+
+fn failure(text: &'static str) -> object_store::Error {
+    object_store::Error::Generic {
+        store: "FaultStore",
+        source: text.into(),
+    }
+}
+
+/// The store as one simulated process sees it.
+#[derive(Clone, Debug)]
+pub struct FaultStore {
+    inner: Arc<dyn ObjectStore>,
+    plan: Arc<Plan>,
+}
+
+impl FaultStore {
+    /// `inner`, seen through `plan`.
+    pub fn new(inner: Arc<dyn ObjectStore>, plan: Arc<Plan>) -> Self {
+        Self { inner, plan }
+    }
+
+    fn listing(
+        &self,
+        prefix: Option<&Path>,
+        stream: BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let plan = Arc::clone(&self.plan);
+        let prefix = prefix.cloned().unwrap_or_default();
+        futures::stream::once(async move {
+            let k = plan.before("list", &prefix, 0).await?;
+            plan.after(k, Ok(stream))
+        })
+        .try_flatten()
+        .boxed()
+    }
+}
+
+impl fmt::Display for FaultStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        let k = self
+            .plan
+            .before("put", location, payload.content_length())
+            .await?;
+        let result = self.inner.put_opts(location, payload, opts).await;
+        self.plan.after(k, result)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let k = self.plan.before("multipart", location, 0).await?;
+        let result = self.inner.put_multipart_opts(location, opts).await;
+        let upload = self.plan.after(k, result)?;
+        Ok(Box::new(FaultUpload {
+            upload,
+            plan: Arc::clone(&self.plan),
+            location: location.clone(),
+        }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let kind = if options.head { "head" } else { "get" };
+        let k = self.plan.before(kind, location, 0).await?;
+        let result = self.inner.get_opts(location, options).await;
+        self.plan.after(k, result)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let inner = Arc::clone(&self.inner);
+        let plan = Arc::clone(&self.plan);
+        locations
+            .then(move |location| {
+                let (inner, plan) = (Arc::clone(&inner), Arc::clone(&plan));
+                async move {
+                    let location = location?;
+                    let k = plan.before("delete", &location, 0).await?;
+                    let result = inner
+                        .delete_stream(futures::stream::once(async { Ok(location) }).boxed())
+                        .next()
+                        .await
+                        .unwrap();
+                    plan.after(k, result)
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.listing(prefix, self.inner.list(prefix))
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.listing(prefix, self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let at = prefix.cloned().unwrap_or_default();
+        let k = self.plan.before("list", &at, 0).await?;
+        let result = self.inner.list_with_delimiter(prefix).await;
+        self.plan.after(k, result)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let k = self.plan.before("copy", to, 0).await?;
+        let result = self.inner.copy_opts(from, to, options).await;
+        self.plan.after(k, result)
+    }
+}
+
+#[derive(Debug)]
+struct FaultUpload {
+    upload: Box<dyn MultipartUpload>,
+    plan: Arc<Plan>,
+    location: Path,
+}
+
+#[async_trait]
+impl MultipartUpload for FaultUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let bytes = data.content_length();
+        let part = self.upload.put_part(data);
+        let plan = Arc::clone(&self.plan);
+        let location = self.location.clone();
+        Box::pin(async move {
+            let k = plan.before("part", &location, bytes).await?;
+            let result = part.await;
+            plan.after(k, result)
+        })
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let k = self.plan.before("complete", &self.location, 0).await?;
+        let result = self.upload.complete().await;
+        self.plan.after(k, result)
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        let k = self.plan.before("abort", &self.location, 0).await?;
+        let result = self.upload.abort().await;
+        self.plan.after(k, result)
+    }
+}
