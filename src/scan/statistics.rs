@@ -17,7 +17,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use crate::format::manifest::SuperfileEntry;
 use crate::format::stats::ColumnStats;
@@ -39,12 +38,7 @@ impl ColumnIds {
             by_name: HashMap::new(),
         };
         for (i, field) in schema.fields().iter().enumerate() {
-            this.ids.push(
-                field
-                    .metadata()
-                    .get(PARQUET_FIELD_ID_META_KEY)
-                    .and_then(|id| id.parse().ok()),
-            );
+            this.ids.push(field_id(field));
             this.types.push(field.data_type().clone());
             this.by_name.insert(field.name().clone(), i);
         }

@@ -20,7 +20,7 @@ use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::SortColumn;
 use crate::sql::location::resolve;
-use crate::sql::schema::{assign_field_ids, check_declared};
+use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::{CreateTable, Env, Table};
 
@@ -59,7 +59,7 @@ pub async fn create_table(
     options: CreateOptions,
 ) -> Result<SupertableProvider> {
     let (storage, scan) = resolve(state, location)?;
-    let (schema, next_field_id) = assign_field_ids(schema)?;
+    check_storable(schema)?;
     for column in &options.sort_order {
         if schema.index_of(&column.name).is_err() {
             return Err(Error::new(
@@ -82,8 +82,7 @@ pub async fn create_table(
         properties.insert(format!("{DEFAULT_PROPERTY}{column}"), sql.to_string());
     }
     let spec = CreateTable {
-        schema,
-        next_field_id,
+        schema: Arc::new(schema.clone()),
         properties,
         sort_order: options.sort_order,
     };

@@ -264,6 +264,11 @@ impl Table {
         self.inner.tracker.wait().await;
     }
 
+    /// Whether both are clones of one table, which commit together and share one tip.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// The storage.
     pub fn storage(&self) -> &Storage {
         &self.inner.storage

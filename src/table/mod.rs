@@ -4,10 +4,11 @@
 //! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
 //! for every ready mutation at once; `recovery` ends what dead writers began.
 
+pub mod apply;
 mod background;
 mod cache;
 mod commit;
-mod draft;
+pub mod conflict;
 mod effect;
 mod handle;
 mod history;
@@ -18,9 +19,14 @@ mod reader;
 mod recovery;
 mod snapshot;
 mod tip;
+mod writer;
 
+pub use conflict::Conflict;
 pub use handle::{CreateTable, Table};
 pub use limits::Limits;
 pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
 pub use snapshot::Snapshot;
+pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
+
+pub use crate::wal::Env;

@@ -32,7 +32,6 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use tokio::sync::mpsc;
@@ -352,11 +351,7 @@ fn superfile_stats(
         .zip(&statistics.column_statistics)
         .take(MAX_STATISTICS_COLUMNS)
     {
-        let Some(id) = field
-            .metadata()
-            .get(PARQUET_FIELD_ID_META_KEY)
-            .and_then(|id| id.parse::<i32>().ok())
-        else {
+        let Some(id) = field_id(field) else {
             continue;
         };
         let (min, min_exact) = bound(&column.min_value);

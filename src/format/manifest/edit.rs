@@ -256,7 +256,8 @@ fn join_small<N, C: Clone>(
         let len = children(&node).len();
         if let Some((previous, previous_touched)) = out.last_mut() {
             let previous_len = children(previous).len();
-            let small = (touched && len < MIN_FILL) || (*previous_touched && previous_len < MIN_FILL);
+            let small =
+                (touched && len < MIN_FILL) || (*previous_touched && previous_len < MIN_FILL);
             if small && previous_len + len <= MAX_JOINED {
                 let joined = [children(previous), children(&node)].concat();
                 if let Some(joined) = make(joined)? {
