@@ -5,5 +5,6 @@
 pub mod azure;
 pub mod child;
 pub mod location;
+pub mod lying_http;
 pub mod s3;
 pub mod server;
