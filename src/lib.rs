@@ -3,4 +3,5 @@
 pub mod error;
 pub mod format;
 pub mod storage;
+pub mod table;
 pub mod wal;

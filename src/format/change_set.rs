@@ -54,11 +54,11 @@ use roaring::RoaringBitmap;
 use self::columns::Columns;
 use super::ids::{ContentHash, SidecarId, SuperfileId};
 use super::ipc::{self, IpcError};
+use super::manifest::ManifestError;
 use super::manifest::types::{
     MAX_STATEMENT_LEN, SuperfileEntry, TableMetadata, TombstoneRef, shorten_statement,
 };
 use super::manifest::wire;
-use super::manifest::ManifestError;
 use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;
 
@@ -131,7 +131,9 @@ pub enum ChangeSetError {
     #[error("not a readable change set")]
     Ipc(#[from] IpcError),
     /// Written by a newer version of this format.
-    #[error("change set version {found:?} is not supported (this version reads {CHANGE_SET_VERSION})")]
+    #[error(
+        "change set version {found:?} is not supported (this version reads {CHANGE_SET_VERSION})"
+    )]
     UnsupportedVersion {
         /// The version found.
         found: String,
@@ -230,7 +232,8 @@ impl ChangeSet {
     /// Whether it moves rows: removes some and adds some, which may be the same rows in other
     /// superfiles.
     pub fn moves_rows(&self) -> bool {
-        !self.add.is_empty() && !(self.tombstone.is_empty() && self.drop.is_empty())
+        let removes = !self.tombstone.is_empty() || !self.drop.is_empty();
+        removes && !self.add.is_empty()
     }
 
     /// Checks the invariant that the module states.
@@ -410,14 +413,13 @@ impl Header<'_> {
 
 fn to_hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(
-        String::with_capacity(bytes.len() * 2),
-        |mut hex, byte| {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
             // Writing to a string cannot fail.
             let _ = write!(hex, "{byte:02x}");
             hex
-        },
-    )
+        })
 }
 
 fn from_hex(hex: &str) -> Option<Vec<u8>> {

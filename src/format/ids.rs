@@ -396,9 +396,9 @@ impl FromStr for ContentHash {
     type Err = IdParseError;
 
     fn from_str(text: &str) -> Result<Self, IdParseError> {
-        from_hex(text).map(Self).ok_or_else(|| {
-            IdParseError::new("a blake3 hash (64 lowercase hex digits)", text)
-        })
+        from_hex(text)
+            .map(Self)
+            .ok_or_else(|| IdParseError::new("a blake3 hash (64 lowercase hex digits)", text))
     }
 }
 

@@ -117,8 +117,8 @@ fn check_stream(bytes: &[u8]) -> Result<(), IpcError> {
             .split_at_checked(len)
             .ok_or_else(|| broken("a message longer than the input"))?;
         let message = root_as_message(meta).map_err(|_| broken("not a message"))?;
-        let body_len = usize::try_from(message.bodyLength())
-            .map_err(|_| broken("a negative body length"))?;
+        let body_len =
+            usize::try_from(message.bodyLength()).map_err(|_| broken("a negative body length"))?;
         let (_, tail) = tail
             .split_at_checked(body_len)
             .ok_or_else(|| broken("a body longer than the input"))?;

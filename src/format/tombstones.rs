@@ -212,10 +212,7 @@ pub(crate) fn decode_bitmap(bytes: &[u8]) -> Result<RoaringBitmap, SidecarCodecE
 }
 
 /// Refuses positions that are not below `rows`.
-pub(crate) fn check_positions(
-    bitmap: &RoaringBitmap,
-    rows: u64,
-) -> Result<(), SidecarCodecError> {
+pub(crate) fn check_positions(bitmap: &RoaringBitmap, rows: u64) -> Result<(), SidecarCodecError> {
     match bitmap.max() {
         Some(position) if u64::from(position) >= rows => {
             Err(SidecarCodecError::PositionOutOfRange { position, rows })

@@ -4,9 +4,11 @@
 //! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
 //! for every ready mutation at once; `recovery` ends what dead writers began.
 
+pub mod apply;
 mod background;
 mod cache;
 mod commit;
+pub mod conflict;
 mod draft;
 mod effect;
 mod handle;
@@ -19,6 +21,10 @@ mod recovery;
 mod snapshot;
 mod tip;
 
+pub use apply::{
+    Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
+};
+pub use conflict::{Conflict, ConflictReason};
 pub use handle::{CreateTable, Table};
 pub use limits::Limits;
 pub use mutation::{CommitOutcome, Effect, Mutation};

@@ -268,10 +268,7 @@ struct Batch<'a> {
 }
 
 /// Adds a batch's rows to `into`.
-pub(super) fn read_batch(
-    batch: &RecordBatch,
-    into: &mut ChangeSet,
-) -> Result<(), ChangeSetError> {
+pub(super) fn read_batch(batch: &RecordBatch, into: &mut ChangeSet) -> Result<(), ChangeSetError> {
     let columns = Batch {
         kind: column(batch, "kind")?,
         superfile: column(batch, "superfile")?,

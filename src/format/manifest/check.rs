@@ -229,11 +229,20 @@ fn check_tree(proposed: &Manifest, shared: &Shared) -> Result<(), InvariantViola
         wire::check_order(group.leaves().iter().flat_map(|l| leaf_ends(l)))?;
         for leaf in shared.new_leaves(group) {
             wire::check_order(leaf.entries().iter().map(|e| e.id))?;
-            check(leaf.totals(), &mut leaf.entries().iter().map(|e| Totals::of(e)))?;
+            check(
+                leaf.totals(),
+                &mut leaf.entries().iter().map(|e| Totals::of(e)),
+            )?;
         }
-        check(group.totals(), &mut group.leaves().iter().map(|l| l.totals()))?;
+        check(
+            group.totals(),
+            &mut group.leaves().iter().map(|l| l.totals()),
+        )?;
     }
-    check(proposed.totals(), &mut proposed.groups().iter().map(|g| g.totals()))
+    check(
+        proposed.totals(),
+        &mut proposed.groups().iter().map(|g| g.totals()),
+    )
 }
 
 /// The first and the last id, if they differ.

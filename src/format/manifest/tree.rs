@@ -152,8 +152,8 @@ impl Group {
         let Some(first) = leaves.first().map(|l| l.first) else {
             return Ok(None);
         };
-        let totals = Totals::sum(leaves.iter().map(|l| l.totals))
-            .ok_or(ManifestError::TotalsOverflow)?;
+        let totals =
+            Totals::sum(leaves.iter().map(|l| l.totals)).ok_or(ManifestError::TotalsOverflow)?;
         Ok(Some(Arc::new(Self {
             leaves,
             first,

@@ -134,7 +134,10 @@ pub(super) fn encode_leaf(
     entries: &[Arc<SuperfileEntry>],
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireLeaf {
-        entries: entries.iter().map(|e| WireEntry::from(e.as_ref())).collect(),
+        entries: entries
+            .iter()
+            .map(|e| WireEntry::from(e.as_ref()))
+            .collect(),
     };
     Ok(envelope::seal(LEAF, &wire)?)
 }

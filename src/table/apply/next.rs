@@ -1,0 +1,483 @@
+//! The version under construction: judges one change set after the other, and takes in those
+//! that can be committed.
+//!
+//! Owns the rules in [`super`]'s table. Does not own the order of change sets or what is already
+//! committed.
+//!
+//! Invariant: judging changes nothing; only [`Next::take`] does, with a whole change set.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use super::{Applied, ApplyContext, ApplyError, Outcome};
+use crate::format::change_set::{ChangeSet, DropChange, TombstoneChange};
+use crate::format::ids::{ContentHash, SidecarId, SuperfileId, WalId};
+use crate::format::manifest::{
+    CommitRecord, Manifest, ManifestEdit, ManifestHeader, SuperfileEntry, TableMetadata,
+    TombstoneRef, TombstoneUpdate,
+};
+use crate::format::state_doc::OpKind;
+use crate::format::tombstones::Sidecar;
+use crate::table::conflict::{Conflict, ConflictReason};
+
+/// What change sets have made of one superfile so far.
+#[derive(Clone, Debug)]
+struct State {
+    tombstones: Tombstones,
+    /// How many of its rows are deleted.
+    deleted: u64,
+    moved_at: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Tombstones {
+    /// As in the manifest.
+    Unchanged,
+    /// A staged union of the manifest's sidecar with this delta.
+    Staged(TombstoneRef, RoaringBitmap),
+    /// A union that nobody staged.
+    Computed(RoaringBitmap),
+    /// The superfile is dropped.
+    Dropped,
+}
+
+/// What a change set does, if it is committed.
+#[derive(Default)]
+pub(super) struct Effect {
+    states: Vec<(SuperfileId, State)>,
+    /// Rows it was to remove that are gone already.
+    pub(super) lost: u64,
+    adds: bool,
+    changes_metadata: bool,
+}
+
+impl Effect {
+    pub(super) fn is_empty(&self) -> bool {
+        self.states.is_empty() && !self.adds && !self.changes_metadata
+    }
+}
+
+pub(super) enum Judgement {
+    Effect(Effect),
+    Conflict(Conflict),
+}
+
+/// A superfile's state so far, borrowed.
+#[derive(Clone, Copy)]
+struct View<'s> {
+    entry: &'s SuperfileEntry,
+    tombstones: &'s Tombstones,
+    deleted: u64,
+    moved_at: u64,
+}
+
+impl View<'_> {
+    /// Whether the sidecar in force is still `base`.
+    fn is_as_of(&self, base: Option<SidecarId>) -> bool {
+        matches!(self.tombstones, Tombstones::Unchanged)
+            && self.entry.tombstones.map(|t| t.sidecar) == base
+    }
+}
+
+static UNCHANGED: Tombstones = Tombstones::Unchanged;
+
+/// What one change of a superfile comes to.
+enum Verdict {
+    /// The superfile is in this state, and so many rows were gone already.
+    Change(State, u64),
+    /// Nothing is left to do; so many rows were gone already.
+    Nothing(u64),
+    Conflict(ConflictReason),
+}
+
+/// The version under construction.
+pub(super) struct Next<'a> {
+    manifest: &'a Manifest,
+    current: &'a HashMap<SidecarId, Arc<RoaringBitmap>>,
+    pub(super) version: u64,
+    states: BTreeMap<SuperfileId, State>,
+    added: BTreeMap<SuperfileId, SuperfileEntry>,
+    metadata: Arc<TableMetadata>,
+    metadata_changed_at: u64,
+    schema_changed_at: u64,
+    moved_at: u64,
+}
+
+impl<'a> Next<'a> {
+    pub(super) fn new(
+        manifest: &'a Manifest,
+        current: &'a HashMap<SidecarId, Arc<RoaringBitmap>>,
+    ) -> Self {
+        let header = manifest.header();
+        Self {
+            manifest,
+            current,
+            version: header.version.saturating_add(1),
+            states: BTreeMap::new(),
+            added: BTreeMap::new(),
+            metadata: Arc::clone(&header.metadata),
+            metadata_changed_at: header.metadata_changed_at,
+            schema_changed_at: header.schema_changed_at,
+            moved_at: header.moved_at,
+        }
+    }
+
+    /// What `change_set` does to the version so far. Changes nothing.
+    pub(super) fn judge(
+        &self,
+        wal_id: WalId,
+        change_set: &ChangeSet,
+    ) -> Result<Judgement, ApplyError> {
+        let conflict = |reason| Ok(Judgement::Conflict(Conflict::of_table(reason)));
+        let base = change_set.base_version;
+        let inconsistent = |superfile, what| ApplyError::Inconsistent {
+            wal_id,
+            superfile,
+            what,
+        };
+        if let Some(metadata) = &change_set.metadata {
+            if self.metadata_changed_at > base {
+                return conflict(ConflictReason::MetadataChanged);
+            }
+            if metadata.table_id != self.metadata.table_id
+                || metadata.next_field_id < self.metadata.next_field_id
+            {
+                return Err(inconsistent(None, "its metadata is not this table's"));
+            }
+        }
+        if !change_set.add.is_empty() && self.schema_changed_at > base {
+            return conflict(ConflictReason::SchemaChanged);
+        }
+        if change_set.op == OpKind::Overwrite && self.moved_at > base {
+            return conflict(ConflictReason::Rewritten);
+        }
+        for entry in &change_set.add {
+            if self.manifest.get(&entry.id).is_some() || self.added.contains_key(&entry.id) {
+                return Err(inconsistent(
+                    Some(entry.id),
+                    "a new superfile exists already",
+                ));
+            }
+        }
+        let mut effect = Effect {
+            adds: !change_set.add.is_empty(),
+            changes_metadata: change_set
+                .metadata
+                .as_ref()
+                .is_some_and(|m| *m != *self.metadata),
+            ..Effect::default()
+        };
+        let tombstones = change_set.tombstone.iter().map(|change| {
+            let verdict = self.judge_tombstones(change_set, change, &inconsistent)?;
+            Ok::<_, ApplyError>((change.superfile, verdict))
+        });
+        let drops = change_set.drop.iter().map(|change| {
+            let verdict = self.judge_drop(change_set, change, &inconsistent)?;
+            Ok::<_, ApplyError>((change.superfile, verdict))
+        });
+        let mut seen = HashSet::new();
+        for verdict in tombstones.chain(drops) {
+            let (superfile, verdict) = verdict?;
+            if !seen.insert(superfile) {
+                return Err(inconsistent(Some(superfile), "it is named twice"));
+            }
+            match verdict {
+                Verdict::Conflict(reason) => {
+                    return Ok(Judgement::Conflict(Conflict::of(superfile, reason)));
+                }
+                Verdict::Nothing(lost) => effect.lost += lost,
+                Verdict::Change(state, lost) => {
+                    effect.lost += lost;
+                    effect.states.push((superfile, state));
+                }
+            }
+        }
+        Ok(Judgement::Effect(effect))
+    }
+
+    fn judge_tombstones(
+        &self,
+        change_set: &ChangeSet,
+        change: &TombstoneChange,
+        inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
+    ) -> Result<Verdict, ApplyError> {
+        let inconsistent = |what| inconsistent(Some(change.superfile), what);
+        let Some(state) = self.look_up(&change.superfile) else {
+            return Ok(self.judge_gone(change_set, change.delta.len()));
+        };
+        let entry = state.entry;
+        if change
+            .delta
+            .max()
+            .is_none_or(|max| u64::from(max) >= entry.rows)
+        {
+            return Err(inconsistent("positions that are no rows, or none"));
+        }
+        let moved_at = self.moved_at_after(change_set, &state);
+        if state.is_as_of(change.base) {
+            // Nobody came between: what was staged is the union.
+            let deleted = entry.deleted_rows() + change.delta.len();
+            if change.union.cardinality != deleted || deleted > entry.rows {
+                return Err(inconsistent("the staged sidecar is not the union"));
+            }
+            let tombstones = if deleted == entry.rows {
+                Tombstones::Dropped
+            } else {
+                Tombstones::Staged(change.union, change.delta.clone())
+            };
+            return Ok(Verdict::Change(
+                State {
+                    tombstones,
+                    deleted,
+                    moved_at,
+                },
+                0,
+            ));
+        }
+        let mut union = self.bitmap(&state)?;
+        let lost = union.intersection_len(&change.delta);
+        if lost > 0 {
+            if is_strict(change_set) {
+                return Ok(Verdict::Conflict(ConflictReason::RowsChanged {
+                    rows: lost,
+                }));
+            }
+            if state.moved_at > change_set.base_version {
+                return Ok(Verdict::Conflict(ConflictReason::RowsMoved));
+            }
+        }
+        if lost == change.delta.len() {
+            return Ok(Verdict::Nothing(lost));
+        }
+        union |= &change.delta;
+        let deleted = union.len();
+        let tombstones = if deleted == entry.rows {
+            Tombstones::Dropped
+        } else {
+            Tombstones::Computed(union)
+        };
+        Ok(Verdict::Change(
+            State {
+                tombstones,
+                deleted,
+                moved_at,
+            },
+            lost,
+        ))
+    }
+
+    fn judge_drop(
+        &self,
+        change_set: &ChangeSet,
+        change: &DropChange,
+        inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
+    ) -> Result<Verdict, ApplyError> {
+        let inconsistent = |what| inconsistent(Some(change.superfile), what);
+        let Some(state) = self.look_up(&change.superfile) else {
+            return Ok(self.judge_gone(change_set, change.live_rows));
+        };
+        let live = state.entry.rows.saturating_sub(state.deleted);
+        let unchanged = state.is_as_of(change.base);
+        if unchanged && live != change.live_rows {
+            return Err(inconsistent("another number of rows was live"));
+        }
+        if !unchanged {
+            if change_set.op == OpKind::Compact {
+                return Ok(Verdict::Conflict(ConflictReason::CompactionSourceChanged));
+            }
+            if is_strict(change_set) {
+                let rows = change.live_rows.saturating_sub(live);
+                return Ok(Verdict::Conflict(ConflictReason::RowsChanged { rows }));
+            }
+            // More live rows than at the base: tombstones were taken back (a restore).
+            if state.moved_at > change_set.base_version || live > change.live_rows {
+                return Ok(Verdict::Conflict(ConflictReason::RowsMoved));
+            }
+        }
+        Ok(Verdict::Change(
+            State {
+                tombstones: Tombstones::Dropped,
+                deleted: state.entry.rows,
+                moved_at: self.moved_at_after(change_set, &state),
+            },
+            change.live_rows.saturating_sub(live),
+        ))
+    }
+
+    /// A target superfile is not there any more, and with it `rows` that the change set removes.
+    fn judge_gone(&self, change_set: &ChangeSet, rows: u64) -> Verdict {
+        if is_strict(change_set) || self.moved_at > change_set.base_version {
+            Verdict::Conflict(ConflictReason::SuperfileGone)
+        } else {
+            Verdict::Nothing(rows)
+        }
+    }
+
+    /// The state so far of a superfile that is still there.
+    fn look_up(&self, id: &SuperfileId) -> Option<View<'_>> {
+        let entry = self.manifest.get(id)?;
+        match self.states.get(id) {
+            None => Some(View {
+                entry,
+                tombstones: &UNCHANGED,
+                deleted: entry.deleted_rows(),
+                moved_at: entry.moved_at,
+            }),
+            Some(state) if matches!(state.tombstones, Tombstones::Dropped) => None,
+            Some(state) => Some(View {
+                entry,
+                tombstones: &state.tombstones,
+                deleted: state.deleted,
+                moved_at: state.moved_at,
+            }),
+        }
+    }
+
+    fn moved_at_after(&self, change_set: &ChangeSet, state: &View<'_>) -> u64 {
+        if change_set.moves_rows() {
+            self.version
+        } else {
+            state.moved_at
+        }
+    }
+
+    /// The positions that are deleted so far.
+    fn bitmap(&self, state: &View<'_>) -> Result<RoaringBitmap, ApplyError> {
+        match state.tombstones {
+            Tombstones::Computed(bitmap) => Ok(bitmap.clone()),
+            Tombstones::Staged(_, delta) => Ok(self.bitmap_in_manifest(state.entry)? | delta),
+            Tombstones::Unchanged | Tombstones::Dropped => self.bitmap_in_manifest(state.entry),
+        }
+    }
+
+    fn bitmap_in_manifest(&self, entry: &SuperfileEntry) -> Result<RoaringBitmap, ApplyError> {
+        let Some(in_force) = &entry.tombstones else {
+            return Ok(RoaringBitmap::new());
+        };
+        let (superfile, sidecar) = (entry.id, in_force.sidecar);
+        let bitmap = self
+            .current
+            .get(&sidecar)
+            .ok_or(ApplyError::MissingSidecar { superfile, sidecar })?;
+        if bitmap.len() != in_force.cardinality {
+            return Err(ApplyError::WrongSidecar {
+                superfile,
+                sidecar,
+                recorded: in_force.cardinality,
+                actual: bitmap.len(),
+            });
+        }
+        Ok(bitmap.as_ref().clone())
+    }
+
+    /// Makes a change set's effect part of the version.
+    pub(super) fn take(&mut self, change_set: &ChangeSet, effect: Effect) {
+        self.states.extend(effect.states);
+        self.added
+            .extend(change_set.add.iter().map(|entry| (entry.id, entry.clone())));
+        if change_set.moves_rows() || change_set.op == OpKind::Overwrite {
+            self.moved_at = self.version;
+        }
+        if let Some(metadata) = &change_set.metadata
+            && effect.changes_metadata
+        {
+            self.metadata_changed_at = self.version;
+            if metadata.schema != self.metadata.schema {
+                self.schema_changed_at = self.version;
+            }
+            self.metadata = Arc::new(metadata.clone());
+        }
+    }
+
+    pub(super) fn finish(
+        self,
+        manifest_hash: &ContentHash,
+        commits: Vec<CommitRecord>,
+        outcomes: Vec<(WalId, Outcome)>,
+        committed: &[&ChangeSet],
+        ctx: ApplyContext<'_>,
+    ) -> Result<Applied, ApplyError> {
+        let mut edit = ManifestEdit {
+            add: self.added.into_values().collect(),
+            ..ManifestEdit::default()
+        };
+        let mut sidecars = Vec::new();
+        let mut in_force = HashSet::new();
+        let mut fresh_until = ctx.fresh_from;
+        for (superfile, state) in self.states {
+            let tombstones = match state.tombstones {
+                Tombstones::Unchanged => continue,
+                Tombstones::Dropped => {
+                    edit.drop.push(superfile);
+                    continue;
+                }
+                Tombstones::Staged(union, _) => union,
+                Tombstones::Computed(mut bitmap) => {
+                    // Runs take less room where deletes are clustered.
+                    bitmap.optimize();
+                    let id = ctx.fresh.nth(fresh_until).ok_or(ApplyError::OutOfIds)?;
+                    fresh_until += 1;
+                    let cardinality = bitmap.len();
+                    let bytes = Sidecar::new(bitmap).encode()?;
+                    let reference = TombstoneRef {
+                        sidecar: id.into(),
+                        hash: ContentHash::of(&bytes),
+                        cardinality,
+                        size: bytes.len() as u64,
+                    };
+                    sidecars.push((reference, superfile, bytes));
+                    reference
+                }
+            };
+            in_force.insert(tombstones.sidecar);
+            edit.set_tombstones.push(TombstoneUpdate {
+                superfile,
+                tombstones,
+                moved_at: state.moved_at,
+            });
+        }
+        let old = self.manifest.header();
+        let pending = old
+            .commits
+            .iter()
+            .chain(&old.pending)
+            .filter(|record| !ctx.gone_wal_ids.contains(&record.wal_id))
+            .cloned()
+            .collect();
+        let header = ManifestHeader {
+            version: self.version,
+            parent: Some(*manifest_hash),
+            created_at_ms: ctx.now_ms,
+            metadata: self.metadata,
+            metadata_changed_at: self.metadata_changed_at,
+            schema_changed_at: self.schema_changed_at,
+            moved_at: self.moved_at,
+            commits,
+            pending,
+            totals: old.totals,
+        };
+        let superseded = committed
+            .iter()
+            .flat_map(|cs| &cs.tombstone)
+            .map(|change| change.union.sidecar)
+            .filter(|sidecar| !in_force.contains(sidecar))
+            .collect();
+        Ok(Applied {
+            manifest: Some(self.manifest.edit(edit, header)?),
+            sidecars,
+            outcomes,
+            fresh_until,
+            superseded,
+        })
+    }
+}
+
+/// Whether every row that the change set removes must still be as it was: it may have copied it.
+fn is_strict(change_set: &ChangeSet) -> bool {
+    matches!(
+        change_set.op,
+        OpKind::Update | OpKind::Merge | OpKind::Compact
+    ) || change_set.moves_rows()
+}
