@@ -436,7 +436,16 @@ impl Inner {
             }
             Ok(Ending::NothingLeft) => {
                 tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
-                self.undo_conflicting_in_background(doc, etag);
+                // The answer waits for the document to be taken: a later version may bring such rows back
+                // (a restore does), and then it must be too late to commit.
+                let inner = Arc::clone(self);
+                self.spawn(async move {
+                    inner.undo_or_leave(&doc, &etag).await;
+                    if let Party::Waiting(reply) = party {
+                        let _ = reply.send(ending);
+                    }
+                });
+                return;
             }
             Ok(Ending::Undone) => {}
             Err(error) => tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery"),

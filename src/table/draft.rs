@@ -22,7 +22,7 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{CommitRecord, EncodedManifest, Manifest, check_successor};
 use crate::format::{
-    ChangeSet, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
+    ChangeSet, ContentHash, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
 };
 use crate::storage::CasOutcome;
 
@@ -61,7 +61,7 @@ impl Draft {
     }
 
     /// The version that it would be, and its root's hash.
-    pub(super) fn target(&self) -> Option<(u64, crate::format::ContentHash)> {
+    pub(super) fn target(&self) -> Option<(u64, ContentHash)> {
         let next = self.next.as_ref()?;
         Some((next.manifest.version(), next.encoded.root))
     }
@@ -201,20 +201,20 @@ impl Inner {
         let Some(next) = &draft.next else {
             return Ok(());
         };
-        let storage = &self.storage;
-        let nodes = futures::stream::iter(&next.encoded.new_nodes)
+        // The bytes are shared, not copied.
+        let nodes = futures::stream::iter(next.encoded.new_nodes.clone())
             .map(|(hash, bytes)| async move {
-                storage
-                    .put_immutable(&paths::manifest_node(hash), bytes.clone())
+                self.storage
+                    .put_immutable(&paths::manifest_node(&hash), bytes)
                     .await
                     .map_err(Error::from)
             })
             .buffer_unordered(self.limits.concurrency)
             .try_collect::<()>();
-        let sidecars = futures::stream::iter(&draft.merged)
+        let sidecars = futures::stream::iter(draft.merged.clone())
             .map(|(id, bytes)| async move {
                 self.wal
-                    .stage_sidecar(id, bytes.clone())
+                    .stage_sidecar(&id, bytes)
                     .await
                     .map_err(Error::from)
             })

@@ -162,11 +162,12 @@ impl Parts {
     /// Change set and sidecars, side by side.
     async fn upload(&self, staged: &Staged) -> Result<()> {
         let wal = &self.inner.wal;
-        let sidecars = futures::stream::iter(&staged.sidecars)
-            .map(|(id, bytes)| wal.stage_sidecar(id, bytes.clone()))
+        let sidecars = futures::stream::iter(staged.sidecars.clone())
+            .map(|(id, bytes)| async move { wal.stage_sidecar(&id, bytes).await })
             .buffer_unordered(self.inner.limits.concurrency)
             .try_collect::<()>();
-        let arrow = wal.put_arrow(&self.driver.id(), staged.bytes.clone());
+        let id = self.driver.id();
+        let arrow = wal.put_arrow(&id, staged.bytes.clone());
         futures::try_join!(sidecars, arrow)?;
         Ok(())
     }
