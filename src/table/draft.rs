@@ -77,8 +77,11 @@ impl Inner {
         base: &Arc<Snapshot>,
         mutations: impl IntoIterator<Item = (WalId, &Arc<ChangeSet>)>,
     ) -> Result<Draft> {
+        // One that is there twice (two recoveries of one process) has its second judged after the swing.
+        let mut seen = HashSet::new();
         let mut changes: Vec<(WalId, &ChangeSet)> = mutations
             .into_iter()
+            .filter(|(id, _)| seen.insert(*id))
             .map(|(id, change_set)| (id, change_set.as_ref()))
             .collect();
         let mut refused = Vec::new();

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Ending, Party, Ready};
+use super::commit::{Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::effect::Staged;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
@@ -200,8 +200,7 @@ impl Parts {
             change_set: Arc::clone(&staged.change_set),
             doc,
             etag,
-            epoch: Some(epoch),
-            adopted: false,
+            clear_of: Some(Clear::Epoch(epoch)),
             party: Party::Waiting(reply),
         };
         Ok(Appended::Ready(Box::new(ready), ending))
@@ -238,6 +237,10 @@ impl Parts {
                     .ending_in_history(&id, self.base.version())
                     .await
                     .map_err(|error| self.unknown(&error))?;
+                if matches!(ending, Ending::Undone) {
+                    // What was staged after another process had undone the rest.
+                    self.abandon_in_background(true);
+                }
                 self.outcome(ending)
             }
         }

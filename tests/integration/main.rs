@@ -6,5 +6,6 @@
     clippy::panic
 )]
 
+mod pipeline;
 mod storage;
 mod support;
