@@ -86,10 +86,7 @@ impl Inner {
         let inner = Arc::clone(self);
         self.spawn(async move {
             // Before the document goes: it is what leads recovery here if this is cut off.
-            if let Err(error) = inner
-                .drop_superseded(&change_set, version, committed)
-                .await
-            {
+            if let Err(error) = inner.drop_superseded(&change_set, version, committed).await {
                 tracing::debug!(wal_id = %id, %error, "superseded sidecars are left to vacuum");
             }
             match driver::retire(&inner.wal, &id, Some((doc, etag))).await {
@@ -188,11 +185,7 @@ impl Inner {
         let fenced = machine::fence_conflicting(doc, &by, self.env.now(), self.limits.lease);
         // Another state means that another process is ahead of us.
         let Ok(fenced) = fenced else { return Ok(()) };
-        match self
-            .wal
-            .update_with_etag(&doc.wal_id, etag, &fenced)
-            .await
-        {
+        match self.wal.update_with_etag(&doc.wal_id, etag, &fenced).await {
             Ok(_) => {
                 driver::undo(&self.wal, doc).await?;
                 Ok(())

@@ -329,9 +329,7 @@ impl Inner {
                 }
                 Err(error) => Verified::Unclear(Box::new(ready), error),
             },
-            Err(error @ WalError::Storage(_)) => {
-                Verified::Unclear(Box::new(ready), error.into())
-            }
+            Err(error @ WalError::Storage(_)) => Verified::Unclear(Box::new(ready), error.into()),
             Err(damage) => {
                 self.finish(ready, Err(damage.into()), None);
                 Verified::Settled
@@ -506,7 +504,9 @@ impl Inner {
             let error = Error::new(
                 ErrorKind::OutcomeUnknown,
                 ready.id.to_string(),
-                format!("this mutation is durable and may still be committed, by recovery or another writer: {why}"),
+                format!(
+                    "this mutation is durable and may still be committed, by recovery or another writer: {why}"
+                ),
             );
             self.finish(ready, Err(error), None);
         }

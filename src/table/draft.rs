@@ -90,7 +90,10 @@ impl Inner {
         let applied = loop {
             let context = ApplyContext {
                 // Never before its parent, whatever the clocks of two writers say.
-                now_ms: self.env.now_ms().max(base.manifest().header().created_at_ms),
+                now_ms: self
+                    .env
+                    .now_ms()
+                    .max(base.manifest().header().created_at_ms),
                 gone_wal_ids: &gone,
                 // A block of its own for each draft: no two drafts name different bytes alike.
                 fresh: self.env.ids.id_block(),
@@ -119,7 +122,9 @@ impl Inner {
         for (id, outcome) in applied.outcomes {
             match outcome {
                 Outcome::Committed(record) => records.push(record),
-                Outcome::AlreadyCommitted(record) => refused.push((id, Ok(Ending::Committed(record)))),
+                Outcome::AlreadyCommitted(record) => {
+                    refused.push((id, Ok(Ending::Committed(record))))
+                }
                 // Before the first that is committed, the judgement is one of `base` alone. After it, it may
                 // be due to a neighbour that is not committed in the end.
                 Outcome::Conflict(conflict) if records.is_empty() => {

@@ -271,7 +271,9 @@ impl Parts {
         Error::new(
             ErrorKind::OutcomeUnknown,
             self.driver.id().to_string(),
-            format!("this mutation may have been committed, and its outcome cannot be looked up: {cause}"),
+            format!(
+                "this mutation may have been committed, and its outcome cannot be looked up: {cause}"
+            ),
         )
     }
 

@@ -150,13 +150,28 @@ async fn abandoning_removes_what_was_staged_and_the_document() {
     let driver = t.start("me");
     driver.durable().await.unwrap();
     let (doc, _) = driver.document().await;
-    let staged = format!("superfiles/{}.parquet", doc.id_block().unwrap().nth(3).unwrap());
+    let staged = format!(
+        "superfiles/{}.parquet",
+        doc.id_block().unwrap().nth(3).unwrap()
+    );
     let path = Path::from(staged);
-    t.storage.put_immutable(&path, Bytes::from_static(b"x")).await.unwrap();
-    t.wal.put_arrow(&driver.id(), Bytes::from_static(b"x")).await.unwrap();
+    t.storage
+        .put_immutable(&path, Bytes::from_static(b"x"))
+        .await
+        .unwrap();
+    t.wal
+        .put_arrow(&driver.id(), Bytes::from_static(b"x"))
+        .await
+        .unwrap();
     driver.abandon(true).await.unwrap();
     assert!(t.storage.get(&path).await.unwrap().is_none());
-    assert!(t.storage.get(&paths::wal_arrow(&driver.id())).await.unwrap().is_none());
+    assert!(
+        t.storage
+            .get(&paths::wal_arrow(&driver.id()))
+            .await
+            .unwrap()
+            .is_none()
+    );
     assert!(t.wal.is_gone(&driver.id()).await.unwrap());
 }
 
@@ -169,7 +184,10 @@ async fn retiring_and_undoing_can_be_repeated() {
     for _ in 0..2 {
         driver::retire(&t.wal, &driver.id(), None).await.unwrap();
     }
-    assert!(matches!(t.wal.read(&driver.id()).await, Err(WalError::NotFound { .. })));
+    assert!(matches!(
+        t.wal.read(&driver.id()).await,
+        Err(WalError::NotFound { .. })
+    ));
     let other = t.start("me too");
     other.durable().await.unwrap();
     let (doc, _) = other.document().await;
@@ -187,6 +205,8 @@ async fn retiring_with_a_stale_etag_looks_again() {
     let stale = driver.document().await.1;
     let _ = driver.append(Appendix::default()).await.unwrap();
     let (doc, _) = driver.document().await;
-    driver::retire(&t.wal, &driver.id(), Some((doc, stale))).await.unwrap();
+    driver::retire(&t.wal, &driver.id(), Some((doc, stale)))
+        .await
+        .unwrap();
     assert!(t.wal.is_gone(&driver.id()).await.unwrap());
 }

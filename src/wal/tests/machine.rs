@@ -143,8 +143,14 @@ fn appending_names_the_change_set() {
 fn a_mutation_of_many_rows_lists_none_of_them() {
     let ids = |n: u32| (0..n).map(|i| RowId::new(1, 1, i)).collect::<Vec<_>>();
     let listed = |targets| {
-        let appendix = Appendix { targets, ..Appendix::default() };
-        machine::append(&intent(), appendix, at(1), TTL).unwrap().target_ids.len()
+        let appendix = Appendix {
+            targets,
+            ..Appendix::default()
+        };
+        machine::append(&intent(), appendix, at(1), TTL)
+            .unwrap()
+            .target_ids
+            .len()
     };
     assert_eq!(listed(ids(1_000)), 1_000);
     assert_eq!(listed(ids(1_001)), 0);

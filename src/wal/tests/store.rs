@@ -80,7 +80,13 @@ async fn read_returns_the_document_and_the_etag_that_updates_it() {
         let created = t.wal.create(&doc).await.unwrap();
         let (read, etag) = t.wal.read(&doc.wal_id).await.unwrap();
         assert_eq!(etag, created);
-        assert_eq!(StateDoc { nonce: doc.nonce, ..read }, doc);
+        assert_eq!(
+            StateDoc {
+                nonce: doc.nonce,
+                ..read
+            },
+            doc
+        );
     })
     .await;
 }
@@ -131,8 +137,16 @@ async fn update_changes_the_etag_even_if_the_document_stays_the_same() {
     on_each_backend(|t| async move {
         let doc = t.doc();
         let first = t.wal.create(&doc).await.unwrap();
-        let second = t.wal.update_with_etag(&doc.wal_id, &first, &doc).await.unwrap();
-        let third = t.wal.update_with_etag(&doc.wal_id, &second, &doc).await.unwrap();
+        let second = t
+            .wal
+            .update_with_etag(&doc.wal_id, &first, &doc)
+            .await
+            .unwrap();
+        let third = t
+            .wal
+            .update_with_etag(&doc.wal_id, &second, &doc)
+            .await
+            .unwrap();
         assert!(first != second && second != third && first != third);
     })
     .await;
@@ -147,10 +161,17 @@ async fn a_stale_etag_a_vanished_document_and_a_made_up_etag_fail_the_swap() {
         let second = t.wal.update_with_etag(&id, &first, &doc).await.unwrap();
         let failed = |result| matches!(result, Err(WalError::CasFailed { .. }));
         assert!(failed(t.wal.update_with_etag(&id, &first, &doc).await));
-        assert!(failed(t.wal.update_with_etag(&id, &Etag::from("nonsense"), &doc).await));
+        assert!(failed(
+            t.wal
+                .update_with_etag(&id, &Etag::from("nonsense"), &doc)
+                .await
+        ));
         t.wal.delete_state(&id).await.unwrap();
         assert!(failed(t.wal.update_with_etag(&id, &second, &doc).await));
-        assert!(matches!(t.wal.read(&id).await, Err(WalError::NotFound { .. })));
+        assert!(matches!(
+            t.wal.read(&id).await,
+            Err(WalError::NotFound { .. })
+        ));
     })
     .await;
 }
@@ -159,7 +180,10 @@ async fn a_stale_etag_a_vanished_document_and_a_made_up_etag_fail_the_swap() {
 async fn an_empty_etag_means_create_only() {
     on_each_backend(|t| async move {
         let doc = t.doc();
-        t.wal.update_with_etag(&doc.wal_id, &Etag::NONE, &doc).await.unwrap();
+        t.wal
+            .update_with_etag(&doc.wal_id, &Etag::NONE, &doc)
+            .await
+            .unwrap();
         assert!(matches!(
             t.wal.update_with_etag(&doc.wal_id, &Etag::NONE, &doc).await,
             Err(WalError::CasFailed { .. })
@@ -198,7 +222,10 @@ async fn deleting_is_idempotent() {
     on_each_backend(|t| async move {
         let doc = t.doc();
         t.wal.create(&doc).await.unwrap();
-        t.wal.put_arrow(&doc.wal_id, Bytes::from_static(b"x")).await.unwrap();
+        t.wal
+            .put_arrow(&doc.wal_id, Bytes::from_static(b"x"))
+            .await
+            .unwrap();
         for _ in 0..2 {
             t.wal.delete_state(&doc.wal_id).await.unwrap();
             t.wal.delete_arrow(&doc.wal_id).await.unwrap();
@@ -212,8 +239,14 @@ async fn deleting_is_idempotent() {
 async fn the_first_bytes_of_a_change_set_stand() {
     on_each_backend(|t| async move {
         let id = t.env.ids.wal_id();
-        t.wal.put_arrow(&id, Bytes::from_static(b"first")).await.unwrap();
-        t.wal.put_arrow(&id, Bytes::from_static(b"second")).await.unwrap();
+        t.wal
+            .put_arrow(&id, Bytes::from_static(b"first"))
+            .await
+            .unwrap();
+        t.wal
+            .put_arrow(&id, Bytes::from_static(b"second"))
+            .await
+            .unwrap();
         assert_eq!(t.wal.get_arrow(&id, None).await.unwrap().as_ref(), b"first");
     })
     .await;
@@ -223,8 +256,14 @@ async fn the_first_bytes_of_a_change_set_stand() {
 async fn a_change_set_is_checked_against_its_hash() {
     on_each_backend(|t| async move {
         let id = t.env.ids.wal_id();
-        assert!(matches!(t.wal.get_arrow(&id, None).await, Err(WalError::NotFound { .. })));
-        t.wal.put_arrow(&id, Bytes::from_static(b"first")).await.unwrap();
+        assert!(matches!(
+            t.wal.get_arrow(&id, None).await,
+            Err(WalError::NotFound { .. })
+        ));
+        t.wal
+            .put_arrow(&id, Bytes::from_static(b"first"))
+            .await
+            .unwrap();
         let right = ContentHash::of(b"first").to_string();
         let wrong = ContentHash::of(b"second").to_string();
         t.wal.get_arrow(&id, Some(&right)).await.unwrap();
@@ -246,9 +285,19 @@ async fn sidecars_are_absent_created_replaced_or_lost() {
         let lost = |result| matches!(result, Err(WalError::CasFailed { .. }));
         let first = t.wal.put_tombstones(&id, None, &sidecar(1)).await.unwrap();
         assert!(lost(t.wal.put_tombstones(&id, None, &sidecar(2)).await));
-        assert!(lost(t.wal.put_tombstones(&id, Some(&Etag::NONE), &sidecar(2)).await));
-        let second = t.wal.put_tombstones(&id, Some(&first), &sidecar(3)).await.unwrap();
-        assert!(lost(t.wal.put_tombstones(&id, Some(&first), &sidecar(4)).await));
+        assert!(lost(
+            t.wal
+                .put_tombstones(&id, Some(&Etag::NONE), &sidecar(2))
+                .await
+        ));
+        let second = t
+            .wal
+            .put_tombstones(&id, Some(&first), &sidecar(3))
+            .await
+            .unwrap();
+        assert!(lost(
+            t.wal.put_tombstones(&id, Some(&first), &sidecar(4)).await
+        ));
         let (read, etag) = t.wal.get_tombstones(&id).await.unwrap().unwrap();
         assert_eq!((read, etag), (sidecar(3), second));
     })
@@ -272,10 +321,15 @@ async fn an_undecodable_sidecar_is_a_codec_error() {
 async fn a_sidecar_is_checked_against_the_hash_in_the_manifest() {
     on_each_backend(|t| async move {
         let id = SidecarId::from_uuid(t.env.ids.nonce());
-        let bytes = Sidecar::new(RoaringBitmap::from_iter(0..9)).encode().unwrap();
+        let bytes = Sidecar::new(RoaringBitmap::from_iter(0..9))
+            .encode()
+            .unwrap();
         t.wal.stage_sidecar(&id, bytes.clone()).await.unwrap();
         let hash = ContentHash::of(&bytes);
-        assert_eq!(t.wal.load_sidecar(&id, &hash).await.unwrap().deleted.len(), 9);
+        assert_eq!(
+            t.wal.load_sidecar(&id, &hash).await.unwrap().deleted.len(),
+            9
+        );
         assert!(matches!(
             t.wal.load_sidecar(&id, &ContentHash::of(b"other")).await,
             Err(WalError::SidecarContentHashMismatch { .. })
@@ -293,15 +347,24 @@ async fn listing_yields_documents_oldest_first_and_skips_foreign_names() {
             t.wal.create(doc).await.unwrap();
         }
         let orphan = t.env.ids.wal_id();
-        t.wal.put_arrow(&orphan, Bytes::from_static(b"x")).await.unwrap();
-        t.wal.put_arrow(&docs[0].wal_id, Bytes::from_static(b"x")).await.unwrap();
+        t.wal
+            .put_arrow(&orphan, Bytes::from_static(b"x"))
+            .await
+            .unwrap();
+        t.wal
+            .put_arrow(&docs[0].wal_id, Bytes::from_static(b"x"))
+            .await
+            .unwrap();
         t.put("wal/mutations/readme.json", "{}").await;
         t.put("wal/mutations/0123.json", "{}").await;
         t.put("wal/other", "{}").await;
         let ids: Vec<WalId> = docs.iter().map(|doc| doc.wal_id).collect();
         assert_eq!(t.wal.list_wal_ids().await.unwrap(), ids);
         let listing = t.wal.list_wal().await.unwrap();
-        assert_eq!((listing.documents, listing.orphan_arrows), (ids, vec![orphan]));
+        assert_eq!(
+            (listing.documents, listing.orphan_arrows),
+            (ids, vec![orphan])
+        );
     })
     .await;
 }
@@ -311,9 +374,13 @@ async fn listing_sidecars_skips_superfiles_and_foreign_names() {
     on_each_backend(|t| async move {
         assert!(t.wal.list_tombstone_ids().await.unwrap().is_empty());
         let id = SidecarId::from_uuid(t.env.ids.nonce());
-        t.wal.put_tombstones(&id, None, &Sidecar::default()).await.unwrap();
+        t.wal
+            .put_tombstones(&id, None, &Sidecar::default())
+            .await
+            .unwrap();
         t.put("superfiles/readme.tombstones", "x").await;
-        t.put(&format!("superfiles/{}.parquet", t.env.ids.nonce()), "x").await;
+        t.put(&format!("superfiles/{}.parquet", t.env.ids.nonce()), "x")
+            .await;
         assert_eq!(t.wal.list_tombstone_ids().await.unwrap(), vec![id]);
     })
     .await;
@@ -323,7 +390,13 @@ async fn listing_sidecars_skips_superfiles_and_foreign_names() {
 async fn only_objects_of_the_block_are_deleted_as_staged() {
     on_each_backend(|t| async move {
         let (block, other) = (t.env.ids.id_block(), t.env.ids.id_block());
-        for (block, k) in [(block, 0), (block, 1), (block, 0xff_ffff), (other, 0), (other, 7)] {
+        for (block, k) in [
+            (block, 0),
+            (block, 1),
+            (block, 0xff_ffff),
+            (other, 0),
+            (other, 7),
+        ] {
             let id = block.nth(k).unwrap();
             t.put(&format!("superfiles/{id}.parquet"), "x").await;
             t.put(&format!("superfiles/{id}.tombstones"), "x").await;
@@ -342,7 +415,11 @@ async fn a_document_survives_its_states() {
         let mut etag = t.wal.create(&doc).await.unwrap();
         for state in [WalState::Appended, WalState::Complete] {
             doc.state = state;
-            etag = t.wal.update_with_etag(&doc.wal_id, &etag, &doc).await.unwrap();
+            etag = t
+                .wal
+                .update_with_etag(&doc.wal_id, &etag, &doc)
+                .await
+                .unwrap();
             assert_eq!(t.wal.read(&doc.wal_id).await.unwrap().0.state, state);
         }
     })

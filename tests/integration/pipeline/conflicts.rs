@@ -19,7 +19,11 @@ async fn disjoint_deletes_of_one_superfile_merge() {
     committed(delete_from(&a, Arc::clone(&base), &[("b", &[0])]).await);
     let (_, affected) = committed(delete_from(&b, base, &[("b", &[1, 2])]).await);
     assert_eq!(affected, 2);
-    let left = rows(&a).await.iter().filter(|(label, _)| label == "b").count();
+    let left = rows(&a)
+        .await
+        .iter()
+        .filter(|(label, _)| label == "b")
+        .count();
     assert_eq!(left, 7);
     a.settle().await;
     b.settle().await;
@@ -49,10 +53,16 @@ async fn of_two_updates_of_a_row_the_second_conflicts_and_leaves_nothing() {
     committed(update_from(&a, Arc::clone(&base), &[("b", &[0])], "first").await);
     // Another process that has not heard of it: the conflict is found after APPENDED.
     let outcome = update_from(&b, Arc::clone(&base), &[("b", &[0, 1])], "second").await;
-    assert!(matches!(outcome, Ok(CommitOutcome::Conflict(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Ok(CommitOutcome::Conflict(_))),
+        "{outcome:?}"
+    );
     // The same process, which knows before.
     let outcome = update_from(&a, base, &[("b", &[0, 1])], "third").await;
-    assert!(matches!(outcome, Ok(CommitOutcome::Conflict(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Ok(CommitOutcome::Conflict(_))),
+        "{outcome:?}"
+    );
     a.settle().await;
     b.settle().await;
     let labels: Vec<_> = rows(&a).await.into_iter().map(|(label, _)| label).collect();
@@ -71,9 +81,19 @@ async fn two_conflicting_updates_that_are_ready_together_commit_one() {
     // The first leads alone; the second and third meet in its next turn.
     let outcomes = tokio::join!(insert(&table, "i", 1), run("x"), run("y"), run("z"));
     committed(outcomes.0);
-    let all = [outcomes.1.unwrap(), outcomes.2.unwrap(), outcomes.3.unwrap()];
-    let won = all.iter().filter(|o| matches!(o, CommitOutcome::Committed { .. })).count();
-    let conflicts = all.iter().filter(|o| matches!(o, CommitOutcome::Conflict(_))).count();
+    let all = [
+        outcomes.1.unwrap(),
+        outcomes.2.unwrap(),
+        outcomes.3.unwrap(),
+    ];
+    let won = all
+        .iter()
+        .filter(|o| matches!(o, CommitOutcome::Committed { .. }))
+        .count();
+    let conflicts = all
+        .iter()
+        .filter(|o| matches!(o, CommitOutcome::Conflict(_)))
+        .count();
     assert_eq!((won, conflicts), (1, 2));
     table.settle().await;
     world.assert_clean(&table).await;
@@ -136,7 +156,11 @@ async fn a_commit_that_is_dropped_at_any_moment_happens_wholly_or_not_at_all() {
         let now = rows(&table).await;
         let new = now.len() - before.len();
         assert!(new == 0 || new == 3, "{new} rows after {ms} ms");
-        *(if new == 0 { &mut cancelled } else { &mut finished }) += 1;
+        *(if new == 0 {
+            &mut cancelled
+        } else {
+            &mut finished
+        }) += 1;
         world.assert_clean(&table).await;
     }
     assert!(cancelled > 0 && finished > 0);

@@ -102,7 +102,10 @@ async fn crash_everywhere(crash: impl Fn(u64) -> Crash) {
             let what = format!("{statement:?}, {:?}", crash(k));
             if !plan.crashed() {
                 assert!(k > 10, "{what}: a statement has more operations than that");
-                assert!(matches!(outcome, Ok(CommitOutcome::Committed { .. })), "{what}: {outcome:?}");
+                assert!(
+                    matches!(outcome, Ok(CommitOutcome::Committed { .. })),
+                    "{what}: {outcome:?}"
+                );
                 break;
             }
             check(&world, &expected, &outcome, &what).await;
@@ -200,7 +203,13 @@ async fn answers_that_are_lost_over_and_over_leave_all_or_nothing() {
             // More than any retry of the storage layer.
             let plan = Plan::lost_answers(first..first + 25);
             let outcome = process(&world, &plan, statement).await;
-            check(&world, &expected, &outcome, &format!("{statement:?} from {first}")).await;
+            check(
+                &world,
+                &expected,
+                &outcome,
+                &format!("{statement:?} from {first}"),
+            )
+            .await;
         }
     }
 }

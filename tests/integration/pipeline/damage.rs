@@ -62,7 +62,9 @@ async fn a_damaged_document_is_reported_kept_and_in_nobodys_way() {
         let table = world.open(&Plan::healthy()).await.unwrap();
         table.settle().await;
         let report = table.recover().await.unwrap();
-        let [(id, error)] = &report.failed[..] else { panic!("{report:?}") };
+        let [(id, error)] = &report.failed[..] else {
+            panic!("{report:?}")
+        };
         assert_eq!((id, error.kind()), (&ids[0], ErrorKind::Corrupt));
         assert!(error.subject().contains(&ids[0].to_string()), "{error}");
         let now = rows(&table).await;
@@ -77,7 +79,11 @@ async fn a_damaged_pointer_manifest_or_sidecar_is_an_error_that_names_it() {
     let base = World::new().await;
     let table = base.recovered().await;
     let snapshot = table.snapshot().await.unwrap();
-    let entry = snapshot.manifest().entries().find(|e| e.tombstones.is_some()).unwrap();
+    let entry = snapshot
+        .manifest()
+        .entries()
+        .find(|e| e.tombstones.is_some())
+        .unwrap();
     let sidecar = paths::sidecar(&entry.tombstones.as_ref().unwrap().sidecar);
     let leaf = snapshot.manifest().groups()[0].leaves()[0].hash().unwrap();
     let root: ContentHash = snapshot.root();
@@ -99,11 +105,17 @@ async fn a_damaged_pointer_manifest_or_sidecar_is_an_error_that_names_it() {
                     assert_eq!(victim, sidecar);
                     let snapshot = table.snapshot().await.unwrap();
                     let entry = snapshot.manifest().get(&entry.id).unwrap();
-                    snapshot.tombstones(entry.tombstones.as_ref().unwrap()).await.unwrap_err()
+                    snapshot
+                        .tombstones(entry.tombstones.as_ref().unwrap())
+                        .await
+                        .unwrap_err()
                 }
             };
             assert!(
-                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion),
+                matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::UnsupportedVersion
+                ),
                 "byte {at} of {victim}: {error}"
             );
             assert_eq!(error.subject(), victim.to_string());
@@ -116,12 +128,19 @@ async fn a_statement_on_a_damaged_sidecar_fails_and_others_go_on() {
     let world = World::new().await;
     let probe = world.recovered().await;
     let snapshot = probe.snapshot().await.unwrap();
-    let entry = snapshot.manifest().entries().find(|e| e.tombstones.is_some()).unwrap();
+    let entry = snapshot
+        .manifest()
+        .entries()
+        .find(|e| e.tombstones.is_some())
+        .unwrap();
     let sidecar = paths::sidecar(&entry.tombstones.as_ref().unwrap().sidecar);
     put_raw(&world, &sidecar, Bytes::from_static(b"damaged")).await;
     let table = world.recovered().await;
     let error = delete(&table, &[("a", &[5])]).await.unwrap_err();
-    assert_eq!((error.kind(), error.subject()), (ErrorKind::Corrupt, sidecar.as_ref()));
+    assert_eq!(
+        (error.kind(), error.subject()),
+        (ErrorKind::Corrupt, sidecar.as_ref())
+    );
     committed(delete(&table, &[("b", &[5])]).await);
     table.settle().await;
     assert!(world.paths("wal").await.is_empty());

@@ -22,7 +22,11 @@ async fn an_owner_whose_lease_expired_is_undone_and_cannot_commit_any_more() {
     other.settle().await;
     assert_eq!(superfiles(&world).await.len(), 3);
     let late = stage(&slow, &mutation, "late", 3).await.unwrap();
-    let effect = Effect { add: vec![entry, late], rows_inserted: 6, ..Effect::default() };
+    let effect = Effect {
+        add: vec![entry, late],
+        rows_inserted: 6,
+        ..Effect::default()
+    };
     let error = mutation.commit(effect).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     slow.settle().await;
@@ -41,7 +45,11 @@ async fn a_live_lease_is_left_alone() {
     let other = world.open(&Plan::healthy()).await.unwrap();
     let report = other.recover().await.unwrap();
     assert_eq!(report.in_flight.len(), 1, "{report:?}");
-    let effect = Effect { add: vec![entry], rows_inserted: 3, ..Effect::default() };
+    let effect = Effect {
+        add: vec![entry],
+        rows_inserted: 3,
+        ..Effect::default()
+    };
     committed(mutation.commit(effect).await);
     table.settle().await;
     world.assert_clean(&table).await;
@@ -56,7 +64,11 @@ async fn an_intent_that_lands_after_its_mutation_ended_takes_nothing_away() {
     let entry = stage(&table, &mutation, "kept", 3).await.unwrap();
     let path = paths::wal_doc(&mutation.wal_id().unwrap());
     let intent = raw(&world, &path).await.unwrap();
-    let effect = Effect { add: vec![entry], rows_inserted: 3, ..Effect::default() };
+    let effect = Effect {
+        add: vec![entry],
+        rows_inserted: 3,
+        ..Effect::default()
+    };
     committed(mutation.commit(effect).await);
     table.settle().await;
     // Later versions forget the mutation, because its document is gone.

@@ -31,22 +31,40 @@ async fn a_point_delete_takes_five_round_trips() {
     assert_eq!(trips(start), 1);
     let mutation = table.begin(OpKind::Delete, base, "DELETE".into());
     // The scan reads beside the upload of the INTENT document.
-    table.storage().get(&paths::superfile(&superfile)).await.unwrap();
+    table
+        .storage()
+        .get(&paths::superfile(&superfile))
+        .await
+        .unwrap();
     assert_eq!(trips(start), 2);
-    let effect = Effect { delete: victims, rows_deleted: 1, ..Effect::default() };
+    let effect = Effect {
+        delete: victims,
+        rows_deleted: 1,
+        ..Effect::default()
+    };
     committed(mutation.commit(effect).await);
     assert_eq!(trips(start), 5);
     table.settle().await;
     let log = plan.log();
     println!("point delete: 5 round trips, then two more in the background");
     for operation in &log[before..] {
-        println!("  {:6} {} ({} bytes)", operation.kind, operation.path, operation.bytes);
+        println!(
+            "  {:6} {} ({} bytes)",
+            operation.kind, operation.path, operation.bytes
+        );
     }
     let bytes: usize = log[before..].iter().map(|operation| operation.bytes).sum();
     assert!(bytes < 20_000, "{bytes} bytes written");
-    assert!(log[before..].iter().all(|operation| operation.kind != "list"));
+    assert!(
+        log[before..]
+            .iter()
+            .all(|operation| operation.kind != "list")
+    );
     // INTENT, sidecar, change set, three manifest nodes, APPENDED, pointer; COMPLETE and two deletes.
-    let kinds: Vec<_> = log[before + 2..].iter().map(|operation| operation.kind).collect();
+    let kinds: Vec<_> = log[before + 2..]
+        .iter()
+        .map(|operation| operation.kind)
+        .collect();
     assert_eq!(kinds, [vec!["put"; 9], vec!["delete"; 2]].concat());
 }
 
@@ -62,7 +80,15 @@ async fn a_second_delete_in_the_same_superfile_costs_the_same() {
         let start = tokio::time::Instant::now();
         let mutation = table.begin(OpKind::Delete, base, "DELETE".into());
         mutation.durable().await.unwrap();
-        committed(mutation.commit(Effect { delete, rows_deleted: 1, ..Effect::default() }).await);
+        committed(
+            mutation
+                .commit(Effect {
+                    delete,
+                    rows_deleted: 1,
+                    ..Effect::default()
+                })
+                .await,
+        );
         // INTENT, uploads, APPENDED, pointer: the union with the sidecar in force needs no read.
         assert_eq!(trips(start), 4);
     }
@@ -95,7 +121,15 @@ async fn a_loser_of_the_pointer_takes_few_round_trips_more() {
     committed(insert(&other, "meanwhile", 3).await);
     other.settle().await;
     let start = tokio::time::Instant::now();
-    committed(mutation.commit(Effect { delete, rows_deleted: 1, ..Effect::default() }).await);
+    committed(
+        mutation
+            .commit(Effect {
+                delete,
+                rows_deleted: 1,
+                ..Effect::default()
+            })
+            .await,
+    );
     let taken = trips(start);
     println!("a loser: {taken} round trips from the effect to the answer");
     // Uploads, APPENDED, lost pointer and its read back; pointer, root, nodes; the document; a look

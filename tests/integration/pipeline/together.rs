@@ -17,7 +17,10 @@ where
 {
     loop {
         match statement().await.unwrap() {
-            CommitOutcome::Committed { version, rows_affected } => return (version, rows_affected),
+            CommitOutcome::Committed {
+                version,
+                rows_affected,
+            } => return (version, rows_affected),
             CommitOutcome::Conflict(_) => {}
             CommitOutcome::NothingToCommit => panic!("nothing to commit"),
         }
@@ -99,7 +102,11 @@ async fn four_processes_lose_nothing_and_double_nothing() {
 #[tokio::test(start_paused = true)]
 async fn statements_of_one_process_share_versions() {
     let (_, versions) = contention(1, 64, Duration::from_millis(50)).await;
-    assert!(versions.len() <= 16, "128 statements took {} versions", versions.len());
+    assert!(
+        versions.len() <= 16,
+        "128 statements took {} versions",
+        versions.len()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +114,11 @@ async fn processes_commit_each_others_mutations() {
     let start = tokio::time::Instant::now();
     let (_, versions) = contention(8, 1, Duration::from_millis(50)).await;
     // Eight statements after eight, of five round trips each, would take 4 s.
-    println!("8 processes, 16 statements: {:?}, {} versions", start.elapsed(), versions.len());
+    println!(
+        "8 processes, 16 statements: {:?}, {} versions",
+        start.elapsed(),
+        versions.len()
+    );
     assert!(versions.len() < 16, "{versions:?}");
 }
 
@@ -139,7 +150,12 @@ async fn a_dead_writers_appended_mutation_is_committed_once_while_others_write()
         world.let_leases_expire();
         let table = world.recovered().await;
         let now = rows(&table).await;
-        assert_eq!(now.iter().filter(|(label, _)| label.starts_with(['x', 'y'])).count(), 16);
+        assert_eq!(
+            now.iter()
+                .filter(|(label, _)| label.starts_with(['x', 'y']))
+                .count(),
+            16
+        );
         let dying = now.iter().filter(|(label, _)| label == "dying").count();
         assert!(dying == 0 || dying == 4, "crash after {k}: {dying}");
         world.assert_clean(&table).await;
@@ -149,8 +165,14 @@ async fn a_dead_writers_appended_mutation_is_committed_once_while_others_write()
 #[tokio::test(start_paused = true)]
 async fn commit_records_stay_bounded() {
     let world = World::new().await;
-    let limits = Limits { pending_at_most: 4, ..Limits::default() };
-    let a = world.open_with(&Plan::healthy(), limits.clone()).await.unwrap();
+    let limits = Limits {
+        pending_at_most: 4,
+        ..Limits::default()
+    };
+    let a = world
+        .open_with(&Plan::healthy(), limits.clone())
+        .await
+        .unwrap();
     let b = world.open_with(&Plan::healthy(), limits).await.unwrap();
     for round in 0..60 {
         let table = if round % 3 == 0 { &a } else { &b };
@@ -158,7 +180,10 @@ async fn commit_records_stay_bounded() {
         table.settle().await;
         let snapshot = table.snapshot().await.unwrap();
         let pending = snapshot.manifest().header().pending.len();
-        assert!(pending <= 8, "{pending} records pending after {round} commits");
+        assert!(
+            pending <= 8,
+            "{pending} records pending after {round} commits"
+        );
     }
 }
 
@@ -187,7 +212,11 @@ async fn two_processes_that_recover_at_once_commit_once() {
         }
         a.settle().await;
         b.settle().await;
-        let dying = rows(&a).await.iter().filter(|(label, _)| label == "dying").count();
+        let dying = rows(&a)
+            .await
+            .iter()
+            .filter(|(label, _)| label == "dying")
+            .count();
         assert!(dying == 0 || dying == 4, "crash after {k}: {dying}");
         assert_eq!(rows(&a).await, rows(&b).await);
         world.assert_clean(&Arc::new(a)).await;

@@ -66,14 +66,15 @@ impl World {
     }
 
     pub fn env(&self) -> Env {
-        let seed = self
-            .seeds
-            .fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let seed = self.seeds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         Env::seeded(seed, self.clock.clone())
     }
 
     pub fn storage(&self, plan: &Arc<Plan>) -> Storage {
-        let store = FaultStore::new(Arc::clone(&self.store) as Arc<dyn ObjectStore>, Arc::clone(plan));
+        let store = FaultStore::new(
+            Arc::clone(&self.store) as Arc<dyn ObjectStore>,
+            Arc::clone(plan),
+        );
         let policy = RetryPolicy {
             jitter_seed: Some(1),
             ..RetryPolicy::default()
@@ -153,7 +154,12 @@ impl World {
 }
 
 /// A superfile's object and entry, under the mutation's next id.
-pub async fn stage(table: &Table, mutation: &Mutation, label: &str, rows: u64) -> Result<SuperfileEntry> {
+pub async fn stage(
+    table: &Table,
+    mutation: &Mutation,
+    label: &str,
+    rows: u64,
+) -> Result<SuperfileEntry> {
     mutation.durable().await?;
     let id = mutation.next_superfile_id()?;
     let body = Bytes::from(format!("{label}:{rows}"));
