@@ -24,6 +24,7 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use crate::dml::merge::{describe_merge, plan_merge};
+use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::scan::row_address::{
@@ -154,7 +155,7 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
     // The sink re-runs this plan on a newer version if another statement commits first. Other
     // scans of the statement are pinned now, so that the re-run can pin them anew.
     let input = pin_scans(input, pins)?;
-    let sink = ChangeProvider::new(provider, pin, kind, input.clone(), statement);
+    let sink = ChangeProvider::new(provider, pin, kind, Opaque::new(input.clone()), statement);
     Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement::new(
         dml.table_name,
         provider_as_source(Arc::new(sink)),

@@ -13,6 +13,7 @@ pub mod analyzer;
 pub mod collect;
 pub mod insert;
 pub mod merge;
+pub mod opaque;
 pub mod provider;
 pub mod sink;
 

@@ -14,13 +14,15 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraints, Result};
+use datafusion::common::{Constraints, DFSchemaRef, Result};
 use datafusion::datasource::TableType;
-use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::future::{self, BoxFuture};
 
 use crate::dml::insert::{plan_insert, plan_truncate};
+use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
 use crate::table::Table;
@@ -35,7 +37,7 @@ pub struct TableAccess {
     /// The visible columns.
     pub schema: SchemaRef,
     /// Defaults of columns that an `INSERT` leaves out.
-    pub column_defaults: HashMap<String, Expr>,
+    pub column_defaults: Opaque<HashMap<String, Expr>>,
     /// The statement that declared the table, if SQL did.
     pub definition: Option<String>,
 }
@@ -87,14 +89,15 @@ impl SupertableProvider {
         }
     }
 
-    fn refuse(&self, statement: &str) -> Error {
-        Error::new(
+    fn refuse<'f>(&self, statement: &str) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>> {
+        let error = Error::new(
             ErrorKind::Unsupported,
             statement,
             "DataFusion's own planning of this statement loses predicates, and rows would be \
              changed that it does not name; call datafusion_supertable::register(&ctx) once for \
              the session, which plans it correctly",
-        )
+        );
+        Box::pin(future::ready(Err(error.into())))
     }
 }
 
@@ -117,19 +120,26 @@ impl TableProvider for SupertableProvider {
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {
-        self.access.column_defaults.get(column)
+        self.access.column_defaults.get().get(column)
     }
 
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    // Written out, because an async body would hold the expressions; see `opaque`.
+    fn scan<'a, 's, 'p, 'e, 'f>(
+        &'a self,
+        state: &'s dyn Session,
+        projection: Option<&'p Vec<usize>>,
+        filters: &'e [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.pinned(Pin::latest(self.access.table.clone()))
-            .scan(state, projection, filters, limit)
-            .await
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        'p: 'f,
+        'e: 'f,
+        Self: 'f,
+    {
+        let pinned = self.pinned(Pin::latest(self.access.table.clone()));
+        pinned.plan(state, projection, filters, limit)
     }
 
     fn supports_filters_pushdown(
@@ -153,32 +163,47 @@ impl TableProvider for SupertableProvider {
         plan_truncate(&self.access)
     }
 
-    async fn delete_from(
-        &self,
-        _state: &dyn Session,
+    fn delete_from<'a, 's, 'f>(
+        &'a self,
+        _state: &'s dyn Session,
         _filters: Vec<Expr>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Err(self.refuse("DELETE").into())
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        Self: 'f,
+    {
+        self.refuse("DELETE")
     }
 
-    async fn update(
-        &self,
-        _state: &dyn Session,
+    fn update<'a, 's, 'f>(
+        &'a self,
+        _state: &'s dyn Session,
         _assignments: Vec<(String, Expr)>,
         _filters: Vec<Expr>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Err(self.refuse("UPDATE").into())
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        Self: 'f,
+    {
+        self.refuse("UPDATE")
     }
 
-    async fn merge_into(
-        &self,
-        _state: &dyn Session,
+    fn merge_into<'a, 's, 'f>(
+        &'a self,
+        _state: &'s dyn Session,
         _source: Arc<dyn ExecutionPlan>,
-        _merge_schema: datafusion::common::DFSchemaRef,
+        _merge_schema: DFSchemaRef,
         _on: Expr,
-        _clauses: Vec<datafusion::logical_expr::dml::MergeIntoClause>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Err(self.refuse("MERGE").into())
+        _clauses: Vec<MergeIntoClause>,
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        Self: 'f,
+    {
+        self.refuse("MERGE")
     }
 }
 
@@ -199,6 +224,41 @@ impl PinnedProvider {
     /// The pinned version.
     pub fn pin(&self) -> &Arc<Pin> {
         &self.pin
+    }
+
+    fn plan<'f>(
+        self,
+        state: &'f dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>> {
+        let projection = projection.cloned();
+        let filters = Opaque::new(filters.to_vec());
+        Box::pin(async move {
+            let snapshot = self.pin.snapshot().await?;
+            let access = &self.base.access;
+            if snapshot.schema().fields() != access.schema.fields() {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    access.location.root.to_string(),
+                    "the table's columns have changed since this session opened it; open it again",
+                )
+                .into());
+            }
+            plan_scan(
+                state,
+                ScanRequest {
+                    snapshot,
+                    schema: Arc::clone(&access.schema),
+                    hidden: self.hidden,
+                    projection: projection.as_deref(),
+                    filters: filters.get(),
+                    limit,
+                    location: &access.location,
+                },
+            )
+        })
     }
 
     /// The same with another pin, for a statement that runs again.
@@ -224,35 +284,21 @@ impl TableProvider for PinnedProvider {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    fn scan<'a, 's, 'p, 'e, 'f>(
+        &'a self,
+        state: &'s dyn Session,
+        projection: Option<&'p Vec<usize>>,
+        filters: &'e [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let snapshot = self.pin.snapshot().await?;
-        let access = &self.base.access;
-        if snapshot.schema().fields() != access.schema.fields() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                access.location.root.to_string(),
-                "the table's columns have changed since this session opened it; open it again",
-            )
-            .into());
-        }
-        plan_scan(
-            state,
-            ScanRequest {
-                snapshot,
-                schema: Arc::clone(&access.schema),
-                hidden: self.hidden,
-                projection: projection.map(Vec::as_slice),
-                filters,
-                limit,
-                location: &access.location,
-            },
-        )
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        'p: 'f,
+        'e: 'f,
+        Self: 'f,
+    {
+        self.clone().plan(state, projection, filters, limit)
     }
 
     fn supports_filters_pushdown(

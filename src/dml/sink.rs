@@ -29,11 +29,13 @@ use datafusion::physical_plan::metrics::{
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream,
 };
-use futures::StreamExt;
+use futures::future::{self, BoxFuture};
+use futures::{FutureExt, StreamExt};
 
 use crate::dml::analyzer::{Pins, repin};
 use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, superfile_writer, write_order};
+use crate::dml::opaque::Opaque;
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::provider::SupertableProvider;
 use crate::error::{Error, ErrorKind};
@@ -76,7 +78,7 @@ pub struct ChangeProvider {
     provider: SupertableProvider,
     pin: Arc<Pin>,
     kind: ChangeKind,
-    input: LogicalPlan,
+    input: Opaque<LogicalPlan>,
     statement: String,
 }
 
@@ -86,7 +88,7 @@ impl ChangeProvider {
         provider: SupertableProvider,
         pin: Arc<Pin>,
         kind: ChangeKind,
-        input: LogicalPlan,
+        input: Opaque<LogicalPlan>,
         statement: String,
     ) -> Self {
         Self {
@@ -102,21 +104,30 @@ impl ChangeProvider {
 #[async_trait]
 impl TableProvider for ChangeProvider {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.input.schema().inner())
+        Arc::clone(self.input.get().schema().inner())
     }
 
     fn table_type(&self) -> TableType {
         TableType::Base
     }
 
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        _projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+    fn scan<'a, 's, 'p, 'e, 'f>(
+        &'a self,
+        _state: &'s dyn Session,
+        _projection: Option<&'p Vec<usize>>,
+        _filters: &'e [Expr],
         _limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        internal_err!("a statement's sink cannot be read")
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        'p: 'f,
+        'e: 'f,
+        Self: 'f,
+    {
+        Box::pin(future::ready(internal_err!(
+            "a statement's sink cannot be read"
+        )))
     }
 
     async fn insert_into(
@@ -138,7 +149,7 @@ impl TableProvider for ChangeProvider {
             session: state
                 .as_any()
                 .downcast_ref::<SessionState>()
-                .map(|s| Arc::new(s.clone())),
+                .map(|s| Arc::new(s.clone()) as Arc<dyn Session>),
             schema: input.schema(),
             metrics: ExecutionPlanMetricsSet::new(),
         };
@@ -150,10 +161,10 @@ struct ChangeSink {
     provider: SupertableProvider,
     pin: Arc<Pin>,
     kind: ChangeKind,
-    template: LogicalPlan,
+    template: Opaque<LogicalPlan>,
     statement: String,
     /// Needed to plan the statement anew; a session of another kind gets the conflict instead.
-    session: Option<Arc<SessionState>>,
+    session: Option<Arc<dyn Session>>,
     schema: SchemaRef,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -223,12 +234,21 @@ impl DataSink for ChangeSink {
             reruns.add(1);
             tokio::time::sleep(pause).await;
             let pins = Pins::default();
-            let plan = repin(self.template.clone(), &pins)?;
+            let again = plan_again(&self.template, &pins, Arc::clone(session))?;
             pin = pins.pin(&self.provider);
-            let plan = session.create_physical_plan(&plan).await?;
-            stream = execute_stream(plan, Arc::clone(context))?;
+            stream = execute_stream(again.await?, Arc::clone(context))?;
         }
     }
+}
+
+/// Plans a statement anew over the versions of `pins`.
+fn plan_again(
+    template: &Opaque<LogicalPlan>,
+    pins: &Pins,
+    session: Arc<dyn Session>,
+) -> Result<BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>> {
+    let plan = repin(template.get().clone(), pins)?;
+    Ok(async move { session.create_physical_plan(&plan).await }.boxed())
 }
 
 impl ChangeSink {

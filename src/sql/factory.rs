@@ -14,8 +14,10 @@ use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
+use futures::future::BoxFuture;
 
 use crate::config::{PREFIX, TABLE_OPTIONS};
+use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::SortColumn;
@@ -34,8 +36,8 @@ pub struct CreateOptions {
     pub properties: BTreeMap<String, String>,
     /// The order in which every superfile is written.
     pub sort_order: Vec<SortColumn>,
-    /// Defaults of columns that an `INSERT` leaves out.
-    pub column_defaults: HashMap<String, Expr>,
+    /// Defaults of columns that an `INSERT` leaves out, as SQL expressions.
+    pub column_defaults: BTreeMap<String, String>,
 }
 
 /// Opens the table at `location`.
@@ -71,15 +73,7 @@ pub async fn create_table(
     }
     let mut properties = options.properties;
     for (column, default) in &options.column_defaults {
-        let sql = expr_to_sql(default).map_err(|e| {
-            Error::new(
-                ErrorKind::Unsupported,
-                column,
-                "its default cannot be stored as SQL; use a simpler expression",
-            )
-            .with_source(e)
-        })?;
-        properties.insert(format!("{DEFAULT_PROPERTY}{column}"), sql.to_string());
+        properties.insert(format!("{DEFAULT_PROPERTY}{column}"), default.clone());
     }
     let spec = CreateTable {
         schema: Arc::new(schema.clone()),
@@ -111,7 +105,7 @@ fn provider(
         schema: Arc::clone(&metadata.schema),
         table,
         location,
-        column_defaults,
+        column_defaults: Opaque::new(column_defaults),
         definition,
     }))
 }
@@ -142,41 +136,57 @@ pub struct SupertableFactory;
 
 #[async_trait]
 impl TableProviderFactory for SupertableFactory {
-    async fn create(
-        &self,
-        state: &dyn Session,
-        cmd: &CreateExternalTable,
-    ) -> DataFusionResult<Arc<dyn TableProvider>> {
-        let location = check_statement(cmd)?;
-        let declared: &Schema = cmd.schema.as_arrow();
-        let provider = match open_table(state, location).await {
-            Ok(existing) => {
-                if !declared.fields().is_empty() {
-                    check_declared(declared, &existing.schema(), location)?;
-                }
-                existing
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {
-                create_or_open(state, location, declared, cmd).await?
-            }
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Arc::new(provider))
+    // Written out, because an async body would hold the statement's expressions; see `opaque`.
+    fn create<'a, 's, 'c, 'f>(
+        &'a self,
+        state: &'s dyn Session,
+        cmd: &'c CreateExternalTable,
+    ) -> BoxFuture<'f, DataFusionResult<Arc<dyn TableProvider>>>
+    where
+        'a: 'f,
+        's: 'f,
+        'c: 'f,
+        Self: 'f,
+    {
+        let checked = checked(cmd);
+        let declared = cmd.schema.inner().as_ref();
+        Box::pin(async move {
+            let (location, options) = checked?;
+            let provider = open_or_create(state, location, declared, options).await?;
+            Ok(Arc::new(provider) as Arc<dyn TableProvider>)
+        })
     }
 }
 
-/// Creates the table, unless another process does so at the same moment.
-async fn create_or_open(
-    state: &dyn Session,
-    location: &str,
-    declared: &Schema,
-    cmd: &CreateExternalTable,
-) -> Result<SupertableProvider> {
+/// The location of a statement, and what a table that it creates is made of.
+fn checked(cmd: &CreateExternalTable) -> Result<(&str, CreateOptions)> {
+    let location = check_statement(cmd)?;
     let options = CreateOptions {
         properties: properties(cmd),
         sort_order: sort_order(&cmd.order_exprs)?,
-        column_defaults: cmd.column_defaults.clone(),
+        column_defaults: column_defaults(&cmd.column_defaults)?,
     };
+    Ok((location, options))
+}
+
+/// Opens the table and verifies its columns, or creates it if columns are declared.
+async fn open_or_create(
+    state: &dyn Session,
+    location: &str,
+    declared: &Schema,
+    options: CreateOptions,
+) -> Result<SupertableProvider> {
+    match open_table(state, location).await {
+        Ok(existing) => {
+            if !declared.fields().is_empty() {
+                check_declared(declared, &existing.schema(), location)?;
+            }
+            return Ok(existing);
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
+        Err(e) => return Err(e),
+    }
+    // Another process may create it at the same moment.
     match create_table(state, location, declared, options).await {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             let Ok(existing) = open_table(state, location).await else {
@@ -225,6 +235,21 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
         return refuse(key, "there is no such table option");
     }
     Ok(location)
+}
+
+fn column_defaults(defaults: &HashMap<String, Expr>) -> Result<BTreeMap<String, String>> {
+    defaults
+        .iter()
+        .map(|(column, default)| match expr_to_sql(default) {
+            Ok(sql) => Ok((column.clone(), sql.to_string())),
+            Err(e) => Err(Error::new(
+                ErrorKind::Unsupported,
+                column,
+                "its default cannot be stored as SQL; use a simpler expression",
+            )
+            .with_source(e)),
+        })
+        .collect()
 }
 
 fn properties(cmd: &CreateExternalTable) -> BTreeMap<String, String> {
