@@ -23,7 +23,7 @@ pub mod pointer;
 pub mod state_doc;
 pub mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tombstones;
 
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
