@@ -7,6 +7,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 
@@ -17,6 +18,9 @@ use crate::error::Result;
 use crate::format::{ChangeSet, SidecarId, StateDoc, WalId, WalState};
 use crate::wal::driver;
 use crate::wal::{Etag, WalError, lease, machine};
+
+/// How long after another process's version others are taken to be writing.
+const OTHERS_WRITE_FOR: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Runs `task` on the table's runtime; [`Table::settle`](super::Table::settle) waits for it.
@@ -253,15 +257,21 @@ impl Inner {
         self.contended.load(Ordering::Relaxed)
     }
 
-    /// Looks, now and then, whether other processes' mutations wait to be committed.
+    /// Looks whether other processes' mutations wait to be committed: now and then, and after each commit while
+    /// others are known to write. A fast writer would otherwise win race after race and never hear of them.
     pub(super) fn look_around_in_background(self: &Arc<Self>) {
         let now = tokio::time::Instant::now();
+        let others_write = self
+            .others_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|seen| now.duration_since(seen) < OTHERS_WRITE_FOR);
         {
             let mut last = self
                 .looked_around
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if now.duration_since(*last) < self.limits.look_around_every {
+            if !others_write && now.duration_since(*last) < self.limits.look_around_every {
                 return;
             }
             *last = now;

@@ -238,10 +238,13 @@ impl Inner {
             None => {
                 let (tip, mut seen) = self.look(batch, approach, help).await?;
                 self.verify(batch, &tip, &mut seen).await?;
+                if help {
+                    // Those that are committed already count as well: their owners will be back.
+                    self.contended
+                        .store(!seen.others.is_empty(), Ordering::Relaxed);
+                }
                 if !batch.is_empty() {
-                    let others = usable(seen.others, &tip, seen.version);
-                    self.contended.store(!others.is_empty(), Ordering::Relaxed);
-                    batch.extend(others);
+                    batch.extend(usable(seen.others, &tip, seen.version));
                 }
                 if batch.is_empty() {
                     return Ok(Turn::Moved);

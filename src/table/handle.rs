@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
@@ -66,6 +66,8 @@ pub(super) struct Inner {
     pub(super) contended: AtomicBool,
     /// When this process last looked whether others wait.
     pub(super) looked_around: Mutex<tokio::time::Instant>,
+    /// When another process's version was last adopted.
+    pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
     pub(super) tracker: TaskTracker,
     pub(super) runtime: tokio::runtime::Handle,
     tip: TipCell,
@@ -244,6 +246,7 @@ impl Table {
                 contended: AtomicBool::default(),
                 // Opening lists the documents.
                 looked_around: Mutex::new(tokio::time::Instant::now()),
+                others_seen: Mutex::default(),
                 tracker,
                 runtime,
                 tip: TipCell::new(snapshot),
@@ -391,6 +394,10 @@ impl Inner {
         }
         let known = Some(tip.snapshot.manifest());
         let snapshot = load(&self.reader, &pointer, state, known).await?;
+        *self
+            .others_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
         Ok(self.tip.adopt(Arc::new(snapshot)))
     }
 
