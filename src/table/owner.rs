@@ -14,9 +14,10 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Approach, Clear, Ending, Party, Ready, Seen};
+use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::effect::Staged;
+use super::look::Seen;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
