@@ -5,7 +5,9 @@
 //! Invariants: an id enters the set only after its document was seen durably gone; a sidecar is deleted only
 //! if no version names it. Each task can be cut off anywhere: recovery, the next sweep or vacuum goes on.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 
@@ -13,9 +15,12 @@ use super::draft::Draft;
 use super::handle::Inner;
 use super::snapshot::Snapshot;
 use crate::error::Result;
-use crate::format::{ChangeSet, SidecarId, StateDoc, WalId};
+use crate::format::{ChangeSet, SidecarId, StateDoc, WalId, WalState};
 use crate::wal::driver;
 use crate::wal::{Etag, WalError, lease, machine};
+
+/// How long after another process's version others are taken to be writing.
+const OTHERS_WRITE_FOR: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Runs `task` on the table's runtime; [`Table::settle`](super::Table::settle) waits for it.
@@ -245,5 +250,60 @@ impl Inner {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Whether other processes are at the pointer too, as far as this one knows.
+    pub(super) fn is_contended(&self) -> bool {
+        self.contended.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether other processes' mutations wait to be committed: now and then, and after each commit while
+    /// others are known to write. A fast writer would otherwise win race after race and never hear of them.
+    pub(super) fn look_around_in_background(self: &Arc<Self>) {
+        let now = tokio::time::Instant::now();
+        let others_write = self
+            .others_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|seen| now.duration_since(seen) < OTHERS_WRITE_FOR);
+        {
+            let mut last = self
+                .looked_around
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if !others_write && now.duration_since(*last) < self.limits.look_around_every {
+                return;
+            }
+            *last = now;
+        }
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let ids = match inner.wal.list_wal_ids().await {
+                Ok(ids) => ids,
+                Err(error) => {
+                    tracing::debug!(%error, "cannot look for other writers' mutations");
+                    return;
+                }
+            };
+            let tip = inner.tip();
+            let others = ids
+                .into_iter()
+                .filter(|id| !inner.is_active(id) && tip.snapshot.record(id).is_none())
+                .take(inner.limits.help_at_most);
+            let waiting =
+                futures::stream::iter(others.collect::<Vec<_>>())
+                    .map(|id| {
+                        let inner = &inner;
+                        async move { inner.wal.read(&id).await }
+                    })
+                    .buffer_unordered(inner.limits.concurrency)
+                    .any(|read| async move {
+                        read.is_ok_and(|(doc, _)| doc.state == WalState::Appended)
+                    })
+                    .await;
+            if waiting {
+                inner.contended.store(true, Ordering::Relaxed);
+            }
+        });
     }
 }

@@ -20,22 +20,31 @@
 //! After: documents whose ids are in the commit records. Either way nodes and merged sidecars of a
 //! lost draft may be left; vacuum removes them.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::conflict::Conflict;
 use super::draft::Draft;
-use super::handle::Inner;
+use super::handle::{Inner, Observed};
 use super::history::Found;
+use super::look::{Seen, usable};
 use super::snapshot::Snapshot;
 use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::CommitRecord;
-use crate::format::{ChangeSet, FormatError, StateDoc, WalId, WalState, paths};
+use crate::format::{ChangeSet, StateDoc, WalId, WalState};
 use crate::wal::backoff::Backoff;
-use crate::wal::{Etag, WalError};
+use crate::wal::{Etag, WalError, WalResult};
+
+/// The longest wait after a lost race. Whoever wins helps the losers, so waiting long gains nothing.
+const LONGEST_AFTER_LOSS: Duration = Duration::from_millis(100);
+
+/// Races in a row that may be lost before waiting.
+const PATIENT_LOSSES: usize = 2;
 
 /// How a mutation ended.
 #[derive(Debug)]
@@ -119,8 +128,23 @@ impl Committer {
 enum Turn {
     /// Every member was settled, or is judged against a new version next.
     Moved,
-    /// Another process swung the pointer first.
-    Lost,
+    /// Another process swung the pointer first; what the pointer says now, if that is known.
+    Lost(Option<Observed>),
+}
+
+/// How a turn is taken.
+#[derive(Debug, Default)]
+pub(super) struct Approach {
+    /// A draft of the whole batch that is uploaded already.
+    pub(super) prepared: Option<Draft>,
+    /// What the pointer said last.
+    pub(super) observed: Option<Observed>,
+    /// Whether the pointer must be read, because a swing was lost or failed.
+    pub(super) stale: bool,
+    /// Whether to commit other processes' mutations too.
+    pub(super) help: bool,
+    /// Others' mutations that were looked for already.
+    pub(super) seen: Option<Seen>,
 }
 
 /// What comparing a member with a tip showed.
@@ -138,45 +162,46 @@ impl Inner {
         // A task of its own: a caller that goes away must not take its neighbours' commit along.
         self.spawn(async move {
             let turn = Arc::clone(&inner.committer.turn).lock_owned().await;
-            inner.lead(turn, Vec::new(), None).await;
+            inner.lead(turn, Vec::new(), Approach::default()).await;
         });
     }
 
-    /// Takes turns until nothing is ready. `prepared` is a draft of `batch` that is uploaded already.
+    /// Takes turns until nothing is ready.
     pub(super) async fn lead(
         self: Arc<Self>,
         _turn: OwnedMutexGuard<()>,
         mut batch: Vec<Ready>,
-        mut prepared: Option<Draft>,
+        mut approach: Approach,
     ) {
-        let mut backoff = Backoff::default();
+        let mut after_failure = Backoff::default();
+        let mut after_loss = Backoff::up_to(LONGEST_AFTER_LOSS);
         let (mut lost, mut failed) = (0, 0);
         loop {
-            if prepared.is_none() {
+            if approach.prepared.is_none() {
                 batch.append(&mut self.committer.drain());
             }
             if batch.is_empty() {
                 return;
             }
-            let stale = lost > 0 || failed > 0;
             let turn = self
-                .take_turn(&mut batch, prepared.take(), stale, lost > 0)
+                .take_turn(&mut batch, std::mem::take(&mut approach))
                 .await;
             // Others' mutations are helped along by the way, not waited for.
             batch.retain(|ready| matches!(ready.party, Party::Waiting(_)));
             match turn {
                 Ok(Turn::Moved) => {
                     (lost, failed) = (0, 0);
-                    backoff = Backoff::default();
+                    after_failure = Backoff::default();
                 }
-                Ok(Turn::Lost) => {
+                Ok(Turn::Lost(observed)) => {
                     lost += 1;
                     if lost > self.limits.commit_attempts {
                         self.give_up(&mut batch, "the pointer was always swung by others first");
-                    } else if lost > 1 {
-                        // The first loser goes again at once: it also commits what it finds ready.
-                        backoff.wait(&self.env).await;
+                        (lost, failed) = (0, 0);
+                    } else if lost > PATIENT_LOSSES {
+                        after_loss.wait(&self.env).await;
                     }
+                    approach.observed = observed;
                 }
                 Err(error) => {
                     tracing::warn!(%error, mutations = batch.len(), "a commit attempt failed");
@@ -185,39 +210,33 @@ impl Inner {
                         self.give_up(&mut batch, &error.to_string());
                         (lost, failed) = (0, 0);
                     } else {
-                        backoff.wait(&self.env).await;
+                        after_failure.wait(&self.env).await;
                     }
                 }
             }
+            approach.stale = lost > 0 || failed > 0;
+            approach.help = lost > 0;
         }
     }
 
     async fn take_turn(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
-        prepared: Option<Draft>,
-        stale: bool,
-        help: bool,
+        approach: Approach,
     ) -> Result<Turn> {
-        let draft = match prepared {
+        let help = approach.help || self.is_contended();
+        let draft = match approach.prepared {
             Some(draft) => draft,
             None => {
-                if stale || !self.ahead(batch).is_empty() {
-                    self.refresh().await?;
+                let (tip, mut seen) = self.look(batch, approach, help).await?;
+                self.verify(batch, &tip, &mut seen).await?;
+                if help {
+                    // Those that are committed already count as well: their owners will be back.
+                    self.contended
+                        .store(!seen.others.is_empty(), Ordering::Relaxed);
                 }
-                for id in self.ahead(batch) {
-                    let error = Error::new(
-                        ErrorKind::Corrupt,
-                        id.to_string(),
-                        "this mutation was made from a version that the table does not have",
-                    );
-                    self.settle(batch, &id, Err(error), None);
-                }
-                let tip = self.tip();
-                self.verify(batch, &tip).await?;
-                if help && !batch.is_empty() {
-                    let others = self.ready_elsewhere(batch, &tip).await;
-                    batch.extend(others);
+                if !batch.is_empty() {
+                    batch.extend(usable(seen.others, &tip, seen.version));
                 }
                 if batch.is_empty() {
                     return Ok(Turn::Moved);
@@ -234,7 +253,16 @@ impl Inner {
                 if draft.records().is_empty() {
                     return Ok(Turn::Moved);
                 }
-                self.upload(&draft).await?;
+                if help {
+                    // Where others swing too, one look beside the upload spares a swing that cannot succeed.
+                    let (_, observed) = futures::try_join!(self.upload(&draft), self.observe())?;
+                    if observed.version() > tip.snapshot.version() {
+                        self.discard_in_background(draft);
+                        return Ok(Turn::Lost(Some(observed)));
+                    }
+                } else {
+                    self.upload(&draft).await?;
+                }
                 draft
             }
         };
@@ -245,30 +273,36 @@ impl Inner {
                     self.settle(batch, &record.wal_id, ending, Some(&committed));
                 }
                 self.sweep_in_background(&committed);
+                self.look_around_in_background();
                 Ok(Turn::Moved)
             }
             None => {
+                self.contended.store(true, Ordering::Relaxed);
                 self.discard_in_background(draft);
-                Ok(Turn::Lost)
+                Ok(Turn::Lost(None))
             }
         }
     }
 
-    /// Members that were made from a version that this process has not seen.
-    fn ahead(&self, batch: &[Ready]) -> Vec<WalId> {
-        let version = self.tip().snapshot.version();
-        batch
-            .iter()
-            .filter(|ready| ready.change_set.base_version > version)
-            .map(|ready| ready.id)
-            .collect()
-    }
-
     /// Keeps the members that are still to be committed on top of `tip`, and settles the others.
-    async fn verify(self: &Arc<Self>, batch: &mut Vec<Ready>, tip: &Tip) -> Result<()> {
+    async fn verify(
+        self: &Arc<Self>,
+        batch: &mut Vec<Ready>,
+        tip: &Tip,
+        seen: &mut Seen,
+    ) -> Result<()> {
         let mut unclear = None;
-        let checked: Vec<_> = futures::stream::iter(std::mem::take(batch))
-            .map(|ready| self.verify_one(ready, tip))
+        // Documents that were read before the tip's own pointer prove nothing about the tip.
+        let usable = seen.version == tip.snapshot.version();
+        let members: Vec<_> = std::mem::take(batch)
+            .into_iter()
+            .map(|ready| {
+                let document = seen.documents.remove(&ready.id).filter(|_| usable);
+                (ready, document)
+            })
+            .collect();
+        let checked: Vec<_> = futures::stream::iter(members)
+            .map(|(ready, document)| self.verify_one(ready, document, tip))
             .buffered(self.limits.concurrency)
             .collect()
             .await;
@@ -285,7 +319,13 @@ impl Inner {
         unclear.map_or(Ok(()), Err)
     }
 
-    async fn verify_one(self: &Arc<Self>, mut ready: Ready, tip: &Tip) -> Verified {
+    /// `document` was read after the tip's pointer, if it is given.
+    async fn verify_one(
+        self: &Arc<Self>,
+        mut ready: Ready,
+        document: Option<WalResult<(StateDoc, Etag)>>,
+        tip: &Tip,
+    ) -> Verified {
         if ready.clear_of.is_some_and(|clear| clear.covers(tip)) {
             return Verified::Ready(Box::new(ready));
         }
@@ -295,7 +335,11 @@ impl Inner {
             return Verified::Settled;
         }
         // The pointer was read before; this is the document's turn.
-        match self.wal.read(&ready.id).await {
+        let document = match document {
+            Some(document) => document,
+            None => self.wal.read(&ready.id).await,
+        };
+        match document {
             Ok((doc, etag)) if doc.state == WalState::Appended => {
                 let own = matches!(ready.clear_of, Some(Clear::Epoch(_)));
                 if !own {
@@ -364,74 +408,8 @@ impl Inner {
         }
     }
 
-    /// APPENDED mutations of other processes, oldest first, as many as the limits allow. Best effort: what
-    /// cannot be read is left to its owner and to recovery.
-    async fn ready_elsewhere(&self, batch: &[Ready], tip: &Tip) -> Vec<Ready> {
-        let ids = match self.wal.list_wal_ids().await {
-            Ok(ids) => ids,
-            Err(error) => {
-                tracing::debug!(%error, "cannot look for other writers' mutations");
-                return Vec::new();
-            }
-        };
-        let candidates: Vec<_> = ids
-            .into_iter()
-            .filter(|id| {
-                !self.is_active(id)
-                    && batch.iter().all(|ready| ready.id != *id)
-                    && tip.snapshot.record(id).is_none()
-            })
-            .take(self.limits.help_at_most)
-            .collect();
-        let found: Vec<Option<Ready>> = futures::stream::iter(candidates)
-            .map(|id| async move {
-                let mut ready = self.read_ready(&id, Party::Foreign).await.ok()??;
-                let since = ready.change_set.base_version;
-                // The tip was known before the document was read just now.
-                ready.clear_of = Some(Clear::Version(tip.snapshot.version()));
-                if since > tip.snapshot.version() {
-                    return None;
-                }
-                match self.find_record(&tip.snapshot, &id, since).await {
-                    Ok(Found::Absent) => Some(ready),
-                    _ => None,
-                }
-            })
-            .buffered(self.limits.concurrency)
-            .collect()
-            .await;
-        found.into_iter().flatten().collect()
-    }
-
-    /// A mutation as its objects tell it; `None` unless its document is APPENDED.
-    pub(super) async fn read_ready(&self, id: &WalId, party: Party) -> Result<Option<Ready>> {
-        // Together, because a round trip costs more than a change set that turns out not to be needed.
-        let (doc, bytes) = futures::join!(self.wal.read(id), self.wal.get_arrow(id, None));
-        let (doc, etag) = doc?;
-        if doc.state != WalState::Appended {
-            return Ok(None);
-        }
-        let Some(hash) = doc.new_row_content_hash else {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                id.to_string(),
-                "the WAL document is APPENDED and names no change set",
-            ));
-        };
-        let change_set = ChangeSet::decode(&bytes?, &hash)
-            .map_err(|error| FormatError::from(error).at(&paths::wal_arrow(id)))?;
-        Ok(Some(Ready {
-            id: *id,
-            change_set: Arc::new(change_set),
-            doc,
-            etag,
-            clear_of: None,
-            party,
-        }))
-    }
-
     /// Takes the member out of the batch and ends it.
-    fn settle(
+    pub(super) fn settle(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         id: &WalId,

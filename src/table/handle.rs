@@ -7,7 +7,8 @@
 //! A crash while a table is created leaves manifest nodes, over which it can be created again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
@@ -61,11 +62,36 @@ pub(super) struct Inner {
     /// Mutations in the tip's records whose documents are gone.
     pub(super) gone: Mutex<HashSet<WalId>>,
     pub(super) sweeping: tokio::sync::Mutex<()>,
+    /// Whether other processes are at the pointer too: then it is worth looking before leaping, and helping.
+    pub(super) contended: AtomicBool,
+    /// When this process last looked whether others wait.
+    pub(super) looked_around: Mutex<tokio::time::Instant>,
+    /// When another process's version was last adopted.
+    pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
     pub(super) tracker: TaskTracker,
     pub(super) runtime: tokio::runtime::Handle,
     tip: TipCell,
     /// One reader loads a new version; the others wait and find it.
     loading: tokio::sync::Mutex<()>,
+}
+
+/// What the pointer said when it was read.
+#[derive(Debug)]
+pub(super) enum Observed {
+    /// It names the version that was the tip.
+    Known(Tip),
+    /// It names another one, in this state of the object.
+    New(Pointer, ObjectVersion),
+}
+
+impl Observed {
+    /// The version that it names.
+    pub(super) fn version(&self) -> u64 {
+        match self {
+            Self::Known(tip) => tip.snapshot.version(),
+            Self::New(pointer, _) => pointer.version,
+        }
+    }
 }
 
 impl Table {
@@ -217,6 +243,10 @@ impl Table {
                 active: Mutex::default(),
                 gone: Mutex::default(),
                 sweeping: tokio::sync::Mutex::default(),
+                contended: AtomicBool::default(),
+                // Opening lists the documents.
+                looked_around: Mutex::new(tokio::time::Instant::now()),
+                others_seen: Mutex::default(),
                 tracker,
                 runtime,
                 tip: TipCell::new(snapshot),
@@ -310,6 +340,12 @@ impl Inner {
     /// Asks the store for the current version. The tip that is returned was current at some moment of this
     /// call, or later.
     pub(super) async fn refresh(&self) -> Result<Tip> {
+        let observed = self.observe().await?;
+        self.follow(observed).await
+    }
+
+    /// Reads the pointer, and not yet what it names.
+    pub(super) async fn observe(&self) -> Result<Observed> {
         let known = self.tip();
         let path = paths::pointer();
         let fetched = match known.snapshot.pointer() {
@@ -319,8 +355,8 @@ impl Inner {
                 None => Fetched::Missing,
             },
         };
-        let (bytes, version) = match fetched {
-            Fetched::Unchanged => return Ok(self.tip()),
+        let (bytes, state) = match fetched {
+            Fetched::Unchanged => return Ok(Observed::Known(known)),
             Fetched::Missing => return Err(missing()),
             Fetched::Changed(bytes, version) => (bytes, version),
         };
@@ -332,6 +368,15 @@ impl Inner {
                 "this table was dropped, and another one was created in its place; open it again",
             ));
         }
+        Ok(Observed::New(pointer, state))
+    }
+
+    /// Loads the version that an observed pointer names, unless a newer one is known by now.
+    pub(super) async fn follow(&self, observed: Observed) -> Result<Tip> {
+        let (pointer, state) = match observed {
+            Observed::Known(_) => return Ok(self.tip()),
+            Observed::New(pointer, state) => (pointer, state),
+        };
         let _loading = self.loading.lock().await;
         let tip = self.tip();
         if tip.snapshot.version() > pointer.version {
@@ -341,21 +386,23 @@ impl Inner {
             if tip.snapshot.root() != pointer.manifest {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
-                    path.as_ref(),
+                    paths::pointer().as_ref(),
                     format!("version {} has two manifests", pointer.version),
                 ));
             }
+            if tip.snapshot.pointer() == Some(&state) {
+                return Ok(tip);
+            }
             // Known already, but under another name of the pointer's state, which no swing could use.
-            let renamed = tip.snapshot.under(version);
+            let renamed = tip.snapshot.under(state);
             return Ok(self.tip.adopt(Arc::new(renamed)));
         }
-        let snapshot = load(
-            &self.reader,
-            &pointer,
-            version,
-            Some(tip.snapshot.manifest()),
-        )
-        .await?;
+        let known = Some(tip.snapshot.manifest());
+        let snapshot = load(&self.reader, &pointer, state, known).await?;
+        *self
+            .others_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
         Ok(self.tip.adopt(Arc::new(snapshot)))
     }
 

@@ -3,6 +3,8 @@
 //! Owns the numbers and their defaults. Does not own the options through which a user sets them.
 //! Invariant: no bound here is a safety argument; a wrong one costs time or memory. A crash leaves nothing.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 
 /// Bounds of one open [`Table`](super::Table).
@@ -23,6 +25,9 @@ pub struct Limits {
     pub commit_failures: usize,
     /// Documents of other writers that one lost race looks at in order to commit them too.
     pub help_at_most: usize,
+    /// How often a process that commits without resistance looks, in the background, whether others wait
+    /// in vain: a fast writer that never loses the pointer would not hear of those that always do.
+    pub look_around_every: Duration,
     /// Commit records of earlier versions that a manifest may carry before this process checks which of
     /// their documents are gone.
     pub pending_at_most: usize,
@@ -40,6 +45,7 @@ impl Default for Limits {
             commit_attempts: 256,
             commit_failures: 8,
             help_at_most: 64,
+            look_around_every: Duration::from_secs(1),
             pending_at_most: 16,
             history_at_most: 4_096,
         }

@@ -14,6 +14,7 @@ mod effect;
 mod handle;
 mod history;
 mod limits;
+mod look;
 mod mutation;
 mod owner;
 mod reader;

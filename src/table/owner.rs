@@ -6,6 +6,7 @@
 //! back by its owner; what was APPENDED, or may be, never is.
 //! A crash leaves what `mutation` says.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,9 +14,10 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Clear, Ending, Party, Ready};
+use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::effect::Staged;
+use super::look::Seen;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
@@ -59,6 +61,9 @@ impl Parts {
             }
         };
         match self.inner.committer.try_lead() {
+            Some(turn) if self.inner.is_contended() => {
+                self.commit_for_all(turn, staged, cancelled).await
+            }
             Some(turn) => self.commit_alone(turn, staged, cancelled).await,
             None => self.commit_together(staged, cancelled).await,
         }
@@ -99,10 +104,11 @@ impl Parts {
         }
         match self.append(&staged, tip.epoch, cancelled).await? {
             Appended::Ready(ready, ending) => {
-                // A task of its own: it may go on to lead others after this mutation has its ending.
-                let leader = Arc::clone(&self.inner);
-                self.inner
-                    .spawn(async move { leader.lead(turn, vec![*ready], Some(draft)).await });
+                let approach = Approach {
+                    prepared: Some(draft),
+                    ..Approach::default()
+                };
+                self.lead_in_background(turn, *ready, approach);
                 self.ending(ending).await
             }
             other => {
@@ -110,6 +116,57 @@ impl Parts {
                 self.without_append(other).await
             }
         }
+    }
+
+    /// Other processes are at the pointer: look for what they have ready beside the own way to APPENDED, and
+    /// commit it along. One round trip more than alone, and nobody is left behind.
+    async fn commit_for_all(
+        self,
+        turn: OwnedMutexGuard<()>,
+        staged: Staged,
+        cancelled: &CancellationToken,
+    ) -> Result<CommitOutcome> {
+        let tip = self.tip_since_base().await?;
+        let id = self.driver.id();
+        let mine = HashSet::from([id]);
+        let appended = async {
+            let uploaded = async {
+                self.driver.durable().await?;
+                self.upload(&staged).await
+            };
+            if let Err(error) = uploaded.await {
+                self.abandon_in_background(true);
+                return Err(error);
+            }
+            self.append(&staged, tip.epoch, cancelled).await
+        };
+        let (appended, others) = futures::join!(appended, self.inner.ready_elsewhere(&mine));
+        match appended? {
+            Appended::Ready(ready, ending) => {
+                let approach = Approach {
+                    help: true,
+                    seen: Some(Seen {
+                        version: tip.snapshot.version(),
+                        others,
+                        ..Seen::default()
+                    }),
+                    ..Approach::default()
+                };
+                self.lead_in_background(turn, *ready, approach);
+                self.ending(ending).await
+            }
+            other => {
+                drop(turn);
+                self.without_append(other).await
+            }
+        }
+    }
+
+    /// In a task of its own: it may go on to lead others after this mutation has its ending.
+    fn lead_in_background(&self, turn: OwnedMutexGuard<()>, ready: Ready, approach: Approach) {
+        let leader = Arc::clone(&self.inner);
+        self.inner
+            .spawn(async move { leader.lead(turn, vec![ready], approach).await });
     }
 
     /// Someone is at the pointer: become APPENDED meanwhile, and be part of the next turn.

@@ -14,19 +14,28 @@ const LONGEST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: FIRST }
+        Self::up_to(LONGEST)
     }
 }
 
 impl Backoff {
+    /// Delays that stop growing at `longest`.
+    pub fn up_to(longest: Duration) -> Self {
+        Self {
+            next: FIRST.min(longest),
+            longest,
+        }
+    }
+
     /// The next delay.
     pub fn delay(&mut self, env: &Env) -> Duration {
         let bound = self.next;
-        self.next = (bound * 2).min(LONGEST);
+        self.next = (bound * 2).min(self.longest);
         let [random, ..] = *env.ids.nonce().as_bytes();
         bound / 2 + (bound / 2) * u32::from(random) / 256
     }
