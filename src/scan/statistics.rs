@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
 
-use crate::format::manifest::SuperfileEntry;
+use crate::format::manifest::{SuperfileEntry, field_id};
 use crate::format::stats::ColumnStats;
 
 /// Which field id the i-th column of a scan has, if it is a stored column with one.

@@ -22,7 +22,8 @@ use futures::{FutureExt, stream};
 
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
-use crate::table::Table;
+use crate::format::WalId;
+use crate::table::{RecoveryReport, Table};
 
 /// The functions, by name.
 pub(crate) fn table_functions() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
@@ -144,11 +145,11 @@ impl TableFunctionImpl for Recover {
                 let (lookup, output) = (lookup.clone(), Arc::clone(&output));
                 async move {
                     let report = lookup.find().await?.recover().await?;
-                    let rows = report.rows();
+                    let rows = recovery_rows(&report);
                     let columns: Vec<ArrayRef> = vec![
-                        Arc::new(rows.iter().map(|r| Some(r.wal_id.as_str())).collect::<StringArray>()),
-                        Arc::new(rows.iter().map(|r| Some(r.action)).collect::<StringArray>()),
-                        Arc::new(rows.iter().map(|r| r.detail.as_deref()).collect::<StringArray>()),
+                        Arc::new(rows.iter().map(|r| Some(&r.0)).collect::<StringArray>()),
+                        Arc::new(rows.iter().map(|r| Some(r.1)).collect::<StringArray>()),
+                        Arc::new(rows.iter().map(|r| r.2.as_ref()).collect::<StringArray>()),
                     ];
                     RecordBatch::try_new(output, columns).map_err(|e| {
                         Error::new(ErrorKind::Corrupt, "supertable_recover", "building its rows")
@@ -159,4 +160,32 @@ impl TableFunctionImpl for Recover {
             }),
         )
     }
+}
+
+/// WAL id, what was done, and details, for each mutation that a recovery looked at.
+fn recovery_rows(report: &RecoveryReport) -> Vec<(String, &'static str, Option<String>)> {
+    let mut rows: Vec<_> = report
+        .committed
+        .iter()
+        .map(|(id, version)| (id.to_string(), "committed", Some(format!("in version {version}"))))
+        .collect();
+    let groups: [(&[WalId], &'static str); 6] = [
+        (&report.retired, "retired"),
+        (&report.undone, "undone"),
+        (&report.conflicting, "conflicting"),
+        (&report.in_flight, "in flight"),
+        (&report.orphans, "orphan removed"),
+        (&report.left_to_vacuum, "left to vacuum"),
+    ];
+    for (ids, action) in groups {
+        rows.extend(ids.iter().map(|id| (id.to_string(), action, None)));
+    }
+    rows.extend(
+        report
+            .failed
+            .iter()
+            .map(|(id, why)| (id.to_string(), "failed", Some(why.to_string()))),
+    );
+    rows.sort();
+    rows
 }

@@ -148,13 +148,15 @@ impl Inner {
         self.spawn(async move {
             let dropped = async {
                 let tip = inner.refresh().await?;
-                let version = draft.version();
+                let Some((version, drafted)) = draft.target() else {
+                    return Ok(());
+                };
                 if tip.snapshot.version() < version {
                     return Ok(());
                 }
                 match inner.root_of(&tip.snapshot, version).await? {
                     // Each draft's root names sidecars with ids of its own, so another root is another draft.
-                    Some(root) if root != draft.root() => {
+                    Some(root) if root != drafted => {
                         inner
                             .delete_sidecars(draft.merged().iter().map(|(id, _)| *id))
                             .await

@@ -44,6 +44,8 @@ pub(super) enum Ending {
     Committed(CommitRecord),
     /// It conflicts with a committed version, and will not be committed.
     Conflict(Conflict),
+    /// All rows that it removes are gone already and it adds none: there is nothing to commit.
+    NothingLeft,
     /// Another process found that it cannot be committed, and undid it.
     Undone,
 }
@@ -430,6 +432,10 @@ impl Inner {
             }
             Ok(Ending::Conflict(conflict)) => {
                 tracing::debug!(wal_id = %id, %conflict, "conflicts with a committed version");
+                self.undo_conflicting_in_background(doc, etag);
+            }
+            Ok(Ending::NothingLeft) => {
+                tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
                 self.undo_conflicting_in_background(doc, etag);
             }
             Ok(Ending::Undone) => {}

@@ -9,6 +9,7 @@ mod background;
 mod cache;
 mod commit;
 pub mod conflict;
+mod draft;
 mod effect;
 mod handle;
 mod history;

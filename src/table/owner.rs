@@ -19,6 +19,7 @@ use super::effect::Staged;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
+use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::IdBlock;
 use crate::wal::AppendOutcome;
@@ -75,7 +76,7 @@ impl Parts {
         staged: Staged,
         cancelled: &CancellationToken,
     ) -> Result<CommitOutcome> {
-        let tip = self.inner.tip();
+        let tip = self.tip_since_base().await?;
         let mut draft = match self.draft(&tip.snapshot, &staged).await {
             Ok(draft) => draft,
             Err(error) => {
@@ -133,6 +134,21 @@ impl Parts {
                 self.ending(ending).await
             }
             other => self.without_append(other).await,
+        }
+    }
+
+    /// A tip that is not older than the base, which another handle on the same table may have read.
+    async fn tip_since_base(&self) -> Result<Tip> {
+        let tip = self.inner.tip();
+        if tip.snapshot.version() >= self.base.version() {
+            return Ok(tip);
+        }
+        match self.inner.refresh().await {
+            Ok(tip) => Ok(tip),
+            Err(error) => {
+                self.abandon_in_background(true);
+                Err(error)
+            }
         }
     }
 
@@ -233,6 +249,7 @@ impl Parts {
                 rows_affected: record.rows_affected(),
             }),
             Ending::Conflict(conflict) => Ok(CommitOutcome::Conflict(conflict)),
+            Ending::NothingLeft => Ok(CommitOutcome::NothingToCommit),
             Ending::Undone => Err(self.undone()),
         }
     }

@@ -38,7 +38,8 @@ pub struct RecoveryReport {
     pub retired: Vec<WalId>,
     /// Mutations that had not come to APPENDED, and were removed with what they had staged.
     pub undone: Vec<WalId>,
-    /// Mutations that were APPENDED, conflict with a committed version, and are being removed.
+    /// Mutations that were APPENDED, conflict with a committed version or have nothing left to do, and are
+    /// being removed.
     pub conflicting: Vec<WalId>,
     /// Mutations that their owners are still at, or that another process took first.
     pub in_flight: Vec<WalId>,
@@ -133,7 +134,7 @@ impl Inner {
         for (id, reply) in waiting {
             match reply.await {
                 Ok(Ok(Ending::Committed(record))) => report.committed.push((id, record.version)),
-                Ok(Ok(Ending::Conflict(_))) => report.conflicting.push(id),
+                Ok(Ok(Ending::Conflict(_) | Ending::NothingLeft)) => report.conflicting.push(id),
                 Ok(Ok(Ending::Undone)) => {}
                 Ok(Err(error)) => report.failed.push((id, error)),
                 Err(_) => report.failed.push((id, committer_gone(&id))),

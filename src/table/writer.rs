@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
-use crate::format::manifest::{RowIds, SuperfileEntry};
+use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 
@@ -46,7 +46,7 @@ use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 /// entry's size for very wide tables.
 pub const MAX_STATISTICS_COLUMNS: usize = 32;
 
-/// Longest string or binary bound that is recorded, in bytes; longer ones are dropped.
+/// Longest string or binary bound that is recorded, in bytes; longer ones are shortened.
 const MAX_BOUND_BYTES: usize = 128;
 
 /// Batches buffered between the producer and the encoder.
@@ -356,18 +356,17 @@ fn superfile_stats(
         };
         let (min, min_exact) = bound(&column.min_value);
         let (max, max_exact) = bound(&column.max_value);
-        let null_count = null_count(metadata, schema, field);
-        if min.is_some() || max.is_some() || null_count.is_some() {
-            columns.insert(
-                id,
-                ColumnStats {
-                    min,
-                    min_exact,
-                    max,
-                    max_exact,
-                    null_count,
-                },
-            );
+        let mut stats = ColumnStats::new(
+            min,
+            max,
+            null_count(metadata, schema, field),
+            MAX_BOUND_BYTES,
+        );
+        // A bound that Parquet shortened is not a value of the data.
+        stats.min_exact &= min_exact;
+        stats.max_exact &= max_exact;
+        if stats.min.is_some() || stats.max.is_some() || stats.null_count.is_some() {
+            columns.insert(id, stats);
         }
     }
     Ok(SuperfileStats { columns })
@@ -396,10 +395,5 @@ fn bound(value: &Precision<datafusion::common::ScalarValue>) -> (Option<StatValu
         Precision::Inexact(scalar) => (scalar, false),
         Precision::Absent => return (None, false),
     };
-    let stat = StatValue::from_scalar(scalar).filter(|stat| match stat {
-        StatValue::Utf8(s) => s.len() <= MAX_BOUND_BYTES,
-        StatValue::Binary(b) => b.len() <= MAX_BOUND_BYTES,
-        _ => true,
-    });
-    (stat, exact)
+    (StatValue::from_scalar(scalar), exact)
 }

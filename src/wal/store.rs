@@ -449,7 +449,7 @@ impl WalStore {
     pub async fn delete_staged(&self, block: &IdBlock) -> WalResult<usize> {
         let prefix = paths::superfile_prefix();
         // Names sort as ids do, so everything of the block lies after its base's bare uuid.
-        let offset = prefix.child(block.base().to_string());
+        let offset = prefix.clone().join(block.base().to_string());
         let mut objects = self.storage.list_from(&prefix, &offset);
         let mut staged = Vec::new();
         while let Some(meta) = objects.try_next().await? {
