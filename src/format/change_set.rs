@@ -232,7 +232,8 @@ impl ChangeSet {
     /// Whether it moves rows: removes some and adds some, which may be the same rows in other
     /// superfiles.
     pub fn moves_rows(&self) -> bool {
-        !self.add.is_empty() && !(self.tombstone.is_empty() && self.drop.is_empty())
+        let removes = !self.tombstone.is_empty() || !self.drop.is_empty();
+        removes && !self.add.is_empty()
     }
 
     /// Checks the invariant that the module states.

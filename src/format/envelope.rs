@@ -13,7 +13,7 @@
 //! end
 //! ```
 //!
-//! Invariant: [`open`] gives back exactly the payload that [`seal`] was given, or an error.
+//! Invariant: `open` gives back exactly the payload that `seal` was given, or an error.
 
 use bytes::Bytes;
 use serde::Serialize;

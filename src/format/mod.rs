@@ -22,6 +22,8 @@ pub mod paths;
 pub mod pointer;
 pub mod state_doc;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod tombstones;
 
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};

@@ -42,6 +42,8 @@
 //! all; the same input gives the same output.
 
 mod next;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -68,6 +68,8 @@ enum Change {
 }
 
 type Changes = [(SuperfileId, Change)];
+/// A node, if there is one yet, and the changes that fall into its range.
+type Part<'n, 'a, T> = (Option<&'n Arc<T>>, &'a Changes);
 
 impl Manifest {
     /// The version that follows from this one by `edit`, with `header` (whose totals are
@@ -139,7 +141,7 @@ fn route<'a, 'n, T>(
     changes: &'a Changes,
     nodes: &'n [Arc<T>],
     first: impl Fn(&T) -> SuperfileId,
-) -> Result<Vec<(Option<&'n Arc<T>>, &'a Changes)>, EditError> {
+) -> Result<Vec<Part<'n, 'a, T>>, EditError> {
     if nodes.is_empty() {
         return Ok(vec![(None, changes)]);
     }

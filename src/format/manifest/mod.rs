@@ -10,6 +10,8 @@ pub mod edit;
 pub mod error;
 pub mod load;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 pub mod types;
 pub mod wire;
