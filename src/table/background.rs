@@ -86,10 +86,7 @@ impl Inner {
         let inner = Arc::clone(self);
         self.spawn(async move {
             // Before the document goes: it is what leads recovery here if this is cut off.
-            if let Err(error) = inner
-                .drop_superseded(&change_set, version, committed)
-                .await
-            {
+            if let Err(error) = inner.drop_superseded(&change_set, version, committed).await {
                 tracing::debug!(wal_id = %id, %error, "superseded sidecars are left to vacuum");
             }
             match driver::retire(&inner.wal, &id, Some((doc, etag))).await {
@@ -173,12 +170,14 @@ impl Inner {
     /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged.
     pub(super) fn undo_conflicting_in_background(self: &Arc<Self>, doc: StateDoc, etag: Etag) {
         let inner = Arc::clone(self);
-        self.spawn(async move {
-            let id = doc.wal_id;
-            if let Err(error) = inner.undo_conflicting(&doc, &etag).await {
-                tracing::debug!(wal_id = %id, %error, "undoing is left to recovery");
-            }
-        });
+        self.spawn(async move { inner.undo_or_leave(&doc, &etag).await });
+    }
+
+    /// The same, awaited.
+    pub(super) async fn undo_or_leave(&self, doc: &StateDoc, etag: &Etag) {
+        if let Err(error) = self.undo_conflicting(doc, etag).await {
+            tracing::debug!(wal_id = %doc.wal_id, %error, "undoing is left to recovery");
+        }
     }
 
     async fn undo_conflicting(&self, doc: &StateDoc, etag: &Etag) -> Result<()> {
@@ -186,11 +185,7 @@ impl Inner {
         let fenced = machine::fence_conflicting(doc, &by, self.env.now(), self.limits.lease);
         // Another state means that another process is ahead of us.
         let Ok(fenced) = fenced else { return Ok(()) };
-        match self
-            .wal
-            .update_with_etag(&doc.wal_id, etag, &fenced)
-            .await
-        {
+        match self.wal.update_with_etag(&doc.wal_id, etag, &fenced).await {
             Ok(_) => {
                 driver::undo(&self.wal, doc).await?;
                 Ok(())

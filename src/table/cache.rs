@@ -90,8 +90,8 @@ impl<K: Eq + Hash + Clone, V: Clone> ByteCache<K, V> {
         }
     }
 
-    /// Bytes held now.
-    pub fn weight(&self) -> usize {
+    #[cfg(test)]
+    fn weight(&self) -> usize {
         self.inner
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

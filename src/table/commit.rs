@@ -50,6 +50,25 @@ pub(super) enum Ending {
     Undone,
 }
 
+/// Tips that are known not to contain a mutation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clear {
+    /// All tips of this epoch: the mutation is this process's own, and only its one [`Ready`] commits it.
+    Epoch(u64),
+    /// The tip of this version only: it was read from the store, so this process can hold it twice (two
+    /// recoveries), and one of the two may commit it without a new epoch.
+    Version(u64),
+}
+
+impl Clear {
+    fn covers(self, tip: &Tip) -> bool {
+        match self {
+            Self::Epoch(epoch) => epoch == tip.epoch,
+            Self::Version(version) => version == tip.snapshot.version(),
+        }
+    }
+}
+
 /// Whose mutation it is, which decides who hears of its ending and who cleans up.
 #[derive(Debug)]
 pub(super) enum Party {
@@ -66,10 +85,8 @@ pub(super) struct Ready {
     pub(super) change_set: Arc<ChangeSet>,
     pub(super) doc: StateDoc,
     pub(super) etag: Etag,
-    /// The epoch of tips that are known not to contain it; `None` before its document was compared with one.
-    pub(super) epoch: Option<u64>,
-    /// Whether its whole history must be looked through as well: documents that this process did not write.
-    pub(super) adopted: bool,
+    /// How far it is known to be uncommitted; `None` before its document was compared with a tip.
+    pub(super) clear_of: Option<Clear>,
     pub(super) party: Party,
 }
 
@@ -142,10 +159,12 @@ impl Inner {
                 return;
             }
             let stale = lost > 0 || failed > 0;
-            match self
+            let turn = self
                 .take_turn(&mut batch, prepared.take(), stale, lost > 0)
-                .await
-            {
+                .await;
+            // Others' mutations are helped along by the way, not waited for.
+            batch.retain(|ready| matches!(ready.party, Party::Waiting(_)));
+            match turn {
                 Ok(Turn::Moved) => {
                     (lost, failed) = (0, 0);
                     backoff = Backoff::default();
@@ -183,8 +202,16 @@ impl Inner {
         let draft = match prepared {
             Some(draft) => draft,
             None => {
-                if stale {
+                if stale || !self.ahead(batch).is_empty() {
                     self.refresh().await?;
+                }
+                for id in self.ahead(batch) {
+                    let error = Error::new(
+                        ErrorKind::Corrupt,
+                        id.to_string(),
+                        "this mutation was made from a version that the table does not have",
+                    );
+                    self.settle(batch, &id, Err(error), None);
                 }
                 let tip = self.tip();
                 self.verify(batch, &tip).await?;
@@ -227,6 +254,16 @@ impl Inner {
         }
     }
 
+    /// Members that were made from a version that this process has not seen.
+    fn ahead(&self, batch: &[Ready]) -> Vec<WalId> {
+        let version = self.tip().snapshot.version();
+        batch
+            .iter()
+            .filter(|ready| ready.change_set.base_version > version)
+            .map(|ready| ready.id)
+            .collect()
+    }
+
     /// Keeps the members that are still to be committed on top of `tip`, and settles the others.
     async fn verify(self: &Arc<Self>, batch: &mut Vec<Ready>, tip: &Tip) -> Result<()> {
         let mut unclear = None;
@@ -249,7 +286,7 @@ impl Inner {
     }
 
     async fn verify_one(self: &Arc<Self>, mut ready: Ready, tip: &Tip) -> Verified {
-        if ready.epoch == Some(tip.epoch) {
+        if ready.clear_of.is_some_and(|clear| clear.covers(tip)) {
             return Verified::Ready(Box::new(ready));
         }
         if let Some(record) = tip.snapshot.record(&ready.id) {
@@ -260,7 +297,8 @@ impl Inner {
         // The pointer was read before; this is the document's turn.
         match self.wal.read(&ready.id).await {
             Ok((doc, etag)) if doc.state == WalState::Appended => {
-                if ready.adopted {
+                let own = matches!(ready.clear_of, Some(Clear::Epoch(_)));
+                if !own {
                     // An APPENDED document can also be one that landed after its mutation ended.
                     let since = ready.change_set.base_version;
                     match self.find_record(&tip.snapshot, &ready.id, since).await {
@@ -272,7 +310,12 @@ impl Inner {
                         Err(error) => return Verified::Unclear(Box::new(ready), error),
                     }
                 }
-                (ready.doc, ready.etag, ready.epoch) = (doc, etag, Some(tip.epoch));
+                (ready.doc, ready.etag) = (doc, etag);
+                ready.clear_of = Some(if own {
+                    Clear::Epoch(tip.epoch)
+                } else {
+                    Clear::Version(tip.snapshot.version())
+                });
                 Verified::Ready(Box::new(ready))
             }
             Ok(_) | Err(WalError::NotFound { .. }) => match self.learn_ending(&ready).await {
@@ -286,9 +329,7 @@ impl Inner {
                 }
                 Err(error) => Verified::Unclear(Box::new(ready), error),
             },
-            Err(error @ WalError::Storage(_)) => {
-                Verified::Unclear(Box::new(ready), error.into())
-            }
+            Err(error @ WalError::Storage(_)) => Verified::Unclear(Box::new(ready), error.into()),
             Err(damage) => {
                 self.finish(ready, Err(damage.into()), None);
                 Verified::Settled
@@ -347,7 +388,10 @@ impl Inner {
                 let mut ready = self.read_ready(&id, Party::Foreign).await.ok()??;
                 let since = ready.change_set.base_version;
                 // The tip was known before the document was read just now.
-                ready.epoch = Some(tip.epoch);
+                ready.clear_of = Some(Clear::Version(tip.snapshot.version()));
+                if since > tip.snapshot.version() {
+                    return None;
+                }
                 match self.find_record(&tip.snapshot, &id, since).await {
                     Ok(Found::Absent) => Some(ready),
                     _ => None,
@@ -381,8 +425,7 @@ impl Inner {
             change_set: Arc::new(change_set),
             doc,
             etag,
-            epoch: None,
-            adopted: true,
+            clear_of: None,
             party,
         }))
     }
@@ -436,7 +479,16 @@ impl Inner {
             }
             Ok(Ending::NothingLeft) => {
                 tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
-                self.undo_conflicting_in_background(doc, etag);
+                // The answer waits for the document to be taken: a later version may bring such rows back
+                // (a restore does), and then it must be too late to commit.
+                let inner = Arc::clone(self);
+                self.spawn(async move {
+                    inner.undo_or_leave(&doc, &etag).await;
+                    if let Party::Waiting(reply) = party {
+                        let _ = reply.send(ending);
+                    }
+                });
+                return;
             }
             Ok(Ending::Undone) => {}
             Err(error) => tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery"),
@@ -452,7 +504,9 @@ impl Inner {
             let error = Error::new(
                 ErrorKind::OutcomeUnknown,
                 ready.id.to_string(),
-                format!("this mutation is durable and may still be committed, by recovery or another writer: {why}"),
+                format!(
+                    "this mutation is durable and may still be committed, by recovery or another writer: {why}"
+                ),
             );
             self.finish(ready, Err(error), None);
         }

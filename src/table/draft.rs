@@ -22,7 +22,7 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{CommitRecord, EncodedManifest, Manifest, check_successor};
 use crate::format::{
-    ChangeSet, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
+    ChangeSet, ContentHash, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
 };
 use crate::storage::CasOutcome;
 
@@ -61,7 +61,7 @@ impl Draft {
     }
 
     /// The version that it would be, and its root's hash.
-    pub(super) fn target(&self) -> Option<(u64, crate::format::ContentHash)> {
+    pub(super) fn target(&self) -> Option<(u64, ContentHash)> {
         let next = self.next.as_ref()?;
         Some((next.manifest.version(), next.encoded.root))
     }
@@ -77,8 +77,11 @@ impl Inner {
         base: &Arc<Snapshot>,
         mutations: impl IntoIterator<Item = (WalId, &Arc<ChangeSet>)>,
     ) -> Result<Draft> {
+        // One that is there twice (two recoveries of one process) has its second judged after the swing.
+        let mut seen = HashSet::new();
         let mut changes: Vec<(WalId, &ChangeSet)> = mutations
             .into_iter()
+            .filter(|(id, _)| seen.insert(*id))
             .map(|(id, change_set)| (id, change_set.as_ref()))
             .collect();
         let mut refused = Vec::new();
@@ -87,7 +90,10 @@ impl Inner {
         let applied = loop {
             let context = ApplyContext {
                 // Never before its parent, whatever the clocks of two writers say.
-                now_ms: self.env.now_ms().max(base.manifest().header().created_at_ms),
+                now_ms: self
+                    .env
+                    .now_ms()
+                    .max(base.manifest().header().created_at_ms),
                 gone_wal_ids: &gone,
                 // A block of its own for each draft: no two drafts name different bytes alike.
                 fresh: self.env.ids.id_block(),
@@ -116,7 +122,9 @@ impl Inner {
         for (id, outcome) in applied.outcomes {
             match outcome {
                 Outcome::Committed(record) => records.push(record),
-                Outcome::AlreadyCommitted(record) => refused.push((id, Ok(Ending::Committed(record)))),
+                Outcome::AlreadyCommitted(record) => {
+                    refused.push((id, Ok(Ending::Committed(record))))
+                }
                 // Before the first that is committed, the judgement is one of `base` alone. After it, it may
                 // be due to a neighbour that is not committed in the end.
                 Outcome::Conflict(conflict) if records.is_empty() => {
@@ -201,20 +209,20 @@ impl Inner {
         let Some(next) = &draft.next else {
             return Ok(());
         };
-        let storage = &self.storage;
-        let nodes = futures::stream::iter(&next.encoded.new_nodes)
+        // The bytes are shared, not copied.
+        let nodes = futures::stream::iter(next.encoded.new_nodes.clone())
             .map(|(hash, bytes)| async move {
-                storage
-                    .put_immutable(&paths::manifest_node(hash), bytes.clone())
+                self.storage
+                    .put_immutable(&paths::manifest_node(&hash), bytes)
                     .await
                     .map_err(Error::from)
             })
             .buffer_unordered(self.limits.concurrency)
             .try_collect::<()>();
-        let sidecars = futures::stream::iter(&draft.merged)
+        let sidecars = futures::stream::iter(draft.merged.clone())
             .map(|(id, bytes)| async move {
                 self.wal
-                    .stage_sidecar(id, bytes.clone())
+                    .stage_sidecar(&id, bytes)
                     .await
                     .map_err(Error::from)
             })

@@ -103,9 +103,9 @@ impl Staged {
         if change_set.is_empty() {
             return Ok(None);
         }
-        let (hash, bytes) = change_set.encode().map_err(|error| {
-            FormatError::from(error).at(&paths::wal_arrow(&parts.driver.id()))
-        })?;
+        let (hash, bytes) = change_set
+            .encode()
+            .map_err(|error| FormatError::from(error).at(&paths::wal_arrow(&parts.driver.id())))?;
         Ok(Some(Self {
             change_set: Arc::new(change_set),
             bytes,
@@ -169,7 +169,10 @@ async fn loss(
         return Err(Error::new(
             ErrorKind::InvalidArgument,
             paths::superfile(&superfile).as_ref(),
-            format!("has {} rows, and so no row at position {beyond}", entry.rows),
+            format!(
+                "has {} rows, and so no row at position {beyond}",
+                entry.rows
+            ),
         ));
     }
     let (delta, union) = match &entry.tombstones {

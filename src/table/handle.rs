@@ -110,7 +110,8 @@ impl Table {
         };
         let table_id = metadata.table_id;
         let manifest = Manifest::empty(ManifestHeader::first(Arc::new(metadata), env.now_ms()));
-        check_first(&manifest).map_err(|violation| FormatError::from(violation).at(&pointer_path))?;
+        check_first(&manifest)
+            .map_err(|violation| FormatError::from(violation).at(&pointer_path))?;
         let encoded = manifest
             .encode()
             .map_err(|error| FormatError::from(error).at(&paths::manifest_prefix()))?;

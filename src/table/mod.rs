@@ -22,7 +22,10 @@ mod snapshot;
 mod tip;
 mod writer;
 
-pub use conflict::Conflict;
+pub use apply::{
+    Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
+};
+pub use conflict::{Conflict, ConflictReason};
 pub use handle::{CreateTable, Table};
 pub use limits::Limits;
 pub use mutation::{CommitOutcome, Effect, Mutation};

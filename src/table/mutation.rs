@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::ID_BLOCK_LEN;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
 use crate::format::{IdBlock, OpKind, SuperfileId, WalId};
-use crate::wal::machine::Intention;
 use crate::wal::Driver;
+use crate::wal::machine::Intention;
 
 /// What a statement does to the snapshot that it read.
 #[derive(Clone, Debug, Default)]
@@ -175,8 +175,7 @@ impl Mutation {
         let inner = Arc::clone(&parts.inner);
         let cancelled = CancellationToken::new();
         let cancel = cancelled.clone().drop_guard();
-        let task =
-            inner.spawn(async move { parts.run(effect, &block, &next, &cancelled).await });
+        let task = inner.spawn(async move { parts.run(effect, &block, &next, &cancelled).await });
         let outcome = task.await.unwrap_or_else(|_| Err(committer_gone(&id)));
         cancel.disarm();
         outcome

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Ending, Party, Ready};
+use super::commit::{Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::effect::Staged;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
@@ -162,11 +162,12 @@ impl Parts {
     /// Change set and sidecars, side by side.
     async fn upload(&self, staged: &Staged) -> Result<()> {
         let wal = &self.inner.wal;
-        let sidecars = futures::stream::iter(&staged.sidecars)
-            .map(|(id, bytes)| wal.stage_sidecar(id, bytes.clone()))
+        let sidecars = futures::stream::iter(staged.sidecars.clone())
+            .map(|(id, bytes)| async move { wal.stage_sidecar(&id, bytes).await })
             .buffer_unordered(self.inner.limits.concurrency)
             .try_collect::<()>();
-        let arrow = wal.put_arrow(&self.driver.id(), staged.bytes.clone());
+        let id = self.driver.id();
+        let arrow = wal.put_arrow(&id, staged.bytes.clone());
         futures::try_join!(sidecars, arrow)?;
         Ok(())
     }
@@ -199,8 +200,7 @@ impl Parts {
             change_set: Arc::clone(&staged.change_set),
             doc,
             etag,
-            epoch: Some(epoch),
-            adopted: false,
+            clear_of: Some(Clear::Epoch(epoch)),
             party: Party::Waiting(reply),
         };
         Ok(Appended::Ready(Box::new(ready), ending))
@@ -237,6 +237,10 @@ impl Parts {
                     .ending_in_history(&id, self.base.version())
                     .await
                     .map_err(|error| self.unknown(&error))?;
+                if matches!(ending, Ending::Undone) {
+                    // What was staged after another process had undone the rest.
+                    self.abandon_in_background(true);
+                }
                 self.outcome(ending)
             }
         }
@@ -267,7 +271,9 @@ impl Parts {
         Error::new(
             ErrorKind::OutcomeUnknown,
             self.driver.id().to_string(),
-            format!("this mutation may have been committed, and its outcome cannot be looked up: {cause}"),
+            format!(
+                "this mutation may have been committed, and its outcome cannot be looked up: {cause}"
+            ),
         )
     }
 

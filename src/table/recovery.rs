@@ -89,7 +89,9 @@ impl fmt::Display for RecoveryReport {
 /// What was done about one document.
 enum Step {
     Retired,
-    Undone { staged: usize },
+    Undone {
+        staged: usize,
+    },
     LeftToVacuum,
     InFlight,
     /// Its owner ended it meanwhile.

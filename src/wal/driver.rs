@@ -277,11 +277,7 @@ impl Driver {
     }
 
     fn illegal(&self, illegal: machine::IllegalTransition) -> Error {
-        Error::new(
-            ErrorKind::Corrupt,
-            self.id.to_string(),
-            illegal.to_string(),
-        )
+        Error::new(ErrorKind::Corrupt, self.id.to_string(), illegal.to_string())
     }
 }
 
@@ -311,7 +307,8 @@ async fn renew_while_running(
         let held = Arc::clone(&held);
         let (store, env, owner) = (store.clone(), env.clone(), owner.clone());
         // In a task of its own: a request that was sent must be heard to its end, or the etag is lost.
-        let renewal = tokio::spawn(async move { renew_once(&store, &env, &owner, ttl, &held).await });
+        let renewal =
+            tokio::spawn(async move { renew_once(&store, &env, &owner, ttl, &held).await });
         if !matches!(renewal.await, Ok(true)) {
             return;
         }

@@ -22,8 +22,8 @@ use uuid::Uuid;
 use crate::format::manifest::shorten_statement;
 use crate::format::state_doc::MAX_LISTED_ROWS;
 use crate::format::{
-    ContentHash, IdBlock, IdSpan, OpKind, RowId, StateDoc, SuperfileId,
-    TombstoneProgress, WalId, WalState,
+    ContentHash, IdBlock, IdSpan, OpKind, RowId, StateDoc, SuperfileId, TombstoneProgress, WalId,
+    WalState,
 };
 use crate::wal::lease;
 

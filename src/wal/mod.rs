@@ -14,3 +14,6 @@ pub mod store;
 pub use driver::{AppendOutcome, Driver};
 pub use env::{Clock, Env, IdSource, ManualClock, SystemClock};
 pub use store::{Etag, WalError, WalListing, WalResult, WalStore};
+
+#[cfg(test)]
+mod tests;

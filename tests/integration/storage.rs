@@ -8,11 +8,12 @@ use bytes::Bytes;
 use datafusion_supertable::storage::{CasOutcome, RetryPolicy, Storage, conformance};
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::{BackoffConfig, ObjectStoreExt, PutPayload, RetryConfig};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::child::{Args, Child, report};
+use crate::support::lying_http::{Lie, LyingConnector};
 use crate::support::{azure, location, s3};
 
 fn run<F: Future>(future: F) -> F::Output {
@@ -231,6 +232,59 @@ async fn an_s3_server_keeps_the_contract_and_its_races_have_one_winner() {
 async fn processes_that_race_on_an_s3_server_each_count_once() {
     processes_count_once(location::s3("counting").await, 4, 15).await;
     processes_create_once(location::s3("creating").await, 4, 25).await;
+}
+
+/// The client library retries conditional writes below us, and its connection lies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lost_and_false_answers_of_an_s3_server_change_no_outcome() {
+    let lies = [
+        Lie::DoneAndBroken,
+        Lie::Truth,
+        Lie::DoneAndSilent,
+        Lie::DoneAnd(503),
+        Lie::Truth,
+        Lie::NotDoneBut(409),
+        Lie::NotDoneBut(503),
+        Lie::DoneAnd(412),
+        Lie::Truth,
+        Lie::DoneAnd(409),
+        Lie::NotDoneBut(429),
+        Lie::NotDoneBut(412),
+        Lie::DoneAnd(500),
+    ];
+    let server = s3::server().await;
+    for client_retries in [0, 3] {
+        let connector = LyingConnector::new(&lies);
+        let retry = RetryConfig {
+            max_retries: client_retries,
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(1),
+                max_backoff: Duration::from_millis(5),
+                base: 2.0,
+            },
+            ..RetryConfig::default()
+        };
+        let store = s3::builder(server.endpoint())
+            .with_retry(retry)
+            .with_http_connector(connector.clone())
+            .build()
+            .unwrap();
+        let policy = RetryPolicy {
+            max_attempts: 20,
+            min_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(20),
+            jitter_seed: None,
+        };
+        let prefix = Path::from(format!("lies/{client_retries}"));
+        let storage = Storage::new(Arc::new(store), &prefix, policy);
+        conformance::contract(&storage).await.unwrap();
+        conformance::racing_replaces(&storage, 8, 25).await.unwrap();
+        conformance::racing_creates(&storage, 8, 25).await.unwrap();
+        println!(
+            "{} conditional writes, of which 10 in 13 lied",
+            connector.writes()
+        );
+    }
 }
 
 #[tokio::test]

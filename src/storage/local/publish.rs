@@ -15,6 +15,8 @@ use std::io;
 use std::path::Path as FsPath;
 use std::time::SystemTime;
 
+use tokio::runtime::Handle;
+
 use super::durable::Durable;
 use super::paths::is_absence;
 use super::stage::Staged;
@@ -30,9 +32,27 @@ pub(super) enum Condition {
 /// What became of an attempt to publish.
 #[derive(Debug)]
 pub(super) enum Published {
-    Done { e_tag: String },
+    Done { e_tag: String, replaced: Gone },
     Exists,
     Differs { found: Option<String> },
+}
+
+/// A file that has just lost its name, still open. Freeing what it occupies can take as long as a
+/// sync, and the last one to close it pays for that: so not under the lock, and not the caller.
+#[derive(Debug)]
+pub(super) struct Gone(Option<File>);
+
+impl Gone {
+    fn about_to_go(target: &FsPath) -> Self {
+        Self(File::open(target).ok())
+    }
+
+    /// Closes the file when someone has time for it.
+    pub(super) fn close_later(self) {
+        if let (Some(file), Ok(runtime)) = (self.0, Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
 }
 
 /// Publishes `staged`, whose content is durable already, under the name `target`.
@@ -47,6 +67,7 @@ pub(super) fn publish(
             Ok(()) => {
                 return Ok(Published::Done {
                     e_tag: e_tag(&staged.file.metadata()?),
+                    replaced: Gone(None),
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -73,26 +94,29 @@ pub(super) fn publish(
         }
         (Condition::Nothing, None) | (Condition::Anything, _) => {}
     }
+    let mut replaced = Gone(None);
     if let Some(old) = &found {
         staged.make_newer_than(old.modified()?)?;
+        replaced = Gone::about_to_go(target);
     }
     let e_tag = e_tag(&staged.file.metadata()?);
     staged.rename_to(target)?;
-    Ok(Published::Done { e_tag })
+    Ok(Published::Done { e_tag, replaced })
 }
 
-/// Removes the name `target`; whether it was there.
-pub(super) fn remove(durable: &Durable, target: &FsPath) -> io::Result<bool> {
+/// Removes the name `target`; `None` if it was not there.
+pub(super) fn remove(durable: &Durable, target: &FsPath) -> io::Result<Option<Gone>> {
     if current(target)?.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
     durable.prepare()?;
     let _exclusive = lock_directory_of(durable, target)?;
-    match fs::remove_file(target) {
-        Ok(()) => Ok(true),
-        Err(error) if is_absence(&error) => Ok(false),
-        Err(error) => Err(error),
+    if current(target)?.is_none() {
+        return Ok(None);
     }
+    let removed = Gone::about_to_go(target);
+    fs::remove_file(target)?;
+    Ok(Some(removed))
 }
 
 /// The metadata of the object `target`, if there is one.

@@ -183,8 +183,9 @@ impl Inner {
             synced.map_err(|e| io_error(key, "sync its directory", e))
         };
         match published {
-            Published::Done { e_tag } => {
+            Published::Done { e_tag, replaced } => {
                 sync()?;
+                replaced.close_later();
                 Ok(PutResult {
                     e_tag: Some(e_tag),
                     version: None,
@@ -316,7 +317,8 @@ impl Inner {
         self.durable
             .sync_name(&target)
             .map_err(|e| io_error(key, "sync its directory", e))?;
-        if removed {
+        if let Some(removed) = removed {
+            removed.close_later();
             return Ok(());
         }
         Err(Error::NotFound {

@@ -7,6 +7,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use tempfile::TempDir;
 
+use super::generation_store::GenerationStore;
 use crate::storage::{LocalStore, RetryPolicy, Storage, conformance};
 
 fn memory(root: &str) -> Storage {
@@ -32,6 +33,18 @@ async fn memory_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn races_in_memory_have_one_winner() {
     let storage = memory("table");
+    conformance::racing_replaces(&storage, 16, 50)
+        .await
+        .unwrap();
+    conformance::racing_creates(&storage, 16, 50).await.unwrap();
+    conformance::counting(&storage, 8, 25).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_names_states_by_generation_keeps_the_contract() {
+    let store = Arc::new(GenerationStore::default());
+    let storage = Storage::new(store, &Path::from("table"), RetryPolicy::default());
+    conformance::contract(&storage).await.unwrap();
     conformance::racing_replaces(&storage, 16, 50)
         .await
         .unwrap();

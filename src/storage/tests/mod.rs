@@ -10,5 +10,6 @@
 mod backends;
 mod fault_store;
 mod faults;
+mod generation_store;
 mod local;
 mod versions;

@@ -11,8 +11,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
+/// What a child runs.
+type Role = fn(&Args);
+
 /// Every role a child can have.
-const ROLES: &[(&str, fn(&Args))] = &[
+const ROLES: &[(&str, Role)] = &[
     (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,

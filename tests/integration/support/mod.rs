@@ -6,5 +6,6 @@ pub mod azure;
 pub mod child;
 pub mod fault_store;
 pub mod location;
+pub mod lying_http;
 pub mod s3;
 pub mod server;

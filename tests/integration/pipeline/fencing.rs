@@ -1,0 +1,138 @@
+//! Owners that are slow, and requests that land late.
+
+use chrono::TimeDelta;
+use datafusion_supertable::error::ErrorKind;
+use datafusion_supertable::format::{OpKind, WalState, paths};
+use datafusion_supertable::table::Effect;
+
+use super::world::{World, committed, insert, put_raw, raw, rows, stage, superfiles};
+use crate::support::fault_store::{Crash, Plan};
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_expired_is_undone_and_cannot_commit_any_more() {
+    let world = World::new().await;
+    let slow = world.recovered().await;
+    let before = rows(&slow).await;
+    let base = slow.snapshot().await.unwrap();
+    let mutation = slow.begin(OpKind::Insert, base, "INSERT".into());
+    let entry = stage(&slow, &mutation, "slow", 3).await.unwrap();
+    // No tokio time passes, so the owner does not renew: it is paused.
+    world.clock.advance(TimeDelta::minutes(5));
+    let other = world.open(&Plan::healthy()).await.unwrap();
+    other.settle().await;
+    assert_eq!(superfiles(&world).await.len(), 3);
+    let late = stage(&slow, &mutation, "late", 3).await.unwrap();
+    let effect = Effect {
+        add: vec![entry, late],
+        rows_inserted: 6,
+        ..Effect::default()
+    };
+    let error = mutation.commit(effect).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    slow.settle().await;
+    let table = world.recovered().await;
+    assert_eq!(rows(&table).await, before);
+    world.assert_clean(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_lease_is_left_alone() {
+    let world = World::new().await;
+    let table = world.recovered().await;
+    let base = table.snapshot().await.unwrap();
+    let mutation = table.begin(OpKind::Insert, base, "INSERT".into());
+    let entry = stage(&table, &mutation, "mine", 3).await.unwrap();
+    let other = world.open(&Plan::healthy()).await.unwrap();
+    let report = other.recover().await.unwrap();
+    assert_eq!(report.in_flight.len(), 1, "{report:?}");
+    let effect = Effect {
+        add: vec![entry],
+        rows_inserted: 3,
+        ..Effect::default()
+    };
+    committed(mutation.commit(effect).await);
+    table.settle().await;
+    world.assert_clean(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_lands_after_its_mutation_ended_takes_nothing_away() {
+    let world = World::new().await;
+    let table = world.recovered().await;
+    let base = table.snapshot().await.unwrap();
+    let mutation = table.begin(OpKind::Insert, base, "INSERT".into());
+    let entry = stage(&table, &mutation, "kept", 3).await.unwrap();
+    let path = paths::wal_doc(&mutation.wal_id().unwrap());
+    let intent = raw(&world, &path).await.unwrap();
+    let effect = Effect {
+        add: vec![entry],
+        rows_inserted: 3,
+        ..Effect::default()
+    };
+    committed(mutation.commit(effect).await);
+    table.settle().await;
+    // Later versions forget the mutation, because its document is gone.
+    for i in 0..3 {
+        committed(insert(&table, &format!("i{i}"), 1).await);
+        table.settle().await;
+    }
+    let after = rows(&table).await;
+    put_raw(&world, &path, intent).await;
+    world.let_leases_expire();
+    let table = world.recovered().await;
+    assert_eq!(rows(&table).await, after);
+    world.assert_clean(&table).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_appended_document_that_lands_after_its_mutation_ended_is_not_applied_again() {
+    let base = World::new().await;
+    // Find the crash that leaves an APPENDED document: its objects are what lands again.
+    for k in 1.. {
+        let world = base.fork();
+        let plan = Plan::crash(Crash::After(k));
+        if let Ok(table) = world.open(&plan).await {
+            table.settle().await;
+            let _ = insert(&table, "once", 4).await;
+            table.settle().await;
+        }
+        assert!(plan.crashed(), "no crash left an APPENDED document");
+        let table = world.open(&Plan::healthy()).await.unwrap();
+        let mut zombie = None;
+        for id in table.wal().list_wal_ids().await.unwrap() {
+            let (doc, _) = table.wal().read(&id).await.unwrap();
+            if doc.state == WalState::Appended {
+                let (doc, arrow) = (paths::wal_doc(&id), paths::wal_arrow(&id));
+                zombie = Some((
+                    (doc.clone(), raw(&world, &doc).await.unwrap()),
+                    (arrow.clone(), raw(&world, &arrow).await.unwrap()),
+                ));
+            }
+        }
+        let Some((doc, arrow)) = zombie else { continue };
+        table.settle().await;
+        for i in 0..3 {
+            committed(insert(&table, &format!("i{i}"), 1).await);
+            table.settle().await;
+        }
+        let after = rows(&table).await;
+        put_raw(&world, &doc.0, doc.1).await;
+        put_raw(&world, &arrow.0, arrow.1).await;
+        let table = world.recovered().await;
+        assert_eq!(rows(&table).await, after);
+        world.assert_clean(&table).await;
+        return;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_set_without_a_document_goes_once_it_is_old() {
+    let world = World::new().await;
+    let table = world.recovered().await;
+    let id = table.env().ids.wal_id();
+    put_raw(&world, &paths::wal_arrow(&id), "x".into()).await;
+    assert!(table.recover().await.unwrap().orphans.is_empty());
+    world.let_leases_expire();
+    assert_eq!(table.recover().await.unwrap().orphans, vec![id]);
+    world.assert_clean(&table).await;
+}

@@ -1,0 +1,12 @@
+//! Mutations from INTENT to COMPLETE, on a store that crashes, loses answers and has latency.
+//!
+//! No Parquet here: a superfile is an object that says its label and its rows, so that the state of a table
+//! is the set of its live (label, position) pairs, and a lost or doubled row shows.
+
+mod conflicts;
+mod crashes;
+mod damage;
+mod fencing;
+mod round_trips;
+mod together;
+mod world;
