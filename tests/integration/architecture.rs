@@ -13,8 +13,7 @@ const COMMON: [&str; 2] = ["error", "config"];
 const LONGEST_FILE: usize = 600;
 
 /// Files, or the folders and files beginning so, of pure decisions, beside everything in `format/`.
-const PURE: [&str; 9] = [
-    "wal/backoff.",
+const PURE: [&str; 8] = [
     "wal/lease.",
     "wal/machine.",
     "table/apply",

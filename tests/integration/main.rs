@@ -1,6 +1,5 @@
 //! One binary for all integration tests, so that DataFusion is linked once: modules by what they
 //! prove, `support` for what they share.
-//! The integration tests, one binary: modules by what they prove, `support` for what they share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,7 +9,7 @@
 
 mod architecture;
 mod cli;
-mod sqllogic;
 mod pipeline;
+mod sqllogic;
 mod storage;
 mod support;
