@@ -9,6 +9,11 @@
 //! Timings are the best of several runs, ours and the baseline's interleaved, because the wall time
 //! of a scan on a shared machine varies by a factor of three. Counts (requests, bytes) do not
 //! depend on the machine.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+#[path = "../../tests/integration/support/fault_store.rs"]
+#[allow(dead_code)]
+mod fault_store;
 
 mod commits;
 mod data;
