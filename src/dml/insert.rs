@@ -160,6 +160,19 @@ pub(crate) fn superfile_writer(
     )?)
 }
 
+/// The first batch of a statement's rows, once the statement's WAL document is durable.
+///
+/// A superfile may not be completed before: a crash would leave an object that no document leads
+/// to. Waiting for both together costs nothing, because the scan is under way meanwhile.
+pub(crate) async fn first_batch(
+    rows: &mut SendableRecordBatchStream,
+    mutation: &Mutation,
+) -> Result<Option<RecordBatch>> {
+    let first = async { rows.next().await.transpose() };
+    let durable = async { Ok(mutation.durable().await?) };
+    Ok(futures::try_join!(first, durable)?.0)
+}
+
 /// Index of a flat column among the Parquet leaves; none for nested columns and behind them.
 fn leaf_index(schema: &SchemaRef, name: &str) -> Option<i32> {
     let at = schema.index_of(name).ok()?;
@@ -295,8 +308,10 @@ impl InsertSink {
             Arc::clone(schema),
             RowIdSource::Minted(Box::new(move || env.ids.row_span())),
         )?;
-        while let Some(batch) = data.next().await {
-            writer.write(&conform(&batch?, schema)?).await?;
+        let mut next = first_batch(&mut data, mutation).await?;
+        while let Some(batch) = next {
+            writer.write(&conform(&batch, schema)?).await?;
+            next = data.next().await.transpose()?;
         }
         let rows_inserted = writer.rows();
         Ok(Effect {

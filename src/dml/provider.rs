@@ -24,6 +24,7 @@ use futures::future::{self, BoxFuture};
 use crate::dml::insert::{plan_insert, plan_truncate};
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
+use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
 use crate::table::Table;
 
@@ -238,7 +239,7 @@ impl PinnedProvider {
         Box::pin(async move {
             let snapshot = self.pin.snapshot().await?;
             let access = &self.base.access;
-            if snapshot.schema().fields() != access.schema.fields() {
+            if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
                 return Err(Error::new(
                     ErrorKind::Conflict,
                     access.location.root.to_string(),

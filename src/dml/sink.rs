@@ -34,7 +34,7 @@ use futures::{FutureExt, StreamExt};
 
 use crate::dml::analyzer::{Pins, repin};
 use crate::dml::collect::CollectedRows;
-use crate::dml::insert::{conform, superfile_writer, write_order};
+use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
 use crate::dml::opaque::Opaque;
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::provider::SupertableProvider;
@@ -46,7 +46,7 @@ use crate::scan::plan::scan_order;
 use crate::scan::row_address::{
     ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field,
 };
-use crate::table::{CommitOutcome, Conflict, Effect, Env, Mutation, RowIdSource, Snapshot};
+use crate::table::{CommitOutcome, Effect, Env, Mutation, RowIdSource, Snapshot};
 
 /// How often a statement runs again after other statements changed its rows first.
 const MAX_RUNS: usize = 10;
@@ -187,7 +187,7 @@ impl DisplayAs for ChangeSink {
 /// How one run of a statement ended.
 enum Run {
     Done(u64),
-    Lost(Conflict),
+    Lost(String),
 }
 
 #[async_trait]
@@ -272,11 +272,14 @@ impl ChangeSink {
                 return Err(e);
             }
         };
-        Ok(match mutation.commit(effect).await? {
-            CommitOutcome::Committed { rows_affected, .. } => Run::Done(rows_affected),
-            CommitOutcome::NothingToCommit => Run::Done(0),
-            CommitOutcome::Conflict(conflict) => Run::Lost(conflict),
-        })
+        match mutation.commit(effect).await {
+            Ok(CommitOutcome::Committed { rows_affected, .. }) => Ok(Run::Done(rows_affected)),
+            Ok(CommitOutcome::NothingToCommit) => Ok(Run::Done(0)),
+            Ok(CommitOutcome::Conflict(conflict)) => Ok(Run::Lost(conflict.to_string())),
+            // Another process took this one for dead and undid it: as good as a lost race.
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Run::Lost(e.to_string())),
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn collect(
@@ -309,8 +312,8 @@ impl ChangeSink {
                     RowIdSource::Stored,
                 )?;
                 let mut minted = MintedIds::new(access.table.env().clone());
-                while let Some(batch) = stream.next().await {
-                    let batch = batch?;
+                let mut next = first_batch(&mut stream, mutation).await?;
+                while let Some(batch) = next {
                     let (addressed, rows) = match self.kind {
                         ChangeKind::Merge => split_actions(&batch, &mut effect)?,
                         _ => (batch.clone(), batch),
@@ -318,6 +321,7 @@ impl ChangeSink {
                     changed.add(&addressed, file_at, position_at)?;
                     let rows = minted.fill(&new_rows(&rows, &stored)?)?;
                     writer.write(&rows).await?;
+                    next = stream.next().await.transpose()?;
                 }
                 effect.add = writer.finish().await?;
                 if self.kind == ChangeKind::Update {

@@ -8,6 +8,7 @@ pub mod pin;
 pub mod plan;
 pub mod prune;
 pub mod row_address;
+pub mod schema;
 pub mod selection;
 pub mod source;
 pub mod statistics;

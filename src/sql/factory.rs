@@ -21,6 +21,7 @@ use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::SortColumn;
+use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
@@ -102,7 +103,7 @@ fn provider(
         column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);
     }
     Ok(SupertableProvider::new(TableAccess {
-        schema: Arc::clone(&metadata.schema),
+        schema: session_schema(&metadata.schema),
         table,
         location,
         column_defaults: Opaque::new(column_defaults),

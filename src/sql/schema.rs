@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
-use datafusion::common::DFSchema;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use parquet::arrow::ArrowSchemaConverter;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -70,7 +69,7 @@ pub fn check_declared(declared: &Schema, stored: &Schema, table: &str) -> Result
                 field.name()
             )));
         }
-        if !DFSchema::datatype_is_logically_equal(existing.data_type(), field.data_type()) {
+        if in_memory_form(existing.data_type()) != in_memory_form(field.data_type()) {
             return Err(differs(format!(
                 "{} has the type {}, not {}",
                 field.name(),
@@ -90,4 +89,25 @@ pub fn check_declared(declared: &Schema, stored: &Schema, table: &str) -> Result
         return Err(differs(format!("it also has the column {}", missing.name())));
     }
     Ok(())
+}
+
+/// `data_type` with one form of strings and binaries for all that hold the same values, and without
+/// the metadata of nested fields.
+fn in_memory_form(data_type: &DataType) -> DataType {
+    let field = |f: &FieldRef| -> FieldRef {
+        Arc::new(Field::new(
+            f.name(),
+            in_memory_form(f.data_type()),
+            f.is_nullable(),
+        ))
+    };
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        DataType::List(item) | DataType::LargeList(item) => DataType::List(field(item)),
+        DataType::FixedSizeList(item, n) => DataType::FixedSizeList(field(item), *n),
+        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+        other => other.clone(),
+    }
 }

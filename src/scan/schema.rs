@@ -1,0 +1,48 @@
+//! The stored schema as sessions see it, and as superfiles are written.
+//!
+//! The manifest numbers every field, nested ones included. In memory a nested field's metadata is
+//! part of its column's type, and the arrays that queries compute carry none, so the ids of nested
+//! fields stay in the manifest; those of columns are harmless, and are kept.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+
+use crate::format::manifest::FIELD_ID_KEY;
+
+/// `stored` without the ids of nested fields.
+pub fn session_schema(stored: &SchemaRef) -> SchemaRef {
+    if !stored.fields().iter().any(|f| f.data_type().is_nested()) {
+        return Arc::clone(stored);
+    }
+    let fields: Vec<FieldRef> = stored
+        .fields()
+        .iter()
+        .map(|f| {
+            let plain = unnumbered(f.data_type());
+            Arc::new(f.as_ref().clone().with_data_type(plain))
+        })
+        .collect();
+    Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone()))
+}
+
+fn unnumbered(data_type: &DataType) -> DataType {
+    let field = |f: &FieldRef| -> FieldRef {
+        let mut metadata = f.metadata().clone();
+        metadata.remove(FIELD_ID_KEY);
+        Arc::new(
+            Field::new(f.name(), unnumbered(f.data_type()), f.is_nullable())
+                .with_metadata(metadata),
+        )
+    };
+    match data_type {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::LargeList(item) => DataType::LargeList(field(item)),
+        DataType::ListView(item) => DataType::ListView(field(item)),
+        DataType::LargeListView(item) => DataType::LargeListView(field(item)),
+        DataType::FixedSizeList(item, n) => DataType::FixedSizeList(field(item), *n),
+        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+        other => other.clone(),
+    }
+}
