@@ -35,8 +35,18 @@ pub async fn measure(report: &mut Report) {
         let base = first.as_ref().unwrap_or(&cost);
         let what = format!("point delete's commit, {superfiles} superfiles");
         report.counts(&format!("{what}: bytes"), cost.bytes, base.bytes, Some(3.0));
-        report.counts(&format!("{what}: requests"), cost.requests, base.requests, Some(3.0));
-        report.ratio(&format!("{what}: time in memory"), cost.best, base.best, None);
+        report.counts(
+            &format!("{what}: requests"),
+            cost.requests,
+            base.requests,
+            Some(3.0),
+        );
+        report.ratio(
+            &format!("{what}: time in memory"),
+            cost.best,
+            base.best,
+            None,
+        );
         if first.is_none() {
             first = Some(cost);
         }

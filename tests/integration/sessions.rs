@@ -47,7 +47,9 @@ async fn registered(dir: &TempDir) -> SessionContext {
 async fn without_the_registration_reading_and_inserting_work_and_changing_rows_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let with = registered(&dir).await;
-    run(&with, "INSERT INTO t VALUES (1, 1), (2, 2)").await.unwrap();
+    run(&with, "INSERT INTO t VALUES (1, 1), (2, 2)")
+        .await
+        .unwrap();
 
     let without = SessionContext::new();
     let location = format!("{}/t/", dir.path().display());
@@ -59,6 +61,7 @@ async fn without_the_registration_reading_and_inserting_work_and_changing_rows_i
     for statement in [
         "DELETE FROM t WHERE 1 = 0",
         "DELETE FROM t",
+        "INSERT OVERWRITE t SELECT * FROM t",
         "UPDATE t SET n = 0 WHERE id = 1",
         "MERGE INTO t USING (VALUES (1, 2)) AS s(a, b) ON t.id = s.a WHEN MATCHED THEN DELETE",
     ] {
@@ -98,10 +101,31 @@ async fn a_session_with_its_own_query_planner_keeps_it() {
     assert!(format!("{:?}", state.query_planner()).contains("OwnPlanner"));
     let ctx = SessionContext::new_with_state(state);
     run(&ctx, &create(&dir)).await.unwrap();
-    run(&ctx, "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)").await.unwrap();
+    run(&ctx, "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
+        .await
+        .unwrap();
     let gone = run(&ctx, "DELETE FROM t WHERE id IN (SELECT max(id) FROM t)").await;
     assert_eq!(gone.unwrap(), 1);
     assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 2);
+}
+
+#[tokio::test]
+async fn an_overwrite_replaces_what_its_own_query_could_read_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ctx, other) = (registered(&dir).await, registered(&dir).await);
+    run(&ctx, "INSERT INTO t VALUES (1, 1), (2, 2)")
+        .await
+        .unwrap();
+    let overwrite = ctx
+        .sql("INSERT OVERWRITE t SELECT * FROM t WHERE id > 1")
+        .await
+        .unwrap();
+    let plan = overwrite.create_physical_plan().await.unwrap();
+    run(&other, "INSERT INTO t VALUES (3, 3)").await.unwrap();
+    datafusion::physical_plan::collect(plan, ctx.task_ctx())
+        .await
+        .unwrap();
+    assert_eq!(number(&ctx, "SELECT sum(id) FROM t").await, 5);
 }
 
 #[tokio::test]
@@ -148,8 +172,12 @@ async fn a_counter_incremented_by_many_sessions_ends_at_their_sum() {
 async fn prepared_statements_change_the_rows_that_their_parameters_name() {
     let dir = tempfile::tempdir().unwrap();
     let ctx = registered(&dir).await;
-    run(&ctx, "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)").await.unwrap();
-    run(&ctx, "PREPARE del(BIGINT) AS DELETE FROM t WHERE id = $1").await.unwrap();
+    run(&ctx, "INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)")
+        .await
+        .unwrap();
+    run(&ctx, "PREPARE del(BIGINT) AS DELETE FROM t WHERE id = $1")
+        .await
+        .unwrap();
     assert_eq!(run(&ctx, "EXECUTE del(2)").await.unwrap(), 1);
     // Again: nothing is left to delete, and the version is the current one.
     assert_eq!(run(&ctx, "EXECUTE del(2)").await.unwrap(), 0);

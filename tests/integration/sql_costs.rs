@@ -87,5 +87,8 @@ async fn a_statement_that_prunes_everything_reads_no_superfile_and_commits_nothi
     assert_eq!(count[0].column(0).as_primitive::<UInt64Type>().value(0), 0);
     let log = plan.log().split_off(before);
     assert!(superfiles_read(&log).is_empty(), "{log:#?}");
-    assert!(!log.iter().any(|o| o.kind == "put" && o.path.ends_with("current")));
+    assert!(
+        !log.iter()
+            .any(|o| o.kind == "put" && o.path.ends_with("current"))
+    );
 }
