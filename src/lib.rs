@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Layers, each importing only from those before it: [`storage`] (compare-and-swap on object
-//! stores) and [`format`] (the bytes of every object), [`wal`] (one mutation's document), [`table`]
+//! stores) and [`mod@format`] (the bytes of every object), [`wal`] (one mutation's document), [`table`]
 //! (versions and commits), [`scan`] (reading), [`dml`] (changing), [`sql`] (registration), and the
 //! command line behind the feature `cli`.
 //!

@@ -6,7 +6,7 @@
 //!
 //! | object | codec | integrity |
 //! | --- | --- | --- |
-//! | pointer | [`pointer`] | its own checksum; one spelling |
+//! | pointer | [`mod@pointer`] | its own checksum; one spelling |
 //! | manifest nodes | [`manifest`] | named by the blake3 of their bytes, and a checksum inside |
 //! | sidecar | [`tombstones`] | blake3 in the manifest |
 //! | change set | [`change_set`] | blake3 in the WAL document |

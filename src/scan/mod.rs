@@ -7,6 +7,7 @@
 pub mod pin;
 pub mod plan;
 pub mod prune;
+mod reader;
 pub mod row_address;
 pub mod schema;
 pub mod selection;

@@ -16,7 +16,9 @@ use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -32,6 +34,7 @@ use object_store::path::Path;
 use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::paths;
 use crate::scan::prune::prune;
+use crate::scan::reader::IndexedReaders;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::row_address::{
     FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
@@ -175,12 +178,18 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
 
     let runtime = state.runtime_env();
     let store = runtime.object_store(&request.location.store_url)?;
+    let readers = CachedParquetFileReaderFactory::new(
+        store,
+        runtime.cache_manager.get_file_metadata_cache(),
+    );
+    // Without a predicate nobody needs a page index.
+    let readers: Arc<dyn ParquetFileReaderFactory> = match request.filters {
+        [] => Arc::new(readers),
+        _ => Arc::new(IndexedReaders(readers)),
+    };
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet)
-        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-            store,
-            runtime.cache_manager.get_file_metadata_cache(),
-        )));
+        .with_parquet_file_reader_factory(readers);
     let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
