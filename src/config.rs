@@ -37,11 +37,7 @@ impl Default for SupertableOptions {
 impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
-        config
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .unwrap_or_default()
+        config.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 }
 

@@ -9,6 +9,16 @@
 //! Timings are the best of several runs, ours and the baseline's interleaved, because the wall time
 //! of a scan on a shared machine varies by a factor of three. Counts (requests, bytes) do not
 //! depend on the machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs
+)]
+
+#[path = "../../tests/integration/support/fault_store.rs"]
+#[allow(dead_code)]
+mod fault_store;
 
 mod commits;
 mod data;
@@ -22,7 +32,10 @@ use measure::Report;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     let runs = |section: &str| wanted.is_empty() || wanted.iter().any(|w| w == section);
     let rows: u64 = std::env::var("SUPERTABLE_BENCH_ROWS")
         .ok()

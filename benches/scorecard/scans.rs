@@ -34,7 +34,10 @@ async fn run_case(report: &mut Report, rows: u64, name: &str, delete: Option<&st
             std::fs::create_dir(&live).unwrap();
             run(
                 &ctx,
-                &format!("COPY (SELECT * FROM t) TO '{}/live.parquet'", live.display()),
+                &format!(
+                    "COPY (SELECT * FROM t) TO '{}/live.parquet'",
+                    live.display()
+                ),
             )
             .await;
             live
@@ -44,7 +47,12 @@ async fn run_case(report: &mut Report, rows: u64, name: &str, delete: Option<&st
     let ours = QUERY.replace("TABLE", "t");
     let theirs = QUERY.replace("TABLE", "plain");
     let (a, b) = best_of(ROUNDS, |_| run(&ctx, &ours), |_| run(&ctx, &theirs)).await;
-    report.ratio(&format!("scan, {name} of rows tombstoned"), a, b, Some(bound));
+    report.ratio(
+        &format!("scan, {name} of rows tombstoned"),
+        a,
+        b,
+        Some(bound),
+    );
     shutdown(&ctx).await;
 }
 

@@ -67,7 +67,10 @@ async fn deletes(report: &mut Report, rows: u64) {
         let (ours, select) = best_of(
             rounds,
             |round| {
-                let (ctx, sql) = (ctx.clone(), format!("DELETE FROM t WHERE {}", predicate(round)));
+                let (ctx, sql) = (
+                    ctx.clone(),
+                    format!("DELETE FROM t WHERE {}", predicate(round)),
+                );
                 async move { count(&ctx, &sql).await }
             },
             |round| {
@@ -143,7 +146,11 @@ async fn points(report: &mut Report, rows: u64) {
         assert_eq!(deleted, 1);
         best = best.min(took);
     }
-    report.note("point DELETE by sorted key, best of 29", format!("{best:?}"), "5 ms + syncs");
+    report.note(
+        "point DELETE by sorted key, best of 29",
+        format!("{best:?}"),
+        "5 ms + syncs",
+    );
     let mut best = std::time::Duration::MAX;
     for i in 1..30_u64 {
         let id = i * rows / 31 + 1;
@@ -155,6 +162,10 @@ async fn points(report: &mut Report, rows: u64) {
         assert_eq!(updated, 1);
         best = best.min(took);
     }
-    report.note("point UPDATE by sorted key, best of 29", format!("{best:?}"), "");
+    report.note(
+        "point UPDATE by sorted key, best of 29",
+        format!("{best:?}"),
+        "",
+    );
     shutdown(&ctx).await;
 }

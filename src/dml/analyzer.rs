@@ -27,10 +27,8 @@ use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::sink::{ChangeKind, ChangeProvider};
-use crate::scan::row_address::{
-    ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE,
-};
 use crate::scan::Pin;
+use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE};
 
 /// Rewrites statements over supertables; see the module documentation.
 #[derive(Debug, Default)]
@@ -107,8 +105,8 @@ pub(crate) fn repin(plan: LogicalPlan, pins: &Pins) -> Result<LogicalPlan> {
     Ok(plan
         .transform_down_with_subqueries(|node| match node {
             LogicalPlan::TableScan(mut scan) => {
-                let Some(pinned) = provider_of(&scan.source)
-                    .and_then(|p| p.downcast_ref::<PinnedProvider>())
+                let Some(pinned) =
+                    provider_of(&scan.source).and_then(|p| p.downcast_ref::<PinnedProvider>())
                 else {
                     return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
                 };
@@ -129,9 +127,16 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
         WriteOp::Delete => ChangeKind::Delete,
         WriteOp::Update => ChangeKind::Update,
         WriteOp::MergeInto(_) => ChangeKind::Merge,
-        WriteOp::Insert(_) | WriteOp::Truncate => {
-            return Ok(Transformed::no(LogicalPlan::Dml(dml)));
+        // An overwrite replaces what the statement's version holds, no more: not what another
+        // statement inserts meanwhile.
+        WriteOp::Insert(_) => {
+            let pinned = provider.pinned(pins.pin(&provider));
+            return Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement {
+                target: provider_as_source(Arc::new(pinned)),
+                ..dml
+            })));
         }
+        WriteOp::Truncate => return Ok(Transformed::no(LogicalPlan::Dml(dml))),
         other => return not_impl_err!("{other} is not supported on a supertable"),
     };
     let pin = pins.pin(&provider);
@@ -234,7 +239,10 @@ fn address_spine(plan: LogicalPlan, target: &PinnedProvider) -> Result<LogicalPl
 
 fn address_scan(scan: TableScan, target: &PinnedProvider) -> Result<LogicalPlan> {
     let Some(found) = supertable(&scan.source) else {
-        return plan_err!("the statement's target {} is not a supertable", scan.table_name);
+        return plan_err!(
+            "the statement's target {} is not a supertable",
+            scan.table_name
+        );
     };
     if !found.table().is_same(target.base().table()) {
         return plan_err!(
@@ -249,11 +257,14 @@ fn address_scan(scan: TableScan, target: &PinnedProvider) -> Result<LogicalPlan>
         columns
     });
     Ok(LogicalPlan::TableScan(
-        TableScanBuilder::new(scan.table_name, provider_as_source(Arc::new(target.clone())))
-            .with_projection(projection)
-            .with_filters(scan.filters)
-            .with_fetch(scan.fetch)
-            .build()?,
+        TableScanBuilder::new(
+            scan.table_name,
+            provider_as_source(Arc::new(target.clone())),
+        )
+        .with_projection(projection)
+        .with_filters(scan.filters)
+        .with_fetch(scan.fetch)
+        .build()?,
     ))
 }
 
@@ -328,11 +339,11 @@ fn columns_then_address(plan: LogicalPlan, table: &SupertableProvider) -> Result
             }
         }
     }
-    for (expr, name) in address_columns(&plan)?.into_iter().zip([
-        ROW_ID,
-        ADDRESS_FILE,
-        ADDRESS_POSITION,
-    ]) {
+    for (expr, name) in
+        address_columns(&plan)?
+            .into_iter()
+            .zip([ROW_ID, ADDRESS_FILE, ADDRESS_POSITION])
+    {
         exprs.push(expr.alias(name));
     }
     Ok(LogicalPlan::Projection(Projection::try_new(

@@ -12,7 +12,6 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::Session;
 use datafusion::common::{Result, SchemaExt};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -20,9 +19,7 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::metrics::{
-    ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
-};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use parquet::file::metadata::SortingColumn;
@@ -32,9 +29,8 @@ use crate::dml::provider::TableAccess;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
-use crate::table::{
-    CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions,
-};
+use crate::scan::Pin;
+use crate::table::{CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions};
 
 /// How often a `TRUNCATE` or an overwrite is tried on a newer version.
 const MAX_RUNS: usize = 10;
@@ -44,8 +40,8 @@ const MAX_RUNS: usize = 10;
 /// # Errors
 /// Refuses `REPLACE INTO`, and an input whose columns are not the table's.
 pub fn plan_insert(
-    _state: &dyn Session,
     access: &Arc<TableAccess>,
+    pin: Arc<Pin>,
     input: Arc<dyn ExecutionPlan>,
     op: InsertOp,
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -63,6 +59,7 @@ pub fn plan_insert(
     let order = write_order(access, &input.schema())?;
     let sink = InsertSink {
         access: Arc::clone(access),
+        pin,
         overwrite: op == InsertOp::Overwrite,
         metrics: ExecutionPlanMetricsSet::new(),
     };
@@ -84,7 +81,10 @@ pub fn plan_truncate(access: &Arc<TableAccess>) -> Result<Arc<dyn ExecutionPlan>
 
 /// The order in which rows are written, if the table declares one: a requirement on the sink's
 /// input, which DataFusion meets by a sort where the input does not have it already.
-pub(crate) fn write_order(access: &TableAccess, input: &SchemaRef) -> Result<Option<LexRequirement>> {
+pub(crate) fn write_order(
+    access: &TableAccess,
+    input: &SchemaRef,
+) -> Result<Option<LexRequirement>> {
     let requirements = access
         .table
         .metadata()
@@ -131,7 +131,7 @@ pub(crate) fn superfile_writer(
         })
         .collect::<Option<Vec<_>>>()
         .filter(|columns| !columns.is_empty());
-    let block = mutation.block().clone();
+    let block = *mutation.block();
     let mut next = 0_u32;
     let table = access.table.clone();
     Ok(SuperfileWriter::new(
@@ -224,6 +224,7 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
 
 struct InsertSink {
     access: Arc<TableAccess>,
+    pin: Arc<Pin>,
     overwrite: bool,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -262,9 +263,9 @@ impl DataSink for InsertSink {
             true => (OpKind::Overwrite, "INSERT OVERWRITE"),
             false => (OpKind::Insert, "INSERT INTO"),
         };
-        let snapshot = table.snapshot().await?;
+        let snapshot = self.pin.snapshot().await?;
         let drop = match self.overwrite {
-            true => snapshot.manifest().entries().map(|e| e.id.clone()).collect(),
+            true => snapshot.manifest().entries().map(|e| e.id).collect(),
             false => Vec::new(),
         };
         let mutation = table.begin(op, snapshot, words.to_owned());
@@ -355,7 +356,7 @@ impl DataSink for TruncateSink {
         for _ in 0..MAX_RUNS {
             let snapshot = table.snapshot().await?;
             let effect = Effect {
-                drop: snapshot.manifest().entries().map(|e| e.id.clone()).collect(),
+                drop: snapshot.manifest().entries().map(|e| e.id).collect(),
                 rows_deleted: snapshot.manifest().entries().map(|e| e.live_rows()).sum(),
                 ..Effect::default()
             };

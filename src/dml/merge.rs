@@ -18,8 +18,7 @@ use datafusion::logical_expr::dml::{
 };
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder,
-    lit,
+    Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder, lit,
 };
 
 use crate::dml::provider::PinnedProvider;
@@ -188,7 +187,6 @@ fn project_actions(
     )?))
 }
 
-
 /// The value that an `INSERT` clause gives a column, if it names it.
 fn inserted(
     table: &SchemaRef,
@@ -214,7 +212,11 @@ fn by_clause(
         .map(|(index, clause)| Ok((Box::new(lit(index)), Box::new(value(clause)?))))
         .collect::<Result<Vec<_>>>()?;
     let chosen = Expr::Column(Column::new_unqualified(CLAUSE));
-    Ok(Expr::Case(Case::new(Some(Box::new(chosen)), when_then, None)))
+    Ok(Expr::Case(Case::new(
+        Some(Box::new(chosen)),
+        when_then,
+        None,
+    )))
 }
 
 /// The statement in words, for the WAL document and the history.

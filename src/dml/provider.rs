@@ -94,8 +94,8 @@ impl SupertableProvider {
         let error = Error::new(
             ErrorKind::Unsupported,
             statement,
-            "DataFusion's own planning of this statement loses predicates, and rows would be \
-             changed that it does not name; call datafusion_supertable::register(&ctx) once for \
+            "planned by DataFusion alone this statement could change rows that it does not name; \
+             call datafusion_supertable::register(&ctx) once for \
              the session, which plans it correctly",
         );
         Box::pin(future::ready(Err(error.into())))
@@ -153,11 +153,16 @@ impl TableProvider for SupertableProvider {
 
     async fn insert_into(
         &self,
-        state: &dyn Session,
+        _state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan_insert(state, &self.access, input, insert_op)
+        if insert_op == InsertOp::Overwrite {
+            // Only the rule knows which version the statement's own query reads.
+            return self.refuse("INSERT OVERWRITE").await;
+        }
+        let pin = Pin::latest(self.access.table.clone());
+        plan_insert(&self.access, pin, input, insert_op)
     }
 
     async fn truncate(&self, _state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -307,5 +312,15 @@ impl TableProvider for PinnedProvider {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         self.base.supports_filters_pushdown(filters)
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        insert_op: InsertOp,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let pin = Arc::clone(&self.pin);
+        plan_insert(&self.base.access, pin, input, insert_op)
     }
 }

@@ -23,29 +23,23 @@ use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::physical_plan::metrics::{
-    ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
-};
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream,
-};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream};
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt};
 
 use crate::dml::analyzer::{Pins, repin};
 use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
-use crate::dml::opaque::Opaque;
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
+use crate::dml::opaque::Opaque;
 use crate::dml::provider::SupertableProvider;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::plan::scan_order;
-use crate::scan::row_address::{
-    ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field,
-};
+use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field};
 use crate::table::{CommitOutcome, Effect, Env, Mutation, RowIdSource, Snapshot};
 
 /// How often a statement runs again after other statements changed its rows first.
@@ -138,7 +132,9 @@ impl TableProvider for ChangeProvider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let order = match self.kind {
             ChangeKind::Delete => None,
-            ChangeKind::Update | ChangeKind::Merge => write_order(self.provider.access(), &input.schema())?,
+            ChangeKind::Update | ChangeKind::Merge => {
+                write_order(self.provider.access(), &input.schema())?
+            }
         };
         let sink = ChangeSink {
             provider: self.provider.clone(),
@@ -352,9 +348,8 @@ fn split_actions(batch: &RecordBatch, effect: &mut Effect) -> Result<(RecordBatc
     let actions = batch
         .column(batch.schema().index_of(ACTION)?)
         .as_primitive::<Int8Type>();
-    let is = |action: i8| -> BooleanArray {
-        actions.iter().map(|a| Some(a == Some(action))).collect()
-    };
+    let is =
+        |action: i8| -> BooleanArray { actions.iter().map(|a| Some(a == Some(action))).collect() };
     let (deletes, inserts) = (is(ACTION_DELETE), is(ACTION_INSERT));
     effect.rows_deleted += deletes.true_count() as u64;
     effect.rows_inserted += inserts.true_count() as u64;
@@ -424,7 +419,7 @@ fn by_superfile(
         if positions.max().is_some_and(|p| u64::from(p) >= entry.rows) {
             return exec_err!("a position lies beyond the rows of superfile {}", entry.id);
         }
-        out.insert(entry.id.clone(), positions);
+        out.insert(entry.id, positions);
     }
     Ok(out)
 }

@@ -26,17 +26,17 @@ use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
-use object_store::path::Path;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
 use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::paths;
 use crate::scan::prune::prune;
+use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::row_address::{
     FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
     row_id_function, stored_row_id_field,
 };
-use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
 use crate::scan::statistics::{ColumnIds, logical, physical};
 use crate::table::Snapshot;
@@ -85,7 +85,10 @@ impl HiddenColumns {
                 false,
             )));
         }
-        Arc::new(Schema::new_with_metadata(fields, visible.metadata().clone()))
+        Arc::new(Schema::new_with_metadata(
+            fields,
+            visible.metadata().clone(),
+        ))
     }
 }
 
@@ -145,8 +148,7 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     } else if let Some(limit) = request.limit {
         numbered = enough_for_limit(numbered, limit);
     }
-    let entries: Vec<Arc<SuperfileEntry>> =
-        numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
+    let entries: Vec<Arc<SuperfileEntry>> = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
     let summary = ScanSummary {
         superfiles: total,
         pruned: total - entries.len(),
@@ -180,15 +182,12 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
             runtime.cache_manager.get_file_metadata_cache(),
         )));
     let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
-    let config = FileScanConfigBuilder::new(
-        request.location.store_url.clone(),
-        Arc::new(source),
-    )
-    .with_file_groups(groups)
-    .with_statistics(statistics)
-    .with_projection_indices(Some(layout.read.clone()))?
-    .with_limit(request.limit)
-    .build();
+    let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
+        .with_file_groups(groups)
+        .with_statistics(statistics)
+        .with_projection_indices(Some(layout.read.clone()))?
+        .with_limit(request.limit)
+        .build();
     let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
     layout.finish(scan, &wanted_names, state)
 }
@@ -200,7 +199,9 @@ fn prune_numbered(
     columns: &ColumnIds,
 ) -> Vec<(usize, Arc<SuperfileEntry>)> {
     let entries = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
-    let mut kept = prune(entries, predicate, schema, columns).into_iter().peekable();
+    let mut kept = prune(entries, predicate, schema, columns)
+        .into_iter()
+        .peekable();
     numbered
         .into_iter()
         .filter(|(_, entry)| kept.next_if(|k| k.id == entry.id).is_some())
@@ -290,8 +291,7 @@ impl Layout {
         let mut file = PartitionedFile::new_from_meta(ObjectMeta {
             location: location.resolve(&paths::superfile(&entry.id)),
             // Fixed for the superfile's life, so that footers stay cached across statements.
-            last_modified: DateTime::from_timestamp_millis(entry.created_at_ms)
-                .unwrap_or_default(),
+            last_modified: DateTime::from_timestamp_millis(entry.created_at_ms).unwrap_or_default(),
             size: entry.size,
             e_tag: None,
             version: None,
@@ -299,7 +299,10 @@ impl Layout {
         let mut constants = Vec::new();
         if self.address {
             let Ok(ordinal) = i32::try_from(ordinal) else {
-                return exec_err!("a snapshot of more than {} superfiles cannot be changed by one statement", i32::MAX);
+                return exec_err!(
+                    "a snapshot of more than {} superfiles cannot be changed by one statement",
+                    i32::MAX
+                );
             };
             constants.push(ScalarValue::Int32(Some(ordinal)));
         }
@@ -320,7 +323,7 @@ impl Layout {
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
         if let Some(reference) = &entry.tombstones {
-            file = file.with_extension(Arc::new(Tombstoned::new(reference.clone(), entry.rows)));
+            file = file.with_extension(Arc::new(Tombstoned::new(*reference, entry.rows)));
         }
         Ok(file)
     }

@@ -106,11 +106,7 @@ impl PruningStatistics for EntryStatistics<'_> {
         Some(Arc::new(rows))
     }
 
-    fn contained(
-        &self,
-        _column: &Column,
-        _values: &HashSet<ScalarValue>,
-    ) -> Option<BooleanArray> {
+    fn contained(&self, _column: &Column, _values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
     }
 }

@@ -55,9 +55,7 @@ pub fn file_field() -> FieldRef {
 
 /// The row position as a column produced by the Parquet reader.
 pub fn position_field() -> FieldRef {
-    Arc::new(
-        Field::new(ADDRESS_POSITION, DataType::Int64, false).with_extension_type(RowNumber),
-    )
+    Arc::new(Field::new(ADDRESS_POSITION, DataType::Int64, false).with_extension_type(RowNumber))
 }
 
 pub(crate) fn first_row_id_field() -> FieldRef {
@@ -118,6 +116,8 @@ impl ScalarUDFImpl for RowIdFunction {
                 })
                 .collect()
         };
-        Ok(ColumnarValue::Array(Arc::new(ids.with_data_type(ROW_ID_TYPE))))
+        Ok(ColumnarValue::Array(Arc::new(
+            ids.with_data_type(ROW_ID_TYPE),
+        )))
     }
 }

@@ -32,7 +32,12 @@ pub fn live_selection(deleted: &RoaringBitmap, rows: u64) -> RowSelection {
 /// Stops counting runs as soon as the answer is known.
 fn is_fragmented(deleted: &RoaringBitmap, rows: u64) -> bool {
     // One deleted run ends one live run, so there are at most two runs for each deleted row.
-    if deleted.len().saturating_mul(2).saturating_mul(MASK_BELOW_ROWS_PER_RUN) < rows {
+    if deleted
+        .len()
+        .saturating_mul(2)
+        .saturating_mul(MASK_BELOW_ROWS_PER_RUN)
+        < rows
+    {
         return false;
     }
     let bound = rows / (2 * MASK_BELOW_ROWS_PER_RUN);

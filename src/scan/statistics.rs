@@ -109,12 +109,13 @@ pub fn logical(
 }
 
 fn column(stats: &ColumnStats, data_type: &DataType) -> ColumnStatistics {
-    let bound = |value: &Option<crate::format::stats::StatValue>, exact: bool| {
-        match value.as_ref().and_then(|v| v.to_scalar(data_type)) {
-            None => Precision::Absent,
-            Some(scalar) if exact => Precision::Exact(scalar),
-            Some(scalar) => Precision::Inexact(scalar),
-        }
+    let bound = |value: &Option<crate::format::stats::StatValue>, exact: bool| match value
+        .as_ref()
+        .and_then(|v| v.to_scalar(data_type))
+    {
+        None => Precision::Absent,
+        Some(scalar) if exact => Precision::Exact(scalar),
+        Some(scalar) => Precision::Inexact(scalar),
     };
     ColumnStatistics {
         null_count: stats

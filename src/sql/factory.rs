@@ -280,7 +280,9 @@ fn sort_order(orders: &[Vec<SortExpr>]) -> Result<Vec<SortColumn>> {
                 descending: !sort.asc,
                 nulls_first: sort.nulls_first,
             }),
-            _ => Err(refuse("a supertable is ordered by columns, not by expressions")),
+            _ => Err(refuse(
+                "a supertable is ordered by columns, not by expressions",
+            )),
         })
         .collect()
 }

@@ -60,7 +60,13 @@ impl TableLookup {
             .name
             .clone()
             .resolve(&self.default_catalog, &self.default_schema);
-        let missing = || Error::new(ErrorKind::NotFound, name.to_string(), "there is no such table");
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                name.to_string(),
+                "there is no such table",
+            )
+        };
         let schema = self
             .catalogs
             .catalog(&name.catalog)
@@ -152,8 +158,12 @@ impl TableFunctionImpl for Recover {
                         Arc::new(rows.iter().map(|r| r.2.as_ref()).collect::<StringArray>()),
                     ];
                     RecordBatch::try_new(output, columns).map_err(|e| {
-                        Error::new(ErrorKind::Corrupt, "supertable_recover", "building its rows")
-                            .with_source(e)
+                        Error::new(
+                            ErrorKind::Corrupt,
+                            "supertable_recover",
+                            "building its rows",
+                        )
+                        .with_source(e)
                     })
                 }
                 .boxed()
@@ -167,7 +177,13 @@ fn recovery_rows(report: &RecoveryReport) -> Vec<(String, &'static str, Option<S
     let mut rows: Vec<_> = report
         .committed
         .iter()
-        .map(|(id, version)| (id.to_string(), "committed", Some(format!("in version {version}"))))
+        .map(|(id, version)| {
+            (
+                id.to_string(),
+                "committed",
+                Some(format!("in version {version}")),
+            )
+        })
         .collect();
     let groups: [(&[WalId], &'static str); 6] = [
         (&report.retired, "retired"),

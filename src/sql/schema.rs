@@ -86,7 +86,10 @@ pub fn check_declared(declared: &Schema, stored: &Schema, table: &str) -> Result
         }
     }
     if let Some(missing) = stored.fields().get(declared.fields().len()) {
-        return Err(differs(format!("it also has the column {}", missing.name())));
+        return Err(differs(format!(
+            "it also has the column {}",
+            missing.name()
+        )));
     }
     Ok(())
 }

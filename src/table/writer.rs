@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Field, SchemaRef};
-use datafusion::common::stats::Precision;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::listing::ListingTableUrl;

@@ -10,6 +10,8 @@
 mod architecture;
 mod cli;
 mod pipeline;
+mod sessions;
+mod sql_costs;
 mod sqllogic;
 mod storage;
 mod support;
