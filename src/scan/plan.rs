@@ -178,10 +178,8 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
 
     let runtime = state.runtime_env();
     let store = runtime.object_store(&request.location.store_url)?;
-    let readers = CachedParquetFileReaderFactory::new(
-        store,
-        runtime.cache_manager.get_file_metadata_cache(),
-    );
+    let readers =
+        CachedParquetFileReaderFactory::new(store, runtime.cache_manager.get_file_metadata_cache());
     // Without a predicate nobody needs a page index.
     let readers: Arc<dyn ParquetFileReaderFactory> = match request.filters {
         [] => Arc::new(readers),

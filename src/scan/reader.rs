@@ -31,9 +31,9 @@ impl<F: ParquetFileReaderFactory> ParquetFileReaderFactory for IndexedReaders<F>
         metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let inner =
-            self.0
-                .create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        let inner = self
+            .0
+            .create_reader(partition_index, file, metadata_size_hint, metrics)?;
         Ok(Box::new(IndexedReader(inner)))
     }
 }
