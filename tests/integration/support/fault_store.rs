@@ -27,12 +27,16 @@ pub enum Crash {
     Before(u64),
     /// The operation takes effect, and nobody hears of it.
     After(u64),
+    /// The operation begins; whoever kills the process decides how far it gets. Real processes only.
+    During(u64),
 }
 
 /// What goes wrong for one simulated process, and what it did so far.
 #[derive(Debug, Default)]
 pub struct Plan {
     crash: Option<Crash>,
+    /// In a real process: called at the crash, to have the process killed.
+    killer: Option<fn(&Operation)>,
     lost_answers: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     latency: Duration,
@@ -67,6 +71,17 @@ impl Plan {
     pub fn crash(crash: Crash) -> Arc<Self> {
         Arc::new(Self {
             crash: Some(crash),
+            ..Self::default()
+        })
+    }
+
+    /// This process itself dies at an operation: `killer` tells its parent, which kills it. Meanwhile the
+    /// thread that got to the crash stands still, and with it a runtime of one thread: only operations
+    /// that had begun go on.
+    pub fn mortal(crash: Option<Crash>, killer: fn(&Operation)) -> Arc<Self> {
+        Arc::new(Self {
+            crash,
+            killer: Some(killer),
             ..Self::default()
         })
     }
@@ -116,6 +131,21 @@ impl Plan {
         counts
     }
 
+    /// Has the process killed, if it is a real one.
+    fn call_killer(&self, k: u64) {
+        if let (Some(killer), Some(operation)) = (self.killer, self.log().get(k as usize - 1)) {
+            killer(operation);
+        }
+    }
+
+    /// Where a real process dies, and a simulated one becomes unable to do anything.
+    fn die(&self) {
+        self.kill();
+        while self.killer.is_some() {
+            std::thread::park();
+        }
+    }
+
     async fn before(&self, kind: &'static str, path: &Path, bytes: usize) -> Result<u64> {
         if self.crashed() {
             return Err(failure("the process is dead"));
@@ -126,8 +156,12 @@ impl Plan {
             path: path.to_string(),
             bytes,
         });
+        if self.crash == Some(Crash::During(k)) {
+            self.call_killer(k);
+        }
         if self.crash == Some(Crash::Before(k)) {
-            self.kill();
+            self.call_killer(k);
+            self.die();
             return Err(failure("crash before the operation"));
         }
         if !self.latency.is_zero() {
@@ -143,8 +177,12 @@ impl Plan {
     }
 
     fn after<T>(&self, k: u64, result: Result<T>) -> Result<T> {
+        if self.crash == Some(Crash::During(k)) {
+            self.die();
+        }
         if self.crash == Some(Crash::After(k)) {
-            self.kill();
+            self.call_killer(k);
+            self.die();
         }
         if self.crashed() {
             return Err(failure("crash after the operation"));
