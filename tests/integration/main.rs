@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli;
+mod kills;
 mod pipeline;
 mod sessions;
 mod sql_costs;

@@ -16,6 +16,7 @@ type Role = fn(&Args);
 
 /// Every role a child can have.
 const ROLES: &[(&str, Role)] = &[
+    ("kills: run SQL", crate::kills::run_sql),
     (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,

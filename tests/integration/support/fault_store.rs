@@ -27,12 +27,18 @@ pub enum Crash {
     Before(u64),
     /// The operation takes effect, and nobody hears of it.
     After(u64),
+    /// The operation begins; whoever kills the process decides how far it gets. Real processes only.
+    During(u64),
 }
 
 /// What goes wrong for one simulated process, and what it did so far.
 #[derive(Debug, Default)]
 pub struct Plan {
     crash: Option<Crash>,
+    /// In a real process: called at the crash, to have the process killed.
+    killer: Option<fn(&Operation)>,
+    /// Only operations of this description count towards the crash; none: all do.
+    counted: Option<String>,
     lost_answers: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     latency: Duration,
@@ -47,6 +53,24 @@ pub struct Operation {
     pub kind: &'static str,
     pub path: String,
     pub bytes: usize,
+}
+
+impl Operation {
+    /// What it does to which kind of object.
+    pub fn describe(&self) -> String {
+        let path = self.path.as_str();
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let what = match name.rsplit_once('.') {
+            Some((_, "json")) => "WAL document",
+            Some((_, "arrow")) => "change set",
+            Some((_, "tombstones")) => "sidecar",
+            Some((_, "parquet")) => "superfile",
+            _ if name == "current" => "pointer",
+            _ if folder.contains("manifest") => "manifest node",
+            _ => path,
+        };
+        format!("{} {what}", self.kind)
+    }
 }
 
 impl Plan {
@@ -67,6 +91,19 @@ impl Plan {
     pub fn crash(crash: Crash) -> Arc<Self> {
         Arc::new(Self {
             crash: Some(crash),
+            ..Self::default()
+        })
+    }
+
+    /// This process itself dies at an operation, counted among those of the description `counted`, since
+    /// the order of unlike ones varies: `killer` tells its parent, which kills it. Meanwhile the thread that
+    /// got to the crash stands still, and with it a runtime of one thread: only operations that had
+    /// begun go on.
+    pub fn mortal(crash: Option<Crash>, counted: &str, killer: fn(&Operation)) -> Arc<Self> {
+        Arc::new(Self {
+            crash,
+            killer: Some(killer),
+            counted: Some(counted.to_owned()),
             ..Self::default()
         })
     }
@@ -116,6 +153,39 @@ impl Plan {
         counts
     }
 
+    /// Has the process killed, if it is a real one.
+    fn call_killer(&self) {
+        let (Some(killer), Some(counted)) = (self.killer, &self.counted) else {
+            return;
+        };
+        let log = self.log();
+        if let Some(operation) = log.iter().rfind(|done| done.describe() == *counted) {
+            killer(operation);
+        }
+    }
+
+    /// The number by which the newest operation, the `k`-th of all, is known to a crash.
+    fn number(&self, k: u64) -> u64 {
+        let Some(counted) = &self.counted else {
+            return k;
+        };
+        let log = self.log.lock().unwrap();
+        if log.last().is_none_or(|last| last.describe() != *counted) {
+            return 0;
+        }
+        log.iter()
+            .filter(|done| done.describe() == *counted)
+            .count() as u64
+    }
+
+    /// Where a real process dies, and a simulated one becomes unable to do anything.
+    fn die(&self) {
+        self.kill();
+        while self.killer.is_some() {
+            std::thread::park();
+        }
+    }
+
     async fn before(&self, kind: &'static str, path: &Path, bytes: usize) -> Result<u64> {
         if self.crashed() {
             return Err(failure("the process is dead"));
@@ -126,8 +196,13 @@ impl Plan {
             path: path.to_string(),
             bytes,
         });
+        let k = self.number(k);
+        if self.crash == Some(Crash::During(k)) {
+            self.call_killer();
+        }
         if self.crash == Some(Crash::Before(k)) {
-            self.kill();
+            self.call_killer();
+            self.die();
             return Err(failure("crash before the operation"));
         }
         if !self.latency.is_zero() {
@@ -143,8 +218,12 @@ impl Plan {
     }
 
     fn after<T>(&self, k: u64, result: Result<T>) -> Result<T> {
+        if self.crash == Some(Crash::During(k)) {
+            self.die();
+        }
         if self.crash == Some(Crash::After(k)) {
-            self.kill();
+            self.call_killer();
+            self.die();
         }
         if self.crashed() {
             return Err(failure("crash after the operation"));
