@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli;
+mod differential;
 mod pipeline;
 mod sqllogic;
 mod storage;
