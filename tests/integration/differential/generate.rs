@@ -62,15 +62,38 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub enum Statement {
     /// Rows of literals.
-    Insert { table: &'static str, rows: Vec<Vec<String>> },
+    Insert {
+        table: &'static str,
+        rows: Vec<Vec<String>>,
+    },
     /// One expression for each column, over `from AS s`.
-    InsertSelect { table: &'static str, exprs: Vec<String>, from: &'static str, pred: String },
-    Delete { table: &'static str, pred: Option<String> },
+    InsertSelect {
+        table: &'static str,
+        exprs: Vec<String>,
+        from: &'static str,
+        pred: String,
+    },
+    Delete {
+        table: &'static str,
+        pred: Option<String>,
+    },
     /// Assignments by column index.
-    Update { table: &'static str, sets: Vec<(usize, String)>, pred: Option<String> },
+    Update {
+        table: &'static str,
+        sets: Vec<(usize, String)>,
+        pred: Option<String>,
+    },
     /// `USING (SELECT … FROM source WHERE filter) AS s`.
-    Merge { table: &'static str, source: &'static str, filter: String, on: String, clauses: Vec<Clause> },
-    Truncate { table: &'static str },
+    Merge {
+        table: &'static str,
+        source: &'static str,
+        filter: String,
+        on: String,
+        clauses: Vec<Clause>,
+    },
+    Truncate {
+        table: &'static str,
+    },
     Select(String),
 }
 
@@ -126,7 +149,11 @@ impl Generator {
         for _ in 0..rng.random_range(1..5) {
             kinds.push(*all.choose(&mut rng).unwrap());
         }
-        Self { rng, dialect, kinds }
+        Self {
+            rng,
+            dialect,
+            kinds,
+        }
     }
 
     pub fn one_in(&mut self, n: u32) -> bool {
@@ -144,28 +171,43 @@ impl Generator {
     /// A literal that is not NULL.
     fn value(&mut self, kind: Kind) -> String {
         match kind {
-            Kind::Key => self.rng.random_range(-3..12).to_string(),
+            Kind::Key => self.rng.random_range(-3..40).to_string(),
             Kind::Int => self.pick(&["0", "1", "-1", "7", "2147483647", "-2147483648", "42"]),
             Kind::Big => self.pick(&[
-                "0", "1", "-1", "9223372036854775807", "-9223372036854775807", "4294967296", "17",
+                "0",
+                "1",
+                "-1",
+                "9223372036854775807",
+                "-9223372036854775807",
+                "4294967296",
+                "17",
             ]),
             Kind::Text => self.pick(&[
-                "''", "'a'", "'A'", "'ab'", "'abc'", "'b'", "' '", "'é'", "'日本'", "'zz'", "'a_c'",
-                "'%'", "'it''s'", "'NULL'",
+                "''", "'a'", "'A'", "'ab'", "'abc'", "'b'", "' '", "'é'", "'日本'", "'zz'",
+                "'a_c'", "'%'", "'it''s'", "'NULL'",
             ]),
             Kind::Bool => self.pick(&["TRUE", "FALSE"]),
             Kind::Double | Kind::Real => {
-                let shared = ["0.0", "1.5", "-2.25", "100.0", "0.5", "{INF}", "-{INF}", "3.0"];
+                let shared = [
+                    "0.0", "1.5", "-2.25", "100.0", "0.5", "{INF}", "-{INF}", "3.0",
+                ];
                 let odd = ["{NAN}", "{NAN}", "(-0.0)", "-{INF}"];
                 let odd_one = self.dialect == Dialect::Full && self.one_in(3);
-                let text = if odd_one { self.pick(&odd) } else { self.pick(&shared) };
+                let text = if odd_one {
+                    self.pick(&odd)
+                } else {
+                    self.pick(&shared)
+                };
                 match kind {
                     Kind::Real => format!("CAST({text} AS REAL)"),
                     _ => text,
                 }
             }
             Kind::Date => self.pick(&[
-                "DATE '1970-01-01'", "DATE '2024-02-29'", "DATE '1900-12-31'", "DATE '2024-03-01'",
+                "DATE '1970-01-01'",
+                "DATE '2024-02-29'",
+                "DATE '1900-12-31'",
+                "DATE '2024-03-01'",
                 "DATE '9999-12-31'",
             ]),
             Kind::Decimal => {
@@ -174,15 +216,21 @@ impl Generator {
             }
             Kind::Huge => {
                 let v = self.pick(&[
-                    "0", "1", "99999999999999999999999999999999999999",
-                    "-99999999999999999999999999999999999999", "170141183460469231731687303715",
+                    "0",
+                    "1",
+                    "99999999999999999999999999999999999999",
+                    "-99999999999999999999999999999999999999",
+                    "170141183460469231731687303715",
                 ]);
                 format!("CAST('{v}' AS DECIMAL(38, 0))")
             }
             Kind::Timestamp | Kind::Zoned => {
                 let v = self.pick(&[
-                    "1970-01-01T00:00:00", "2024-02-29T23:59:59.999999999", "1969-12-31T23:59:59.5",
-                    "2024-10-27T02:30:00", "2262-04-11T23:47:16.854775807",
+                    "1970-01-01T00:00:00",
+                    "2024-02-29T23:59:59.999999999",
+                    "1969-12-31T23:59:59.5",
+                    "2024-10-27T02:30:00",
+                    "2262-04-11T23:47:16.854775807",
                 ]);
                 let zone = if kind == Kind::Zoned { "Z" } else { "" };
                 format!("CAST('{v}{zone}' AS {})", kind.sql())
@@ -191,7 +239,11 @@ impl Generator {
     }
 
     fn value_or_null(&mut self, kind: Kind) -> String {
-        if self.one_in(5) { "NULL".to_owned() } else { self.value(kind) }
+        if self.one_in(5) {
+            "NULL".to_owned()
+        } else {
+            self.value(kind)
+        }
     }
 
     fn any_column(&mut self) -> usize {
@@ -199,7 +251,9 @@ impl Generator {
     }
 
     fn column_of(&mut self, kind: Kind) -> Option<usize> {
-        let found: Vec<usize> = (0..self.kinds.len()).filter(|i| self.kinds[*i] == kind).collect();
+        let found: Vec<usize> = (0..self.kinds.len())
+            .filter(|i| self.kinds[*i] == kind)
+            .collect();
         found.choose(&mut self.rng).copied()
     }
 
@@ -256,7 +310,11 @@ impl Generator {
         // Floats are not joined on: whether -0.0 equals 0.0 there is the join's own affair.
         match self.rng.random_range(0..6) {
             0 | 1 if !kind.is_float() => {
-                let filter = if self.one_in(2) { format!(" WHERE {inner}") } else { String::new() };
+                let filter = if self.one_in(2) {
+                    format!(" WHERE {inner}")
+                } else {
+                    String::new()
+                };
                 format!("{outer}.c{i} {not}IN (SELECT s.c{i} FROM {from} AS s{filter})")
             }
             2 if !kind.is_float() => format!(
@@ -290,8 +348,9 @@ impl Generator {
                 format!("{c} {not}BETWEEN {a} AND {b}")
             }
             2 | 3 => {
-                let mut list: Vec<String> =
-                    (0..self.rng.random_range(1..5)).map(|_| self.value(kind)).collect();
+                let mut list: Vec<String> = (0..self.rng.random_range(1..5))
+                    .map(|_| self.value(kind))
+                    .collect();
                 if self.one_in(3) {
                     list.push("NULL".to_owned());
                 }
@@ -304,9 +363,14 @@ impl Generator {
             4 if kind == Kind::Bool => format!("{not}{c}"),
             4 if kind == Kind::Key => {
                 let n = self.rng.random_range(-4..12);
-                self.pick(&["{c} + 1 > {n}", "{c} * 2 <= {n}", "{c} % 3 = 1", "{c} - {n} < 2"])
-                    .replace("{c}", &c)
-                    .replace("{n}", &format!("({n})"))
+                self.pick(&[
+                    "{c} + 1 > {n}",
+                    "{c} * 2 <= {n}",
+                    "{c} % 3 = 1",
+                    "{c} - {n} < 2",
+                ])
+                .replace("{c}", &c)
+                .replace("{n}", &format!("({n})"))
             }
             5 => {
                 let other = *aliases.choose(&mut self.rng).unwrap();
@@ -355,7 +419,10 @@ impl Generator {
             let at = self.rng.random_range(0..columns.len());
             columns.remove(at);
         }
-        columns.into_iter().map(|i| (i, self.expr(i, aliases))).collect()
+        columns
+            .into_iter()
+            .map(|i| (i, self.expr(i, aliases)))
+            .collect()
     }
 
     pub fn insert(&mut self, table: &'static str, rows: usize) -> Statement {
@@ -376,9 +443,16 @@ impl Generator {
             }
             14..24 if rows < 150 => {
                 let from = self.table();
-                let exprs = (0..self.kinds.len()).map(|i| self.expr(i, &["s"])).collect();
+                let exprs = (0..self.kinds.len())
+                    .map(|i| self.expr(i, &["s"]))
+                    .collect();
                 let pred = self.predicate("s");
-                Statement::InsertSelect { table, exprs, from, pred }
+                Statement::InsertSelect {
+                    table,
+                    exprs,
+                    from,
+                    pred,
+                }
             }
             14..46 => {
                 let pred = (!self.one_in(20)).then(|| self.predicate(table));
@@ -406,9 +480,14 @@ impl Generator {
         }
         let clauses = (0..self.rng.random_range(1..4))
             .map(|_| {
-                let when = *[When::Matched, When::Matched, When::NotMatched, When::NotMatchedBySource]
-                    .choose(&mut self.rng)
-                    .unwrap();
+                let when = *[
+                    When::Matched,
+                    When::Matched,
+                    When::NotMatched,
+                    When::NotMatchedBySource,
+                ]
+                .choose(&mut self.rng)
+                .unwrap();
                 let aliases: Vec<&str> = match when {
                     When::Matched => vec![table, "s"],
                     When::NotMatched => vec!["s"],
@@ -417,7 +496,9 @@ impl Generator {
                 let pred = (!self.one_in(3)).then(|| self.simple(&aliases));
                 let action = match when {
                     When::NotMatched => Action::Insert(
-                        (0..self.kinds.len()).map(|i| self.expr(i, &aliases)).collect(),
+                        (0..self.kinds.len())
+                            .map(|i| self.expr(i, &aliases))
+                            .collect(),
                     ),
                     _ if self.one_in(3) => Action::Delete,
                     _ => Action::Update(self.assignments(&aliases)),
@@ -425,14 +506,24 @@ impl Generator {
                 Clause { when, pred, action }
             })
             .collect();
-        Statement::Merge { table, source, filter, on, clauses }
+        Statement::Merge {
+            table,
+            source,
+            filter,
+            on,
+            clauses,
+        }
     }
 
     fn select(&mut self, table: &str) -> Statement {
         let i = self.any_column();
         let kind = self.kinds[i];
         let pred = self.predicate(table);
-        let filter = if self.one_in(3) { String::new() } else { format!(" WHERE {pred}") };
+        let filter = if self.one_in(3) {
+            String::new()
+        } else {
+            format!(" WHERE {pred}")
+        };
         Statement::Select(match self.rng.random_range(0..5) {
             0 => format!("SELECT {table}.c{i} AS a, {table}.c0 AS b FROM {table}{filter}"),
             1 => format!(

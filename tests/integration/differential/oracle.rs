@@ -110,39 +110,62 @@ impl Oracle {
             list.join(", ")
         };
         let listed = |exprs: &[String]| {
-            let list: Vec<String> =
-                exprs.iter().enumerate().map(|(i, e)| format!("{e} AS c{i}")).collect();
+            let list: Vec<String> = exprs
+                .iter()
+                .enumerate()
+                .map(|(i, e)| format!("{e} AS c{i}"))
+                .collect();
             list.join(", ")
         };
         let filter = |pred: &Option<String>| {
-            pred.as_ref().map_or(String::new(), |p| format!(" WHERE {p}"))
+            pred.as_ref()
+                .map_or(String::new(), |p| format!(" WHERE {p}"))
         };
         match statement {
             Statement::Select(sql) => Ok(Outcome::Rows(self.rows(sql).await?)),
             Statement::Insert { table, rows } => {
-                let rows_sql: Vec<String> =
-                    rows.iter().map(|row| format!("({})", row.join(", "))).collect();
+                let rows_sql: Vec<String> = rows
+                    .iter()
+                    .map(|row| format!("({})", row.join(", ")))
+                    .collect();
                 let sql = format!("SELECT * FROM (VALUES {}) AS v", rows_sql.join(", "));
                 let staged = self.stage(&sql).await?;
                 self.apply(table, &HashSet::new(), vec![staged]);
                 Ok(Outcome::Affected(rows.len() as u64))
             }
-            Statement::InsertSelect { table, exprs, from, pred } => {
+            Statement::InsertSelect {
+                table,
+                exprs,
+                from,
+                pred,
+            } => {
                 let sql = format!("SELECT {} FROM {from} AS s WHERE {pred}", listed(exprs));
                 let staged = self.stage(&sql).await?;
-                Ok(Outcome::Affected(self.apply(table, &HashSet::new(), vec![staged])))
+                Ok(Outcome::Affected(self.apply(
+                    table,
+                    &HashSet::new(),
+                    vec![staged],
+                )))
             }
             Statement::Truncate { table } => self.delete(table, "").await,
             Statement::Delete { table, pred } => self.delete(table, &filter(pred)).await,
             Statement::Update { table, sets, pred } => {
                 let filter = filter(pred);
-                let gone = self.numbers(&format!("SELECT {table}.rn FROM {table}{filter}")).await?;
+                let gone = self
+                    .numbers(&format!("SELECT {table}.rn FROM {table}{filter}"))
+                    .await?;
                 let sql = format!("SELECT {} FROM {table}{filter}", columns(table, sets));
                 let staged = self.stage(&sql).await?;
                 self.apply(table, &gone.iter().map(|r| r[0]).collect(), vec![staged]);
                 Ok(Outcome::Affected(gone.len() as u64))
             }
-            Statement::Merge { table, source, filter, on, clauses } => {
+            Statement::Merge {
+                table,
+                source,
+                filter,
+                on,
+                clauses,
+            } => {
                 let from_source = format!("(SELECT * FROM {source} AS x WHERE {filter}) AS s");
                 let pairs = format!("{table} JOIN {from_source} ON {on}");
                 let pair_numbers = format!("SELECT {table}.rn AS a, s.rn AS b FROM {pairs}");
@@ -151,7 +174,11 @@ impl Oracle {
                 let used: HashSet<i64> = pair_rows.iter().map(|r| r[1]).collect();
                 let list = |numbers: &HashSet<i64>| {
                     let list: Vec<String> = numbers.iter().map(i64::to_string).collect();
-                    if list.is_empty() { "-1".to_owned() } else { list.join(", ") }
+                    if list.is_empty() {
+                        "-1".to_owned()
+                    } else {
+                        list.join(", ")
+                    }
                 };
                 let (matched, used) = (list(&matched), list(&used));
 
@@ -210,7 +237,9 @@ impl Oracle {
     }
 
     async fn delete(&mut self, table: &'static str, filter: &str) -> Result<Outcome, String> {
-        let gone = self.numbers(&format!("SELECT {table}.rn FROM {table}{filter}")).await?;
+        let gone = self
+            .numbers(&format!("SELECT {table}.rn FROM {table}{filter}"))
+            .await?;
         self.apply(table, &gone.iter().map(|r| r[0]).collect(), vec![]);
         Ok(Outcome::Affected(gone.len() as u64))
     }
@@ -220,7 +249,10 @@ impl Oracle {
         let mut rows: Vec<Row> = match self {
             Self::Sqlite(db) => {
                 let values = sqlite_rows(db, sql)?;
-                values.into_iter().map(|row| row.into_iter().map(render_value).collect()).collect()
+                values
+                    .into_iter()
+                    .map(|row| row.into_iter().map(render_value).collect())
+                    .collect()
             }
             Self::Memory(memory) => {
                 let found = memory.query(sql).await?;
@@ -229,6 +261,21 @@ impl Oracle {
         };
         rows.sort();
         Ok(rows)
+    }
+
+    /// All rows of a table, rendered and sorted.
+    pub async fn table(&mut self, name: &str, width: usize) -> Result<Vec<Row>, String> {
+        if let Self::Memory(memory) = self {
+            let mut rows = render_batch(&memory.tables[name]);
+            for row in &mut rows {
+                row.remove(0);
+            }
+            rows.sort();
+            return Ok(rows);
+        }
+        let columns: Vec<String> = (0..width).map(|i| format!("c{i}")).collect();
+        self.rows(&format!("SELECT {} FROM {name}", columns.join(", ")))
+            .await
     }
 
     async fn numbers(&mut self, sql: &str) -> Result<Vec<Vec<i64>>, String> {
@@ -250,7 +297,9 @@ impl Oracle {
                     for row in 0..batch.num_rows() {
                         let numbers = batch.columns().iter();
                         rows.push(
-                            numbers.map(|c| c.as_primitive::<Int64Type>().value(row)).collect(),
+                            numbers
+                                .map(|c| c.as_primitive::<Int64Type>().value(row))
+                                .collect(),
                         );
                     }
                 }
@@ -278,7 +327,9 @@ impl Oracle {
     fn count(&self, staged: &Staged) -> u64 {
         match (self, staged) {
             (Self::Sqlite(db), Staged::Sqlite(name)) => db
-                .query_row(&format!("SELECT count(*) FROM {name}"), [], |r| r.get::<_, i64>(0))
+                .query_row(&format!("SELECT count(*) FROM {name}"), [], |r| {
+                    r.get::<_, i64>(0)
+                })
                 .unwrap() as u64,
             (_, Staged::Memory(batches)) => batches.iter().map(|b| b.num_rows() as u64).sum(),
             _ => unreachable!(),
@@ -291,16 +342,21 @@ impl Oracle {
         match self {
             Self::Sqlite(db) => {
                 for rn in gone {
-                    db.execute(&format!("DELETE FROM {table} WHERE rn = ?"), [rn]).unwrap();
+                    db.execute(&format!("DELETE FROM {table} WHERE rn = ?"), [rn])
+                        .unwrap();
                 }
                 for new in staged {
-                    let Staged::Sqlite(name) = new else { unreachable!() };
+                    let Staged::Sqlite(name) = new else {
+                        unreachable!()
+                    };
                     db.execute_batch(&format!("INSERT INTO {table} SELECT NULL, * FROM {name}"))
                         .unwrap();
                 }
                 let staged = sqlite_rows(db, "SELECT name FROM temp.sqlite_master").unwrap();
                 for row in staged {
-                    let Some(Value::Text(name)) = row.first() else { unreachable!() };
+                    let Some(Value::Text(name)) = row.first() else {
+                        unreachable!()
+                    };
                     db.execute_batch(&format!("DROP TABLE {name}")).unwrap();
                 }
             }
@@ -319,7 +375,11 @@ impl Memory {
     }
 
     async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, String> {
-        let frame = self.session.sql(&for_datafusion(sql)).await.map_err(|e| e.to_string())?;
+        let frame = self
+            .session
+            .sql(&for_datafusion(sql))
+            .await
+            .map_err(|e| e.to_string())?;
         frame.collect().await.map_err(|e| e.to_string())
     }
 
@@ -327,11 +387,16 @@ impl Memory {
         let old = &self.tables[name];
         let schema = old.schema();
         let numbers = old.column(0).as_primitive::<Int64Type>();
-        let kept: BooleanArray =
-            numbers.values().iter().map(|rn| Some(!gone.contains(rn))).collect();
+        let kept: BooleanArray = numbers
+            .values()
+            .iter()
+            .map(|rn| Some(!gone.contains(rn)))
+            .collect();
         let mut parts = vec![filter_record_batch(old, &kept).unwrap()];
         for new in staged {
-            let Staged::Memory(batches) = new else { unreachable!() };
+            let Staged::Memory(batches) = new else {
+                unreachable!()
+            };
             for batch in batches {
                 let rows = batch.num_rows() as i64;
                 let numbers = Int64Array::from_iter_values(self.next..self.next + rows);
@@ -364,7 +429,8 @@ fn for_sqlite(sql: &str) -> String {
 
 /// The words that stand for values without a literal.
 pub fn for_datafusion(sql: &str) -> String {
-    sql.replace("{INF}", "CAST('Infinity' AS DOUBLE)").replace("{NAN}", "CAST('NaN' AS DOUBLE)")
+    sql.replace("{INF}", "CAST('Infinity' AS DOUBLE)")
+        .replace("{NAN}", "CAST('NaN' AS DOUBLE)")
 }
 
 fn render_value(value: Value) -> String {
@@ -379,7 +445,11 @@ fn render_value(value: Value) -> String {
 
 fn render_float(value: f64) -> String {
     // The bits tell every value from every other; one NaN is as good as another.
-    if value.is_nan() { "NaN".to_owned() } else { format!("{value:?}={:016x}", value.to_bits()) }
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else {
+        format!("{value:?}={:016x}", value.to_bits())
+    }
 }
 
 /// The rows of a batch, rendered.
@@ -398,7 +468,11 @@ pub fn render_batch(batch: &RecordBatch) -> Vec<Row> {
             other => {
                 let formatter = ArrayFormatter::try_new(column, &options).unwrap();
                 let text = formatter.value(row).to_string();
-                if other.is_integer() { text } else { format!("'{text}'") }
+                if other.is_integer() {
+                    text
+                } else {
+                    format!("'{text}'")
+                }
             }
         }
     };
