@@ -10,7 +10,8 @@
 //! - `SUPERTABLE_DIFFERENTIAL_STATEMENTS`: how long a program is, after the rows it starts with.
 //!
 //! Not covered, because DataFusion itself does not define it well: subqueries below `OR`, `NOT` or
-//! `CASE`, equality joins on floats, division, `LIKE` with escapes.
+//! `CASE`, equality joins on floats, `MIN` and `MAX` by group of floats (with a NaN its result depends
+//! on the plan: found by seed 10003), division, `LIKE` with escapes.
 
 mod generate;
 mod oracle;
@@ -31,7 +32,7 @@ use generate::{Action, Dialect, Generator, Kind, Statement, When};
 use oracle::{Oracle, Outcome, Row, for_datafusion, render_batch};
 
 const DEFAULT_SEED: u64 = 1;
-const DEFAULT_PROGRAMS: u64 = 200;
+const DEFAULT_PROGRAMS: u64 = 150;
 const DEFAULT_STATEMENTS: u64 = 6;
 const TABLES: [&str; 2] = ["t", "u"];
 
