@@ -41,6 +41,7 @@ use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
 use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
+use crate::table::floats::{FloatBounds, without_float_statistics};
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
 /// entry's size for very wide tables.
@@ -93,6 +94,7 @@ struct OpenSuperfile {
     encoder: SpawnedTask<Result<ParquetMetaData, DataFusionError>>,
     rows: u64,
     bytes: u64,
+    floats: FloatBounds,
 }
 
 impl SuperfileWriter {
@@ -105,11 +107,12 @@ impl SuperfileWriter {
         store: Arc<dyn ObjectStore>,
         task: &TaskContext,
         schema: SchemaRef,
-        options: WriterOptions,
+        mut options: WriterOptions,
         row_ids: RowIdSource,
         next_id: Box<dyn FnMut() -> Result<SuperfileId> + Send>,
         created_at_ms: i64,
     ) -> Result<Self> {
+        options.parquet = without_float_statistics(options.parquet, &schema);
         let task = private_context(task, Arc::clone(&store))?;
         Ok(Self {
             store,
@@ -154,6 +157,7 @@ impl SuperfileWriter {
             open.rows += length as u64;
             open.bytes += memory_of(batch) * length as u64 / batch.num_rows().max(1) as u64;
             self.rows += length as u64;
+            open.floats.add(&piece);
             let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
             // A closed channel means that the encoder stopped: closing tells why.
             let stopped = open.batches.send(Ok(piece)).await.is_err();
@@ -212,6 +216,7 @@ impl SuperfileWriter {
             encoder,
             rows: 0,
             bytes: 0,
+            floats: FloatBounds::new(&self.schema, MAX_STATISTICS_COLUMNS),
         })
     }
 
@@ -244,7 +249,8 @@ impl SuperfileWriter {
                     .with_source(e)
             })?
             .size;
-        let stats = superfile_stats(&metadata, &self.schema).map_err(|e| encoding(&open.id, e))?;
+        let stats = superfile_stats(&metadata, &self.schema, &open.floats)
+            .map_err(|e| encoding(&open.id, e))?;
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),
             RowIdSource::Stored => RowIds::Stored,
@@ -341,14 +347,16 @@ fn check_not_null(schema: &SchemaRef, batch: &RecordBatch) -> Result<()> {
 fn superfile_stats(
     metadata: &ParquetMetaData,
     schema: &SchemaRef,
+    floats: &FloatBounds,
 ) -> Result<SuperfileStats, DataFusionError> {
     let statistics: Statistics =
         DFParquetMetadata::statistics_from_parquet_metadata(metadata, schema)?;
     let mut columns = BTreeMap::new();
-    for (field, column) in schema
+    for (index, (field, column)) in schema
         .fields()
         .iter()
         .zip(&statistics.column_statistics)
+        .enumerate()
         .take(MAX_STATISTICS_COLUMNS)
     {
         let Some(id) = field_id(field) else {
@@ -356,15 +364,14 @@ fn superfile_stats(
         };
         let (min, min_exact) = bound(&column.min_value);
         let (max, max_exact) = bound(&column.max_value);
-        let mut stats = ColumnStats::new(
-            min,
-            max,
-            null_count(metadata, schema, field),
-            MAX_BOUND_BYTES,
-        );
-        // A bound that Parquet shortened is not a value of the data.
-        stats.min_exact &= min_exact;
-        stats.max_exact &= max_exact;
+        let stats = floats.stats(index, MAX_BOUND_BYTES).unwrap_or_else(|| {
+            let nulls = null_count(metadata, schema, field);
+            let mut stats = ColumnStats::new(min, max, nulls, MAX_BOUND_BYTES);
+            // A bound that Parquet shortened is not a value of the data.
+            stats.min_exact &= min_exact;
+            stats.max_exact &= max_exact;
+            stats
+        });
         if stats.min.is_some() || stats.max.is_some() || stats.null_count.is_some() {
             columns.insert(id, stats);
         }

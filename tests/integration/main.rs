@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli;
+mod differential;
 mod kills;
 mod pipeline;
 mod sessions;
