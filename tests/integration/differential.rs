@@ -393,7 +393,7 @@ fn without(a: &[Row], b: &[Row]) -> Vec<Row> {
     left
 }
 
-/// Found by the programs: Parquet's bounds leave a NaN out, and pruning then lost its row.
+/// Parquet's bounds leave a NaN out, and pruning by them lost its row.
 #[tokio::test]
 async fn a_nan_is_found_above_the_greatest_number() {
     for (group, pushdown) in [(2, false), (2, true), (100, false)] {
