@@ -106,7 +106,7 @@ async fn program(
     trace: &mut Vec<String>,
     counts: &mut BTreeMap<String, u64>,
 ) -> Result<(), String> {
-    let dialect = if seed % 2 == 0 {
+    let dialect = if seed.is_multiple_of(2) {
         Dialect::Shared
     } else {
         Dialect::Full
