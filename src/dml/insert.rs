@@ -30,7 +30,9 @@ use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
-use crate::table::{CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions};
+use crate::table::{
+    CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null,
+};
 
 /// How often a `TRUNCATE` or an overwrite is tried on a newer version.
 const MAX_RUNS: usize = 10;
@@ -205,16 +207,7 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
             }
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
-    for (field, column) in schema.fields().iter().zip(&columns) {
-        if !field.is_nullable() && column.logical_null_count() > 0 {
-            return Err(Error::new(
-                ErrorKind::Constraint,
-                field.name(),
-                "the column is NOT NULL, but a row has no value for it; nothing was changed",
-            )
-            .into());
-        }
-    }
+    check_not_null(schema, &columns)?;
     Ok(RecordBatch::try_new_with_options(
         Arc::clone(schema),
         columns,

@@ -35,4 +35,6 @@ pub use recovery::RecoveryReport;
 pub use snapshot::Snapshot;
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
+pub(crate) use writer::check_not_null;
+
 pub use crate::wal::Env;

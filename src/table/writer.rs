@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, SchemaRef};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::stats::Precision;
@@ -139,7 +139,7 @@ impl SuperfileWriter {
     /// [`ErrorKind::Constraint`] if a column that may not be null holds a null; otherwise the
     /// encoder's or the store's failure.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        check_not_null(&self.schema, batch)?;
+        check_not_null(&self.schema, batch.columns())?;
         let mut offset = 0;
         while offset < batch.num_rows() {
             let max_rows = self.options.max_rows.clamp(1, MAX_SUPERFILE_ROWS);
@@ -331,13 +331,14 @@ fn memory_of(batch: &RecordBatch) -> u64 {
         .sum()
 }
 
-fn check_not_null(schema: &SchemaRef, batch: &RecordBatch) -> Result<()> {
-    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+/// Refuses a null in a column that may not hold one.
+pub(crate) fn check_not_null(schema: &SchemaRef, columns: &[ArrayRef]) -> Result<()> {
+    for (field, column) in schema.fields().iter().zip(columns) {
         if !field.is_nullable() && column.logical_null_count() > 0 {
             return Err(Error::new(
                 ErrorKind::Constraint,
                 field.name(),
-                "the column is NOT NULL, but a row has no value for it",
+                "the column is NOT NULL, but a row has no value for it; nothing was changed",
             ));
         }
     }
