@@ -29,6 +29,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::conflict::Conflict;
 use super::draft::Draft;
+use super::drop::{dropped, is_dropped};
 use super::handle::{Inner, Observed};
 use super::history::Found;
 use super::look::{Seen, usable};
@@ -202,6 +203,12 @@ impl Inner {
                         after_loss.wait(&self.env).await;
                     }
                     approach.observed = observed;
+                }
+                Err(error) if is_dropped(&error) => {
+                    for ready in batch.drain(..) {
+                        self.finish(ready, Err(dropped()), None);
+                    }
+                    (lost, failed) = (0, 0);
                 }
                 Err(error) => {
                     tracing::warn!(%error, mutations = batch.len(), "a commit attempt failed");
@@ -451,14 +458,10 @@ impl Inner {
                     self.retire_in_background(id, change_set, record.version, at, doc, etag);
                 }
             }
-            Ok(Ending::Conflict(conflict)) => {
-                tracing::debug!(wal_id = %id, %conflict, "conflicts with a committed version");
-                self.undo_conflicting_in_background(doc, etag);
-            }
-            Ok(Ending::NothingLeft) => {
-                tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
-                // The answer waits for the document to be taken: a later version may bring such rows back
-                // (a restore does), and then it must be too late to commit.
+            Ok(Ending::Conflict(_) | Ending::NothingLeft) => {
+                tracing::debug!(wal_id = %id, ?ending, "will not be committed");
+                // The answer waits for the document to be taken: a later version may bring rows back (a
+                // restore does), and then it must be too late to commit.
                 let inner = Arc::clone(self);
                 self.spawn(async move {
                     inner.undo_or_leave(&doc, &etag).await;

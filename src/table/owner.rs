@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
+use super::drop::{dropped, is_dropped};
 use super::effect::Staged;
 use super::look::Seen;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
@@ -325,6 +326,9 @@ impl Parts {
     }
 
     fn unknown(&self, cause: &Error) -> Error {
+        if is_dropped(cause) {
+            return dropped();
+        }
         Error::new(
             ErrorKind::OutcomeUnknown,
             self.driver.id().to_string(),
