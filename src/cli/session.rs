@@ -64,7 +64,7 @@ pub async fn build(args: &Args) -> Result<CliSession> {
     register_table_functions(&session);
     crate::register(&session)?;
     if let Some(location) = &args.catalog {
-        open_catalog(&session, location)?;
+        open_catalog(&session, location).await?;
     }
 
     Ok(CliSession {
@@ -81,8 +81,16 @@ pub async fn build(args: &Args) -> Result<CliSession> {
 }
 
 /// Makes the supertables below `location` the session's default catalog.
-fn open_catalog(session: &SessionContext, location: &str) -> Result<()> {
-    // A store of a URL is built when it is first asked for.
+async fn open_catalog(session: &SessionContext, location: &str) -> Result<()> {
+    if location.contains("://") {
+        // datafusion-cli builds a URL's store when a table of that name is looked for, and only then. That
+        // there is no such table does not matter.
+        let list = Arc::clone(session.state().catalog_list());
+        let schema = list.catalog("datafusion").and_then(|c| c.schema("public"));
+        if let Some(schema) = schema {
+            let _ = schema.table(location).await;
+        }
+    }
     SupertableCatalog::open(session, CATALOG, location)?;
     let state = session.state_ref();
     let mut state = state.write();

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::conflict::Conflict;
 use super::draft::Draft;
-use super::drop::{dropped, is_dropped};
+use super::drop::{dropped, is_grave};
 use super::handle::{Inner, Observed};
 use super::history::Found;
 use super::look::{Seen, usable};
@@ -204,7 +204,8 @@ impl Inner {
                     }
                     approach.observed = observed;
                 }
-                Err(error) if is_dropped(&error) => {
+                Err(error) if is_grave(&error) => {
+                    // Nobody will ever commit them: a grave stays.
                     for ready in batch.drain(..) {
                         self.finish(ready, Err(dropped()), None);
                     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
-use super::drop::{dropped, is_dropped};
+use super::drop::{dropped, is_grave};
 use super::effect::Staged;
 use super::look::Seen;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
@@ -326,7 +326,7 @@ impl Parts {
     }
 
     fn unknown(&self, cause: &Error) -> Error {
-        if is_dropped(cause) {
+        if is_grave(cause) {
             return dropped();
         }
         Error::new(

@@ -10,6 +10,7 @@
 mod architecture;
 mod cli;
 mod differential;
+mod history;
 mod kills;
 mod pipeline;
 mod sessions;

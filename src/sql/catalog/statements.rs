@@ -149,6 +149,11 @@ async fn create_memory_table(
     let input = create.input.as_ref().clone();
     match existing {
         Some(existing) => {
+            let columns = match is_empty(&create.input) {
+                true => columns,
+                // What may be NULL is the table's to say; a row that breaks it fails the statement.
+                false => with_nullability_of(&columns, &existing.schema()),
+            };
             check_declared(&columns, &existing.schema(), name).map_err(|error| {
                 Error::new(
                     ErrorKind::Unsupported,
@@ -252,6 +257,19 @@ fn insert_plan(
     let input = LogicalPlanBuilder::from(input).project(values)?.build()?;
     let target = provider_as_source(Arc::new(table.clone()));
     LogicalPlanBuilder::insert_into(input, TableReference::bare(name), target, op)?.build()
+}
+
+fn with_nullability_of(columns: &Schema, table: &Schema) -> Schema {
+    let fields: Vec<Field> = columns
+        .fields()
+        .iter()
+        .map(|field| {
+            let known = table.field_with_name(field.name());
+            let nullable = known.map_or(field.is_nullable(), Field::is_nullable);
+            field.as_ref().clone().with_nullable(nullable)
+        })
+        .collect();
+    Schema::new(fields)
 }
 
 /// Whether the statement has no query, only columns.

@@ -461,3 +461,104 @@ fn finish(
     columns.push(Arc::new(UInt64Array::from(versions)));
     Ok(RecordBatch::try_new(Arc::clone(output), columns)?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::{AsArray, Decimal128Array, Int32Array};
+
+    use super::*;
+
+    /// Rows 1 to 5 as a join gives them: gone, come, the same again, changed, and NULL that stays NULL.
+    fn joined() -> (RecordBatch, SchemaRef) {
+        let columns: SchemaRef =
+            Arc::new(Schema::new(vec![Field::new("v", DataType::Int32, true)]));
+        let ids = |ids: Vec<Option<i128>>| -> ArrayRef {
+            let ids = Decimal128Array::from(ids);
+            Arc::new(ids.with_precision_and_scale(38, 0).unwrap())
+        };
+        let values = |values: Vec<Option<i32>>| -> ArrayRef { Arc::new(Int32Array::from(values)) };
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            (
+                "gone0",
+                values(vec![Some(10), None, Some(30), Some(40), None]),
+                true,
+            ),
+            (
+                "gone1",
+                ids(vec![Some(1), None, Some(3), Some(4), Some(5)]),
+                true,
+            ),
+            (
+                "come0",
+                values(vec![None, Some(20), Some(30), Some(41), None]),
+                true,
+            ),
+            (
+                "come1",
+                ids(vec![None, Some(2), Some(3), Some(4), Some(5)]),
+                true,
+            ),
+        ]);
+        (batch.unwrap(), feed_schema(&columns).unwrap())
+    }
+
+    fn changes(moves: bool) -> Vec<(Option<i32>, String)> {
+        let (batch, output) = joined();
+        let feed = both_sides(&batch, 1, &output, 9, moves).unwrap();
+        let values = feed.column(0).as_primitive::<arrow::datatypes::Int32Type>();
+        let kinds = feed.column(1).as_string::<i32>();
+        values
+            .iter()
+            .zip(kinds.iter())
+            .map(|(value, kind)| (value, kind.unwrap_or_default().to_owned()))
+            .collect()
+    }
+
+    fn owned(rows: &[(Option<i32>, &str)]) -> Vec<(Option<i32>, String)> {
+        rows.iter()
+            .map(|(v, kind)| (*v, (*kind).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_row_that_went_and_came_is_an_update_image_by_image() {
+        let expected = [
+            (Some(10), "delete"),
+            (Some(20), "insert"),
+            (Some(30), "update_preimage"),
+            (Some(30), "update_postimage"),
+            (Some(40), "update_preimage"),
+            (Some(41), "update_postimage"),
+            (None, "update_preimage"),
+            (None, "update_postimage"),
+        ];
+        assert_eq!(changes(false), owned(&expected));
+    }
+
+    #[test]
+    fn a_row_that_only_moved_is_no_change() {
+        let expected = [
+            (Some(10), "delete"),
+            (Some(20), "insert"),
+            (Some(40), "update_preimage"),
+            (Some(41), "update_postimage"),
+        ];
+        assert_eq!(changes(true), owned(&expected));
+    }
+
+    #[test]
+    fn only_statements_that_rewrite_rows_can_move_them() {
+        for op in [OpKind::Compact, OpKind::Restore] {
+            assert!(moves_unchanged_rows(op));
+        }
+        for op in [
+            OpKind::Insert,
+            OpKind::Update,
+            OpKind::Merge,
+            OpKind::Overwrite,
+        ] {
+            assert!(!moves_unchanged_rows(op));
+        }
+    }
+}
