@@ -11,6 +11,7 @@ mod architecture;
 mod cli;
 mod differential;
 mod kills;
+mod ordering;
 mod pipeline;
 mod sessions;
 mod sql_costs;
