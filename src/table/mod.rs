@@ -9,10 +9,13 @@ mod background;
 mod cache;
 mod commit;
 pub mod conflict;
+mod crowd;
 mod draft;
 mod effect;
+mod ending;
 mod floats;
 mod handle;
+mod help;
 mod history;
 mod limits;
 mod look;
@@ -22,6 +25,7 @@ mod reader;
 mod recovery;
 mod snapshot;
 mod tip;
+mod verify;
 mod writer;
 
 pub use apply::{
