@@ -9,9 +9,11 @@
 
 mod architecture;
 mod cli;
+mod concurrent;
 mod differential;
 mod history;
 mod kills;
+mod ordering;
 mod pipeline;
 mod sessions;
 mod sql_costs;

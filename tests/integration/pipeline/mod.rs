@@ -10,5 +10,6 @@ mod drops;
 mod fencing;
 mod restores;
 mod round_trips;
+mod throughput;
 mod together;
 mod world;
