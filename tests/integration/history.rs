@@ -213,7 +213,8 @@ async fn a_change_feed_of_many_rows_stays_within_little_memory() {
         .with_memory_pool(Arc::new(FairSpillPool::new(48 << 20)))
         .build_arc()
         .unwrap();
-    let config = SessionConfig::new().with_target_partitions(2);
+    // Two sorts, each of which reserves 10 MB to merge what it spilled.
+    let config = SessionConfig::new().with_target_partitions(1);
     let ctx = SessionContext::new_with_config_rt(config, runtime);
     datafusion_supertable::register(&ctx).unwrap();
     let open = format!(
