@@ -11,6 +11,7 @@ mod architecture;
 mod cli;
 mod concurrent;
 mod differential;
+mod history;
 mod kills;
 mod ordering;
 mod pipeline;
