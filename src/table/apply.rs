@@ -24,6 +24,7 @@
 //! | COMPACT | anything happened to a source | conflict |
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
+//! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
 //!
 //! "Moved": a change set that removes rows and adds some may have copied what it removed. Its
 //! tombstones do not prove that a row is gone, only that it is no longer *there*. A DELETE that

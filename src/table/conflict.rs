@@ -44,6 +44,9 @@ pub enum ConflictReason {
     MetadataChanged,
     /// The table's schema was changed, and the statement adds rows of the old one.
     SchemaChanged,
+    /// Something was committed, and the statement's new schema fits only the empty table that it
+    /// saw.
+    NoLongerEmpty,
 }
 
 impl Conflict {
@@ -87,6 +90,7 @@ impl fmt::Display for Conflict {
                 f.write_str("the table's schema or properties have changed since")
             }
             ConflictReason::SchemaChanged => f.write_str("the table's schema has changed since"),
+            ConflictReason::NoLongerEmpty => f.write_str("the table may no longer be empty"),
         }?;
         if let Some(superfile) = &self.superfile {
             write!(f, " (superfile {superfile})")?;

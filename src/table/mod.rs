@@ -11,6 +11,7 @@ mod commit;
 pub mod conflict;
 mod draft;
 mod effect;
+pub mod evolution;
 mod floats;
 mod handle;
 mod history;

@@ -140,6 +140,8 @@ impl SuperfileWriter {
     /// encoder's or the store's failure.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         check_not_null(&self.schema, batch.columns())?;
+        // Once for the batch, not for each of the files that it is spread over.
+        let bytes = memory_of(batch);
         let mut offset = 0;
         while offset < batch.num_rows() {
             let max_rows = self.options.max_rows.clamp(1, MAX_SUPERFILE_ROWS);
@@ -155,7 +157,7 @@ impl SuperfileWriter {
             let piece = batch.slice(offset, length);
             offset += length;
             open.rows += length as u64;
-            open.bytes += memory_of(batch) * length as u64 / batch.num_rows().max(1) as u64;
+            open.bytes += share(bytes, length, batch.num_rows());
             self.rows += length as u64;
             open.floats.add(&piece);
             let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
@@ -316,6 +318,12 @@ fn encoding(id: &SuperfileId, e: impl Into<Box<dyn std::error::Error + Send + Sy
         "writing the superfile failed",
     )
     .with_source(e)
+}
+
+/// The part of `bytes` that `length` of `rows` rows take.
+fn share(bytes: u64, length: usize, rows: usize) -> u64 {
+    let part = u128::from(bytes) * length as u128 / rows.max(1) as u128;
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// Bytes that the rows of `batch` take, shared buffers counted once for each slice of them.
