@@ -8,6 +8,7 @@
 mod write;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use datafusion::common::{Result, config_err};
@@ -45,6 +46,24 @@ impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// How superfiles of a table with these properties are written; a file's target is always set.
+    pub fn write_options(&self, properties: &BTreeMap<String, String>) -> WriteOptions {
+        let default = Self::default();
+        let mut session = self.write.clone();
+        // Both of a session's names for a target come before the table's.
+        let (rows, bytes) = (self.target_file_rows, self.target_file_bytes);
+        if rows != default.target_file_rows {
+            session.target_file_rows.get_or_insert(rows);
+        }
+        if bytes != default.target_file_bytes {
+            session.target_file_bytes.get_or_insert(bytes);
+        }
+        let mut write = session.or(WriteOptions::of_properties(properties));
+        write.target_file_rows.get_or_insert(rows);
+        write.target_file_bytes.get_or_insert(bytes);
+        write
     }
 }
 

@@ -24,7 +24,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use parquet::file::metadata::SortingColumn;
 
-use crate::config::{SupertableOptions, WriteOptions};
+use crate::config::SupertableOptions;
 use crate::dml::provider::TableAccess;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
@@ -116,9 +116,7 @@ pub(crate) fn superfile_writer(
 ) -> Result<SuperfileWriter> {
     let session = SupertableOptions::of(context.session_config().options());
     let metadata = access.table.metadata();
-    let write = session
-        .write
-        .or(WriteOptions::of_properties(&metadata.properties));
+    let write = session.write_options(&metadata.properties);
     let mut parquet = datafusion::config::TableOptions::default_from_session_config(
         context.session_config().options(),
     )

@@ -20,15 +20,12 @@ use crate::config::{BLOOM_FILTER_COLUMNS, PREFIX, WriteOptions, check_table_opti
 use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::SortColumn;
+use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};
 use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::{CreateTable, Env, Table};
-
-/// Property that holds the default of a column, as SQL.
-const DEFAULT_PROPERTY: &str = "column.default.";
 
 /// What a new table is made of, beyond its columns.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +72,7 @@ pub async fn create_table(
     check_bloom_filters(schema, &options.properties)?;
     let mut properties = options.properties;
     for (column, default) in &options.column_defaults {
-        properties.insert(format!("{DEFAULT_PROPERTY}{column}"), default.clone());
+        properties.insert(format!("{COLUMN_DEFAULT}{column}"), default.clone());
     }
     let spec = CreateTable {
         schema: Arc::new(schema.clone()),
@@ -126,7 +123,7 @@ fn provider(
     let metadata = table.metadata();
     let mut column_defaults = HashMap::new();
     for (key, sql) in &metadata.properties {
-        let Some(column) = key.strip_prefix(DEFAULT_PROPERTY) else {
+        let Some(column) = key.strip_prefix(COLUMN_DEFAULT) else {
             continue;
         };
         column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);

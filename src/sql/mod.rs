@@ -1,11 +1,13 @@
 //! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, and the
 //! functions of a table.
 
+pub mod alter;
 pub mod factory;
 pub mod functions;
 pub mod location;
 pub mod schema;
 pub mod session;
 
+pub use alter::execute;
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};
 pub use session::{SupertableSessionExt, register, shutdown};

@@ -159,7 +159,9 @@ impl AsyncDB for Database {
         for (word, value) in &self.words {
             sql = sql.replace(word, value);
         }
-        let frame = self.session.sql(&sql).await.map_err(Failure)?;
+        let frame = datafusion_supertable::sql::execute(&self.session, &sql)
+            .await
+            .map_err(Failure)?;
         let types: Vec<Column> = frame
             .schema()
             .fields()

@@ -12,8 +12,8 @@ pub const COLUMN_DEFAULT: &str = "column.default.";
 /// changes: that of an old row is not what an `INSERT` fills in today.
 pub const INITIAL_DEFAULT: &str = "column.initial_default.";
 
-/// `check.<name>`: a condition that every row must satisfy, as SQL.
-pub const CHECK: &str = "check.";
+/// `supertable.check.<name>`: a condition that every row must satisfy, as SQL.
+pub const CHECK: &str = "supertable.check.";
 
 impl TableMetadata {
     /// The value, as text, that rows have which were written before the column with this field id
