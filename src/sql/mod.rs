@@ -3,8 +3,9 @@
 
 pub mod alter;
 pub mod factory;
-pub mod functions;
+mod functions;
 pub mod location;
+mod relations;
 pub mod schema;
 pub mod session;
 
