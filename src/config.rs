@@ -14,8 +14,8 @@ use std::str::FromStr;
 use datafusion::common::{Result, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 
-pub use self::write::WriteOptions;
 pub(crate) use self::write::BLOOM_FILTER_COLUMNS;
+pub use self::write::WriteOptions;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 /// Prefix of all options.

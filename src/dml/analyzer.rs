@@ -129,7 +129,10 @@ fn projection_of(scan: &TableScan, current: &SchemaRef) -> Result<Option<Vec<usi
         }
         Some(projection) => {
             projection.len() == planned.len()
-                && projection.iter().zip(planned).all(|(i, f)| is_planned(*i, f))
+                && projection
+                    .iter()
+                    .zip(planned)
+                    .all(|(i, f)| is_planned(*i, f))
         }
     };
     if unchanged {

@@ -68,6 +68,7 @@ pub struct ColumnStats {
 /// this table, the key −id says where the values of the field with that id are (see
 /// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
 /// neither where that value is NULL. A field without such a key is not in the file.
+/// The key 0 keeps, as `min`, where the file was before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
@@ -99,20 +100,43 @@ impl SuperfileStats {
             .collect()
     }
 
+    /// Where an adopted superfile was before: a location, and which state of the object there.
+    pub fn source(&self) -> Option<&str> {
+        match &self.columns.get(&0)?.min {
+            Some(StatValue::Utf8(source)) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Records where an adopted superfile was before.
+    pub fn set_source(&mut self, source: String) {
+        self.columns.insert(0, text(source));
+    }
+
     /// Records where an adopted superfile has the field `id`.
     pub fn set_adopted(&mut self, id: i32, stored: StoredAs) {
-        let (min, max) = match stored {
-            StoredAs::Name(name) => (Some(StatValue::Utf8(name)), None),
-            StoredAs::Constant(value) => (None, value),
-        };
-        let where_it_is = ColumnStats {
-            min,
-            max,
-            null_count: None,
-            min_exact: false,
-            max_exact: false,
+        let where_it_is = match stored {
+            StoredAs::Name(name) => text(name),
+            StoredAs::Constant(max) => ColumnStats { max, ..unknown() },
         };
         self.columns.insert(-id.abs(), where_it_is);
+    }
+}
+
+fn text(text: String) -> ColumnStats {
+    ColumnStats {
+        min: Some(StatValue::Utf8(text)),
+        ..unknown()
+    }
+}
+
+fn unknown() -> ColumnStats {
+    ColumnStats {
+        min: None,
+        max: None,
+        null_count: None,
+        min_exact: false,
+        max_exact: false,
     }
 }
 

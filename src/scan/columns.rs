@@ -30,8 +30,8 @@ use parquet::file::metadata::{
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
-use crate::format::manifest::{FIELD_ID_KEY, field_id};
-use crate::format::stats::StoredAs;
+use crate::format::manifest::{ADDED_KEY, FIELD_ID_KEY, field_id};
+use crate::format::stats::{StatValue, StoredAs};
 use crate::scan::row_address::{RESERVED_PREFIX, ROW_ID};
 
 /// Where an adopted file has the table's fields, by field id.
@@ -72,7 +72,7 @@ pub(crate) fn renamed(
         file.version(),
         file.num_rows(),
         file.created_by().map(str::to_owned),
-        Some(key_values(file, &arrow)),
+        Some(key_values(file, &arrow, constants(stored, adopted))),
         Arc::clone(&schema),
         file.column_orders().cloned(),
     );
@@ -131,9 +131,8 @@ impl Names<'_> {
             .iter()
             .enumerate()
             .map(|(i, column)| {
-                let keeps_name = self.adopted.is_none()
-                    && column.name() == ROW_ID
-                    && id_of(column).is_none();
+                let keeps_name =
+                    self.adopted.is_none() && column.name() == ROW_ID && id_of(column).is_none();
                 if keeps_name {
                     return Ok(Arc::clone(column));
                 }
@@ -297,13 +296,16 @@ fn relabelled(arrow: &Schema, parquet: &SchemaDescriptor) -> Schema {
             Arc::new(relabel(field, node).with_metadata(metadata))
         })
         .collect();
-    Schema::new_with_metadata(fields, arrow.metadata().clone())
+    let mut metadata = arrow.metadata().clone();
+    metadata.remove(CONSTANTS_KEY);
+    Schema::new_with_metadata(fields, metadata)
 }
 
 /// `field` with the name of `node`, and without the ids of what is nested in it.
 fn relabel(field: &Field, node: &Type) -> Field {
     let mut metadata = field.metadata().clone();
     metadata.remove(FIELD_ID_KEY);
+    metadata.remove(ADDED_KEY);
     Field::new(
         node.name(),
         relabel_type(field.data_type(), node),
@@ -361,16 +363,39 @@ fn item_of_map(entries: &FieldRef, node: &Type) -> FieldRef {
     }
 }
 
-fn key_values(file: &FileMetaData, arrow: &Schema) -> Vec<KeyValue> {
+/// Columns of which all rows of the file have the same value, as text, or NULL: by today's names.
+pub(crate) type Constants = BTreeMap<String, Option<String>>;
+
+/// The key of the file's metadata, and so of its Arrow schema's, that holds [`Constants`] as JSON.
+pub(crate) const CONSTANTS_KEY: &str = "supertable.constants";
+
+fn constants(stored: &Schema, adopted: Option<&Adopted>) -> Constants {
+    let constant = |field: &FieldRef| match adopted?.get(&field_id(field)?)? {
+        StoredAs::Constant(Some(StatValue::Utf8(text))) => {
+            Some((field.name().clone(), Some(text.clone())))
+        }
+        StoredAs::Constant(_) => Some((field.name().clone(), None)),
+        StoredAs::Name(_) => None,
+    };
+    stored.fields().iter().filter_map(constant).collect()
+}
+
+/// The file's key-value pairs, with ours in place of those of the same name.
+fn key_values(file: &FileMetaData, arrow: &Schema, constants: Constants) -> Vec<KeyValue> {
     let others = file.key_value_metadata().into_iter().flatten();
-    others
-        .filter(|pair| pair.key != ARROW_SCHEMA_META_KEY)
+    let mut pairs: Vec<KeyValue> = others
+        .filter(|pair| pair.key != ARROW_SCHEMA_META_KEY && pair.key != CONSTANTS_KEY)
         .cloned()
-        .chain([KeyValue::new(
-            ARROW_SCHEMA_META_KEY.to_owned(),
-            encode_arrow_schema(arrow),
-        )])
-        .collect()
+        .collect();
+    if !constants.is_empty() {
+        let json = serde_json::json!(constants).to_string();
+        pairs.push(KeyValue::new(CONSTANTS_KEY.to_owned(), json));
+    }
+    pairs.push(KeyValue::new(
+        ARROW_SCHEMA_META_KEY.to_owned(),
+        encode_arrow_schema(arrow),
+    ));
+    pairs
 }
 
 fn row_group(

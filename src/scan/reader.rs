@@ -62,9 +62,9 @@ impl<F: ParquetFileReaderFactory> ParquetFileReaderFactory for SuperfileReaders<
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let path = file.object_meta.location.clone();
         let adopted = file.extension::<Arc<Adopted>>().cloned();
-        let inner =
-            self.inner
-                .create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        let inner = self
+            .inner
+            .create_reader(partition_index, file, metadata_size_hint, metrics)?;
         Ok(Box::new(SuperfileReader {
             inner,
             indexed: self.indexed || adopted.is_some(),
@@ -131,7 +131,11 @@ impl AsyncFileReader for SuperfileReader {
                 .cloned()
                 .unwrap_or_default()
                 .with_page_index_policy(PageIndexPolicy::Optional);
-            let options = if self.indexed { Some(&indexed) } else { options };
+            let options = if self.indexed {
+                Some(&indexed)
+            } else {
+                options
+            };
             let raw = self.inner.get_metadata(options).await?;
             self.rename(raw)
         })

@@ -1,6 +1,7 @@
 //! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, and the
 //! functions of a table.
 
+pub(crate) mod adopt;
 pub mod alter;
 pub mod factory;
 mod functions;

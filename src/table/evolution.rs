@@ -498,7 +498,12 @@ fn edit_siblings(
     Ok(())
 }
 
-fn edit_fields<F>(fields: &Fields, parents: &[String], path: &ColumnPath, change: F) -> Result<Fields>
+fn edit_fields<F>(
+    fields: &Fields,
+    parents: &[String],
+    path: &ColumnPath,
+    change: F,
+) -> Result<Fields>
 where
     F: FnOnce(&mut Vec<FieldRef>) -> Result<()>,
 {
@@ -516,7 +521,12 @@ where
     Ok(siblings.into())
 }
 
-fn edit_type<F>(data_type: &DataType, rest: &[String], path: &ColumnPath, change: F) -> Result<DataType>
+fn edit_type<F>(
+    data_type: &DataType,
+    rest: &[String],
+    path: &ColumnPath,
+    change: F,
+) -> Result<DataType>
 where
     F: FnOnce(&mut Vec<FieldRef>) -> Result<()>,
 {
@@ -583,17 +593,15 @@ fn insert(
     let at = match position {
         None => siblings.len(),
         Some(Position::First) => 0,
-        Some(Position::After(other)) => {
-            match siblings.iter().position(|f| f.name() == other) {
-                Some(at) => at + 1,
-                None => {
-                    let mut beside = path.0.clone();
-                    beside.pop();
-                    beside.push(other.clone());
-                    return Err(missing(&ColumnPath(beside)));
-                }
+        Some(Position::After(other)) => match siblings.iter().position(|f| f.name() == other) {
+            Some(at) => at + 1,
+            None => {
+                let mut beside = path.0.clone();
+                beside.pop();
+                beside.push(other.clone());
+                return Err(missing(&ColumnPath(beside)));
             }
-        }
+        },
     };
     siblings.insert(at, field);
     Ok(())

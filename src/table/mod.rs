@@ -36,6 +36,6 @@ pub use recovery::RecoveryReport;
 pub use snapshot::Snapshot;
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
-pub(crate) use writer::check_not_null;
+pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
 
 pub use crate::wal::Env;

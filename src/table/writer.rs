@@ -353,6 +353,15 @@ pub(crate) fn check_not_null(schema: &SchemaRef, columns: &[ArrayRef]) -> Result
     Ok(())
 }
 
+/// What the footer of a file that others wrote says of its columns, by the field ids of `schema`;
+/// floats are left out, whose bounds do not hold for NaNs.
+pub(crate) fn footer_stats(
+    metadata: &ParquetMetaData,
+    schema: &SchemaRef,
+) -> Result<SuperfileStats, DataFusionError> {
+    superfile_stats(metadata, schema, &FloatBounds::default())
+}
+
 fn superfile_stats(
     metadata: &ParquetMetaData,
     schema: &SchemaRef,
@@ -392,7 +401,11 @@ fn superfile_stats(
 ///
 /// DataFusion's own summary is no use here: it reports all rows as null where nothing was recorded,
 /// and its Parquet opener would then replace the column by NULL.
-fn null_count(metadata: &ParquetMetaData, schema: &SchemaRef, field: &Field) -> Option<u64> {
+pub(crate) fn null_count(
+    metadata: &ParquetMetaData,
+    schema: &SchemaRef,
+    field: &Field,
+) -> Option<u64> {
     if field.data_type().is_nested() {
         return None;
     }

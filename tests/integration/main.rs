@@ -10,6 +10,7 @@
 mod architecture;
 mod cli;
 mod differential;
+mod evolution;
 mod kills;
 mod pipeline;
 mod sessions;

@@ -98,7 +98,7 @@ impl Changes<'_> {
             if self.parser.consume_token(&Token::Comma) {
                 continue;
             }
-            self.parser.consume_token(&Token::SemiColon);
+            let _ = self.parser.consume_token(&Token::SemiColon);
             let rest = self.parser.next_token();
             return match rest.token {
                 Token::EOF => Ok(changes),
@@ -282,7 +282,7 @@ impl Changes<'_> {
     }
 
     fn column(&mut self) {
-        self.parser.parse_keyword(Keyword::COLUMN);
+        let _ = self.parser.parse_keyword(Keyword::COLUMN);
     }
 
     fn path(&mut self) -> Parsed<ColumnPath> {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
@@ -45,17 +44,20 @@ pub(crate) struct Altered {
 /// # Errors
 /// The text cannot be parsed, or a change is refused; nothing is changed then.
 pub(crate) async fn alter(state: &SessionState, table: &Table, text: &str) -> Result<Altered> {
-    let parser = &state.config_options().sql_parser;
-    let dialect = dialect_of(&parser.dialect).map_err(|e| {
-        Error::new(ErrorKind::InvalidArgument, "ALTER TABLE", "no dialect").with_source(e)
-    })?;
-    let alterations = parse(text, dialect.as_ref(), parser.enable_ident_normalization)?;
-    drop(dialect);
+    let alterations = parsed(state, text)?;
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
         changes.push(resolve(state, alteration).await?);
     }
     commit(table, &changes, &format!("ALTER TABLE {text}")).await
+}
+
+fn parsed(state: &SessionState, text: &str) -> Result<Vec<Alteration>> {
+    let parser = &state.config_options().sql_parser;
+    let dialect = dialect_of(&parser.dialect).map_err(|e| {
+        Error::new(ErrorKind::InvalidArgument, "ALTER TABLE", "no dialect").with_source(e)
+    })?;
+    parse(text, dialect.as_ref(), parser.enable_ident_normalization)
 }
 
 /// Commits `changes`.
@@ -115,7 +117,10 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
             let data_type = arrow_type(state, &path, &data_type).await?;
             let default = match default {
                 None => None,
-                Some(default) => Some((default.to_string(), value_of(state, &path, &default, &data_type)?)),
+                Some(default) => Some((
+                    default.to_string(),
+                    value_of(state, &path, &default, &data_type)?,
+                )),
             };
             let (default, value) = default.unzip();
             if default.is_some() && path.0.len() > 1 {
@@ -126,7 +131,10 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
             }
             let initial = match value.filter(|value| !value.is_null()) {
                 None if default.is_some() && !nullable => {
-                    return Err(unsupported(&path, "a column that is NOT NULL needs a default that is not NULL"));
+                    return Err(unsupported(
+                        &path,
+                        "a column that is NOT NULL needs a default that is not NULL",
+                    ));
                 }
                 None => None,
                 Some(value) => Some(initial_text(&path.to_string(), &value)?),
@@ -178,8 +186,7 @@ async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> R
         )
         .with_source(e)
     };
-    let statement =
-        format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
+    let statement = format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
     let plan = state
         .create_logical_plan(&statement)
         .await
@@ -254,9 +261,9 @@ fn check_property(key: &str, value: Option<&str>) -> Result<()> {
         return refuse("a table's properties begin with supertable.");
     };
     match value {
-        Some(_) if key.starts_with(CHECK) => {
-            refuse("a check can only be declared when the table is created, because rows that are there may violate it")
-        }
+        Some(_) if key.starts_with(CHECK) => refuse(
+            "a check can only be declared when the table is created, because rows that are there may violate it",
+        ),
         Some(value) => check_table_option(name, value).map_err(|e| {
             Error::new(ErrorKind::InvalidArgument, key, "nothing was changed").with_source(e)
         }),

@@ -19,10 +19,13 @@ use crate::sql::alter::parse::dialect_of;
 /// # Errors
 /// Those of `sql`.
 pub async fn execute(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let dialect = dialect_of(&ctx.copied_config().options().sql_parser.dialect)?;
-    let sql = with_alter_table(sql, dialect.as_ref());
-    drop(dialect);
+    let sql = in_dialect(ctx, sql)?;
     ctx.sql(&sql).await
+}
+
+fn in_dialect(ctx: &SessionContext, sql: &str) -> Result<String> {
+    let dialect = dialect_of(&ctx.copied_config().options().sql_parser.dialect)?;
+    Ok(with_alter_table(sql, dialect.as_ref()))
 }
 
 /// `text`, one or more statements, with every `ALTER TABLE` as a query of `supertable_alter`.
@@ -59,12 +62,12 @@ pub(crate) fn with_alter_table(text: &str, dialect: &dyn Dialect) -> String {
 
 /// The query that stands for a statement, if that is `ALTER TABLE`.
 fn altered(statement: &[Token]) -> Option<String> {
-    let is = |token: Option<&Token>, keyword: Keyword| {
-        matches!(token, Some(Token::Word(word)) if word.keyword == keyword && word.quote_style.is_none())
-    };
+    let is = |token: Option<&Token>, keyword: Keyword| matches!(token, Some(Token::Word(word)) if word.keyword == keyword && word.quote_style.is_none());
     let rest = after_space(statement);
-    let rest = is(rest.first(), Keyword::ALTER).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
-    let rest = is(rest.first(), Keyword::TABLE).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
+    let rest =
+        is(rest.first(), Keyword::ALTER).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
+    let rest =
+        is(rest.first(), Keyword::TABLE).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
     let end = rest
         .iter()
         .position(|token| matches!(token, Token::Whitespace(_)))

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableFunctionImpl;
 
+use crate::sql::functions::add_files::AddFiles;
+use crate::sql::functions::alter::Alter;
 use crate::sql::functions::recover::Recover;
 
 /// How the name of every function of this crate begins.
@@ -11,5 +13,9 @@ pub(crate) const FUNCTION_PREFIX: &str = "supertable_";
 
 /// All functions, for a session's registry.
 pub(crate) fn table_functions() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
-    vec![("supertable_recover", Arc::new(Recover))]
+    vec![
+        ("supertable_add_files", Arc::new(AddFiles)),
+        ("supertable_alter", Arc::new(Alter)),
+        ("supertable_recover", Arc::new(Recover)),
+    ]
 }
