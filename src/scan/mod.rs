@@ -6,6 +6,7 @@
 
 pub(crate) mod columns;
 mod defaults;
+mod ordering;
 pub mod pin;
 pub mod plan;
 pub mod prune;

@@ -12,6 +12,7 @@ mod cli;
 mod differential;
 mod evolution;
 mod kills;
+mod ordering;
 mod pipeline;
 mod sessions;
 mod sql_costs;

@@ -333,11 +333,15 @@ fn interval(value: &ScalarValue) -> Option<Duration> {
 }
 
 fn timestamp_ms(value: &ScalarValue, zone: &str) -> Option<i64> {
-    let is_moment = match value.data_type() {
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => true,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        _ => false,
-    };
+    let is_moment = matches!(
+        value.data_type(),
+        DataType::Timestamp(..)
+            | DataType::Date32
+            | DataType::Date64
+            | DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+    );
     if !is_moment {
         return None;
     }
