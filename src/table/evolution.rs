@@ -15,38 +15,19 @@
 //!
 //! Invariant: the result's schema checks, or the change is refused as a whole.
 
-use std::sync::Arc;
+mod paths;
+mod values;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use datafusion::common::ScalarValue;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
+pub use self::paths::{ColumnPath, LIST_ELEMENT, Position, find};
+use self::paths::{edit, edit_siblings, insert, last, missing, refused, replace, taken};
+pub use self::values::{initial_text, initial_value, widens};
 use crate::config::{BLOOM_FILTER_COLUMNS, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
     ADDED_KEY, CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT, TableMetadata, assign_field_ids, field_id,
 };
-
-/// What a list's items are called in a path.
-pub const LIST_ELEMENT: &str = "element";
-
-/// A column, or a field within one: the names from the column down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ColumnPath(pub Vec<String>);
-
-impl std::fmt::Display for ColumnPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join("."))
-    }
-}
-
-/// A place among a column's or field's siblings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Position {
-    /// Before all others.
-    First,
-    /// Behind this one.
-    After(String),
-}
 
 /// One change of a table's metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,14 +152,14 @@ fn apply(metadata: &mut TableMetadata, change: &Change) -> Result<()> {
         }
         Change::Rename { path, to } => rename(metadata, path, to),
         Change::Widen { path, to } => {
-            widen_initial_default(metadata, path, to)?;
-            let changes_type = find(metadata, path).is_none_or(|f| f.data_type() != to);
-            if changes_type {
+            let field = find(metadata, path).ok_or_else(|| missing(path))?;
+            widens(field.data_type(), to).map_err(|why| refused(path, why))?;
+            if field.data_type() != to {
                 refuse_if_checked(metadata, path, "has its type changed")?;
+                widen_initial_default(metadata, path, to)?;
             }
             edit(metadata, path, |siblings, at| {
                 replace(siblings, at, |field| {
-                    widens(field.data_type(), to).map_err(|why| refused(path, why))?;
                     Ok(field.clone().with_data_type(to.clone()))
                 })
             })
@@ -348,49 +329,6 @@ fn widen_initial_default(
     Ok(())
 }
 
-/// The value that `text`, an initial default, stands for.
-///
-/// # Errors
-/// It is not one of type `data_type`.
-pub fn initial_value(column: &str, text: &str, data_type: &DataType) -> Result<ScalarValue> {
-    let value = ScalarValue::Utf8(Some(text.to_owned())).cast_to(data_type);
-    let bad = |why: String| {
-        Error::new(
-            ErrorKind::Corrupt,
-            column,
-            format!("its initial default {text:?} is not a value of type {data_type}{why}"),
-        )
-    };
-    match value {
-        Ok(value) if !value.is_null() => Ok(value),
-        Ok(_) => Err(bad(String::new())),
-        Err(e) => Err(bad(format!(": {e}"))),
-    }
-}
-
-/// The text of an initial default, from which [`initial_value`] makes the same value.
-///
-/// # Errors
-/// There is none for values of this type.
-pub fn initial_text(column: &str, value: &ScalarValue) -> Result<String> {
-    let text = match value.cast_to(&DataType::Utf8) {
-        Ok(ScalarValue::Utf8(text)) => text,
-        _ => None,
-    };
-    let data_type = value.data_type();
-    text.filter(|text| initial_value(column, text, &data_type).is_ok_and(|v| v == *value))
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                column,
-                format!(
-                    "rows that are there already cannot be given the default {value} of type \
-                     {data_type}; add the column without a default, and UPDATE it"
-                ),
-            )
-        })
-}
-
 /// Renames a column in the list of those with Bloom filters, or takes it out.
 fn rename_bloom_filter(metadata: &mut TableMetadata, from: &str, to: Option<&str>) {
     let listed = WriteOptions::of_properties(&metadata.properties).bloom_filter_columns;
@@ -445,236 +383,4 @@ fn words(condition: &str) -> impl Iterator<Item = &str> {
     let plain = condition.split(|c: char| !c.is_alphanumeric() && c != '_');
     // Quoted names may hold anything.
     plain.chain(condition.split('"'))
-}
-
-fn last(path: &ColumnPath) -> Result<&str> {
-    path.0
-        .last()
-        .map(String::as_str)
-        .ok_or_else(|| missing(path))
-}
-
-/// The column or field at `path`.
-pub fn find(metadata: &TableMetadata, path: &ColumnPath) -> Option<FieldRef> {
-    let (column, rest) = path.0.split_first()?;
-    let mut field = Arc::clone(metadata.schema.fields().find(column)?.1);
-    for name in rest {
-        let inner = match field.data_type() {
-            DataType::Struct(fields) => Arc::clone(fields.find(name)?.1),
-            other => Arc::clone(list_item(other).filter(|_| name == LIST_ELEMENT)?),
-        };
-        field = inner;
-    }
-    Some(field)
-}
-
-/// Changes the siblings among which the field at `path` is, given its index there.
-fn edit(
-    metadata: &mut TableMetadata,
-    path: &ColumnPath,
-    change: impl FnOnce(&mut Vec<FieldRef>, usize) -> Result<()>,
-) -> Result<()> {
-    let name = last(path)?.to_owned();
-    edit_siblings(metadata, path, |siblings| {
-        match siblings.iter().position(|f| *f.name() == name) {
-            Some(at) => change(siblings, at),
-            None => Err(missing(path)),
-        }
-    })
-}
-
-/// Changes the fields among which `path` leads, or is to lead.
-fn edit_siblings(
-    metadata: &mut TableMetadata,
-    path: &ColumnPath,
-    change: impl FnOnce(&mut Vec<FieldRef>) -> Result<()>,
-) -> Result<()> {
-    let Some((_, parents)) = path.0.split_last() else {
-        return Err(missing(path));
-    };
-    let fields = edit_fields(metadata.schema.fields(), parents, path, change)?;
-    let schema = Schema::new_with_metadata(fields, metadata.schema.metadata().clone());
-    metadata.schema = Arc::new(schema);
-    Ok(())
-}
-
-fn edit_fields<F>(
-    fields: &Fields,
-    parents: &[String],
-    path: &ColumnPath,
-    change: F,
-) -> Result<Fields>
-where
-    F: FnOnce(&mut Vec<FieldRef>) -> Result<()>,
-{
-    let mut siblings: Vec<FieldRef> = fields.iter().cloned().collect();
-    match parents.split_first() {
-        None => change(&mut siblings)?,
-        Some((parent, rest)) => {
-            let Some(field) = siblings.iter_mut().find(|f| f.name() == parent) else {
-                return Err(missing(path));
-            };
-            let data_type = edit_type(field.data_type(), rest, path, change)?;
-            *field = Arc::new(field.as_ref().clone().with_data_type(data_type));
-        }
-    }
-    Ok(siblings.into())
-}
-
-fn edit_type<F>(
-    data_type: &DataType,
-    rest: &[String],
-    path: &ColumnPath,
-    change: F,
-) -> Result<DataType>
-where
-    F: FnOnce(&mut Vec<FieldRef>) -> Result<()>,
-{
-    if let DataType::Struct(fields) = data_type {
-        return Ok(DataType::Struct(edit_fields(fields, rest, path, change)?));
-    }
-    if matches!(data_type, DataType::Map(..)) {
-        return Err(refused(
-            path,
-            "fields within a map cannot be changed; write the map to a new column".to_owned(),
-        ));
-    }
-    let Some(item) = list_item(data_type) else {
-        return Err(refused(
-            path,
-            format!("a value of type {data_type} has no fields"),
-        ));
-    };
-    let rest = match rest.split_first() {
-        Some((element, rest)) if element == LIST_ELEMENT => rest,
-        _ => {
-            return Err(refused(
-                path,
-                format!("a list's items are called {LIST_ELEMENT} in a path"),
-            ));
-        }
-    };
-    let inner = edit_type(item.data_type(), rest, path, change)?;
-    let item = Arc::new(item.as_ref().clone().with_data_type(inner));
-    Ok(match data_type {
-        DataType::LargeList(_) => DataType::LargeList(item),
-        DataType::FixedSizeList(_, n) => DataType::FixedSizeList(item, *n),
-        _ => DataType::List(item),
-    })
-}
-
-/// The item of a list of a kind whose items can be changed.
-fn list_item(data_type: &DataType) -> Option<&FieldRef> {
-    match data_type {
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            Some(item)
-        }
-        _ => None,
-    }
-}
-
-fn replace(
-    siblings: &mut [FieldRef],
-    at: usize,
-    with: impl FnOnce(&Field) -> Result<Field>,
-) -> Result<()> {
-    if let Some(field) = siblings.get_mut(at) {
-        *field = Arc::new(with(field)?);
-    }
-    Ok(())
-}
-
-fn insert(
-    siblings: &mut Vec<FieldRef>,
-    field: FieldRef,
-    position: Option<&Position>,
-    path: &ColumnPath,
-) -> Result<()> {
-    let at = match position {
-        None => siblings.len(),
-        Some(Position::First) => 0,
-        Some(Position::After(other)) => match siblings.iter().position(|f| f.name() == other) {
-            Some(at) => at + 1,
-            None => {
-                let mut beside = path.0.clone();
-                beside.pop();
-                beside.push(other.clone());
-                return Err(missing(&ColumnPath(beside)));
-            }
-        },
-    };
-    siblings.insert(at, field);
-    Ok(())
-}
-
-/// Whether every value of type `from` is one of type `to`, in the same order, and stored
-/// statistics of the one can be read as the other.
-///
-/// # Errors
-/// Why not, and what to do instead.
-pub fn widens(from: &DataType, to: &DataType) -> std::result::Result<(), String> {
-    use DataType as T;
-    if from == to {
-        return Ok(());
-    }
-    let wider = match (from, to) {
-        (a, b) if a.is_signed_integer() && b.is_signed_integer() => bits(a) < bits(b),
-        (a, b) if a.is_unsigned_integer() && b.is_integer() => bits(a) < bits(b),
-        (T::Float16, T::Float32 | T::Float64) | (T::Float32, T::Float64) => true,
-        (a, b) if a.is_decimal() && b.is_decimal() => match (decimal(a), decimal(b)) {
-            (Some((p, s)), Some((wider_p, same_s))) => {
-                if s != same_s {
-                    return Err(
-                        "the scale of a decimal cannot change, because its values and statistics \
-                         are stored without it; add a column and UPDATE it"
-                            .to_owned(),
-                    );
-                }
-                p <= wider_p && bits(a) <= bits(b)
-            }
-            _ => false,
-        },
-        _ => false,
-    };
-    if wider {
-        return Ok(());
-    }
-    Err(format!(
-        "{from} cannot become {to}: a type can only be widened (an integer to a larger one, a float \
-         to a double, a decimal to more digits); add a column and UPDATE it"
-    ))
-}
-
-fn bits(data_type: &DataType) -> usize {
-    data_type.primitive_width().unwrap_or(0)
-}
-
-fn decimal(data_type: &DataType) -> Option<(u8, i8)> {
-    match data_type {
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => Some((*p, *s)),
-        _ => None,
-    }
-}
-
-fn refused(path: &ColumnPath, why: String) -> Error {
-    Error::new(ErrorKind::Unsupported, path.to_string(), why)
-}
-
-fn missing(path: &ColumnPath) -> Error {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        path.to_string(),
-        "there is no such column",
-    )
-}
-
-fn taken(path: &ColumnPath) -> Error {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        path.to_string(),
-        "there is a column of this name already",
-    )
 }

@@ -249,11 +249,11 @@ async fn compare(session: &SessionContext, model: &Model, history: &[String]) {
     assert_eq!(all, model.table(), "\n{}", said());
     for column in &model.columns {
         let (id, name) = (column.id, &column.name);
-        let checks: [(&str, Box<dyn Fn(Option<i64>) -> bool>); 4] = [
-            ("IS NULL", Box::new(|v| v.is_none())),
-            ("IS NOT NULL", Box::new(|v| v.is_some())),
-            ("= 2", Box::new(|v| v == Some(2))),
-            ("< 1", Box::new(|v| v.is_some_and(|v| v < 1))),
+        let checks: [(&str, fn(Option<i64>) -> bool); 4] = [
+            ("IS NULL", |v| v.is_none()),
+            ("IS NOT NULL", |v| v.is_some()),
+            ("= 2", |v| v == Some(2)),
+            ("< 1", |v| v.is_some_and(|v| v < 1)),
         ];
         for (predicate, holds) in checks {
             let sql = format!("SELECT k FROM t WHERE {name} {predicate} ORDER BY k");

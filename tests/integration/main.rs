@@ -19,3 +19,4 @@ mod sql_costs;
 mod sqllogic;
 mod storage;
 mod support;
+mod write_options;

@@ -147,7 +147,7 @@ async fn find(
     };
     let mut metas: Vec<ObjectMeta> = if url.is_collection() || url.get_glob().is_some() {
         let is_wanted = |meta: &ObjectMeta| {
-            url.contains(&meta.location, false)
+            is_named(url, &meta.location)
                 && meta.location.as_ref().ends_with(".parquet")
                 && !is_hidden(url, &meta.location)
         };
@@ -197,6 +197,20 @@ async fn find(
             })
         })
         .collect()
+}
+
+/// Whether `url` names the file. To DataFusion's patterns a directory `year=2024` is not there; here it
+/// may be named, too.
+fn is_named(url: &ListingTableUrl, path: &Path) -> bool {
+    let below = || -> Option<String> {
+        let parts: Vec<&str> = url.strip_prefix(path)?.collect();
+        Some(parts.join("/"))
+    };
+    let by_pattern = url
+        .get_glob()
+        .as_ref()
+        .is_some_and(|pattern| below().is_some_and(|below| pattern.matches(&below)));
+    by_pattern || url.contains(path, false)
 }
 
 /// Names that begin so are other writers' work in progress or logs.
