@@ -2,7 +2,8 @@
 //!
 //! Owns the codec. Does not own the swing (`table::commit`), which is the only commit.
 //!
-//! The object is one line of JSON without spaces, the keys in this order, all of them required:
+//! The object is one line of JSON without spaces, the keys in this order, all of them required but
+//! `new_nodes`:
 //!
 //! | key | value |
 //! | --- | --- |
@@ -11,7 +12,11 @@
 //! | `version` | the table's version, from 1, one more in each commit |
 //! | `manifest` | blake3 hex of the manifest root |
 //! | `nonce` | uuid, fresh in every write: stores whose version tokens are content hashes must never see equal bytes twice |
+//! | `new_nodes` | blake3 hex of up to 8 nodes below the root that this version brought; absent if there are none |
 //! | `checksum` | blake3 hex of the line without this key |
+//!
+//! `new_nodes` is a hint: whoever knows the version before can fetch them beside the root instead of after it.
+//! What the version consists of, the root alone says.
 //!
 //! Invariant: one pointer has one spelling. Decoding refuses every other, so any flipped bit is
 //! an error even where JSON would read the same value.
@@ -28,8 +33,11 @@ pub const POINTER_VERSION: u32 = 1;
 /// No pointer is longer than this; longer bytes are refused unread.
 const MAX_POINTER_LEN: usize = 1024;
 
+/// The most nodes that a pointer names besides the root.
+pub const MAX_NEW_NODES: usize = 8;
+
 /// What the pointer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
     /// The table. A table dropped and created again at one location has another id.
     pub table_id: TableId,
@@ -39,6 +47,8 @@ pub struct Pointer {
     pub manifest: ContentHash,
     /// Fresh in every write.
     pub nonce: Uuid,
+    /// Nodes below the root that this version brought; no more than [`MAX_NEW_NODES`] are written.
+    pub new_nodes: Vec<ContentHash>,
 }
 
 /// How the bytes of a pointer are malformed.
@@ -84,6 +94,7 @@ impl Pointer {
             version: self.version,
             manifest: self.manifest,
             nonce: self.nonce,
+            new_nodes: self.new_nodes.iter().take(MAX_NEW_NODES).copied().collect(),
             checksum: None,
         };
         wire.checksum = Some(wire.content_hash()?);
@@ -117,6 +128,7 @@ impl Pointer {
             version: wire.version,
             manifest: wire.manifest,
             nonce: wire.nonce,
+            new_nodes: wire.new_nodes,
         };
         if pointer.encode()? != bytes {
             return Err(PointerError::NotCanonical);
@@ -138,6 +150,8 @@ struct WirePointer {
     version: u64,
     manifest: ContentHash,
     nonce: Uuid,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    new_nodes: Vec<ContentHash>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum: Option<ContentHash>,
 }

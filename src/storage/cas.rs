@@ -55,6 +55,25 @@ pub enum CasOutcome {
     Lost,
 }
 
+/// What became of a replacement whose caller wants to go on from whatever won.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a lost race is a value, not an error"]
+pub enum Replaced {
+    /// The bytes came into force; this is their version.
+    Committed(ObjectVersion),
+    /// As [`CasOutcome::Lost`]; with what was there instead, where the outcome was settled by reading it.
+    Lost(Option<(Bytes, ObjectVersion)>),
+}
+
+impl From<Replaced> for CasOutcome {
+    fn from(replaced: Replaced) -> Self {
+        match replaced {
+            Replaced::Committed(version) => Self::Committed(version),
+            Replaced::Lost(_) => Self::Lost,
+        }
+    }
+}
+
 /// What a conditional read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetched {
@@ -78,7 +97,7 @@ pub struct Storage {
 enum Settled {
     Ours(ObjectVersion),
     StillOld(Option<ObjectVersion>),
-    Other,
+    Other(Option<(Bytes, ObjectVersion)>),
 }
 
 impl Storage {
@@ -144,7 +163,8 @@ impl Storage {
     /// [`StorageError::Store`] if it is known not to exist because of this call,
     /// [`StorageError::OutcomeUnknown`] if it may.
     pub async fn create(&self, path: &Path, body: Bytes) -> Result<CasOutcome, StorageError> {
-        self.compare_and_swap("create", path, None, body).await
+        let created = self.compare_and_swap("create", path, None, body).await?;
+        Ok(created.into())
     }
 
     /// Replaces the object if it is in the state `expected`. `body` must differ from every other
@@ -160,6 +180,19 @@ impl Storage {
         expected: &ObjectVersion,
         body: Bytes,
     ) -> Result<CasOutcome, StorageError> {
+        Ok(self.replace_or_read(path, expected, body).await?.into())
+    }
+
+    /// As [`replace`](Self::replace). A loser is spared the read of what won, if settling took one.
+    ///
+    /// # Errors
+    /// As [`replace`](Self::replace).
+    pub async fn replace_or_read(
+        &self,
+        path: &Path,
+        expected: &ObjectVersion,
+        body: Bytes,
+    ) -> Result<Replaced, StorageError> {
         if !expected.names_a_state() {
             return Err(StorageError::Unversioned {
                 path: path.to_string(),
@@ -338,7 +371,7 @@ impl Storage {
         path: &Path,
         mut expected: Option<ObjectVersion>,
         body: Bytes,
-    ) -> Result<CasOutcome, StorageError> {
+    ) -> Result<Replaced, StorageError> {
         let mut delays = self.policy.delays();
         let mut attempts = 0;
         // Whether a request may still be under way, so that it can take effect later.
@@ -352,7 +385,7 @@ impl Storage {
             let source = match self.put(path, &body, mode).await {
                 Ok(version) if version.names_a_state() => {
                     debug!(%path, attempts, operation, "committed");
-                    return Ok(CasOutcome::Committed(version));
+                    return Ok(Replaced::Committed(version));
                 }
                 Ok(_) => return self.version_of_committed(path, &body).await,
                 Err(error) => error,
@@ -361,17 +394,17 @@ impl Storage {
             if self.local.is_some() && answer == Answer::Refused && !in_flight {
                 // No client in between that could have tried before: the refusal is the truth.
                 debug!(%path, operation, "lost");
-                return Ok(CasOutcome::Lost);
+                return Ok(Replaced::Lost(None));
             }
             in_flight |= answer == Answer::Unclear;
             match self.settle(path, expected.as_ref(), &body).await {
                 Ok(Settled::Ours(version)) => {
                     debug!(%path, attempts, operation, ?answer, error = %source, "committed, as reading back shows");
-                    return Ok(CasOutcome::Committed(version));
+                    return Ok(Replaced::Committed(version));
                 }
-                Ok(Settled::Other) => {
+                Ok(Settled::Other(found)) => {
                     debug!(%path, attempts, operation, ?answer, "lost");
-                    return Ok(CasOutcome::Lost);
+                    return Ok(Replaced::Lost(found));
                 }
                 Ok(Settled::StillOld(_)) if answer == Answer::Definite => {
                     return Err(failed(path, operation, attempts, in_flight, source));
@@ -413,7 +446,7 @@ impl Storage {
             (Some((_, version)), Some(old)) if version.same_state(old) => {
                 Settled::StillOld(Some(version))
             }
-            _ => Settled::Other,
+            (found, _) => Settled::Other(found),
         })
     }
 
@@ -422,7 +455,7 @@ impl Storage {
         &self,
         path: &Path,
         body: &Bytes,
-    ) -> Result<CasOutcome, StorageError> {
+    ) -> Result<Replaced, StorageError> {
         // If this read fails, saying so would deny a write that took effect. The state it left then
         // counts as superseded: a replace from it loses, and its caller reads again.
         let version = match self.get(path).await {
@@ -434,7 +467,7 @@ impl Storage {
                 path: path.to_string(),
             });
         }
-        Ok(CasOutcome::Committed(version))
+        Ok(Replaced::Committed(version))
     }
 
     async fn retrying<T, F, Fut>(

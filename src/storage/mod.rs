@@ -24,7 +24,7 @@ mod local;
 mod retry;
 mod version;
 
-pub use cas::{CasOutcome, Fetched, Storage};
+pub use cas::{CasOutcome, Fetched, Replaced, Storage};
 pub use error::StorageError;
 pub use local::{LocalStore, SyncCounts};
 pub use retry::RetryPolicy;

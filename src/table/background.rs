@@ -172,6 +172,20 @@ impl Inner {
         });
     }
 
+    /// Deletes the merged sidecars of a draft to which the pointer was never to be swung.
+    pub(super) fn drop_unused_in_background(self: &Arc<Self>, draft: Draft) {
+        if draft.merged().is_empty() {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let ids = draft.merged().iter().map(|(id, _)| *id);
+            if let Err(error) = inner.delete_sidecars(ids).await {
+                tracing::debug!(%error, "the sidecars of an unused draft are left to vacuum");
+            }
+        });
+    }
+
     /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged.
     pub(super) fn undo_conflicting_in_background(self: &Arc<Self>, doc: StateDoc, etag: Etag) {
         let inner = Arc::clone(self);

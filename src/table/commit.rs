@@ -3,10 +3,11 @@
 //! Vocabulary: a [`Ready`] mutation has an APPENDED document. A *turn* takes every ready mutation, drafts
 //! one next version and swings the pointer once. The *leader* holds the turn's lock; whoever comes
 //! meanwhile queues, and is committed by the next turn. A *foreign* mutation belongs to another
-//! process; a leader that lost a race commits those too, so the losers find themselves done.
+//! process; where several processes write, one commits for all (`help`), so the others find themselves done.
 //!
-//! Owns: the order of steps around the pointer. Does not own what applies or conflicts (`apply`,
-//! `conflict`), nor the document's steps (`wal::driver`).
+//! Owns: the order of steps around the pointer, and what is waited for between them. Does not own what applies
+//! or conflicts (`apply`, `conflict`), which members are still to be committed (`verify`), what follows an ending
+//! (`ending`), nor the document's steps (`wal::driver`).
 //!
 //! Invariants:
 //! - The pointer was known *before* the document was seen APPENDED and uncommitted (see [`Tip`]'s epoch),
@@ -24,27 +25,27 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::conflict::Conflict;
-use super::draft::Draft;
+use super::draft::{Draft, Swung};
 use super::handle::{Inner, Observed};
-use super::history::Found;
-use super::look::{Seen, usable};
-use super::snapshot::Snapshot;
+use super::look::Seen;
 use super::tip::Tip;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::manifest::CommitRecord;
-use crate::format::{ChangeSet, StateDoc, WalId, WalState};
+use crate::format::{ChangeSet, StateDoc, WalId};
+use crate::wal::Etag;
 use crate::wal::backoff::Backoff;
-use crate::wal::{Etag, WalError, WalResult};
 
-/// The longest wait after a lost race. Whoever wins helps the losers, so waiting long gains nothing.
+/// The longest wait after a lost race. Whoever wins commits for the losers, so waiting long gains nothing.
 const LONGEST_AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// Races in a row that may be lost before waiting.
 const PATIENT_LOSSES: usize = 2;
+
+/// How often in a row others may lead without committing what this process has ready, before it leads itself.
+const MODESTY: usize = 4;
 
 /// How a mutation ended.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub(super) enum Clear {
 }
 
 impl Clear {
-    fn covers(self, tip: &Tip) -> bool {
+    pub(super) fn covers(self, tip: &Tip) -> bool {
         match self {
             Self::Epoch(epoch) => epoch == tip.epoch,
             Self::Version(version) => version == tip.snapshot.version(),
@@ -125,11 +126,15 @@ impl Committer {
 }
 
 /// What one turn achieved.
-enum Turn {
+pub(super) enum Turn {
     /// Every member was settled, or is judged against a new version next.
     Moved,
     /// Another process swung the pointer first; what the pointer says now, if that is known.
     Lost(Option<Observed>),
+    /// Another process led, as this one left it to, and swung the pointer: what it says now.
+    Led(Observed),
+    /// Another process should have led, and the pointer did not move.
+    Unled,
 }
 
 /// How a turn is taken.
@@ -141,17 +146,12 @@ pub(super) struct Approach {
     pub(super) observed: Option<Observed>,
     /// Whether the pointer must be read, because a swing was lost or failed.
     pub(super) stale: bool,
-    /// Whether to commit other processes' mutations too.
+    /// Whether to mind other processes' mutations too.
     pub(super) help: bool,
-    /// Others' mutations that were looked for already.
-    pub(super) seen: Option<Seen>,
-}
-
-/// What comparing a member with a tip showed.
-enum Verified {
-    Ready(Box<Ready>),
-    Settled,
-    Unclear(Box<Ready>, Error),
+    /// Whether to lead, whoever else could.
+    pub(super) insist: bool,
+    /// Others' documents that were listed already.
+    pub(super) listed: Option<Vec<WalId>>,
 }
 
 impl Inner {
@@ -175,7 +175,7 @@ impl Inner {
     ) {
         let mut after_failure = Backoff::default();
         let mut after_loss = Backoff::up_to(LONGEST_AFTER_LOSS);
-        let (mut lost, mut failed) = (0, 0);
+        let (mut lost, mut failed, mut led) = (0, 0, 0);
         loop {
             if approach.prepared.is_none() {
                 batch.append(&mut self.committer.drain());
@@ -190,8 +190,18 @@ impl Inner {
             batch.retain(|ready| matches!(ready.party, Party::Waiting(_)));
             match turn {
                 Ok(Turn::Moved) => {
-                    (lost, failed) = (0, 0);
+                    (lost, failed, led) = (0, 0, 0);
                     after_failure = Backoff::default();
+                }
+                Ok(Turn::Led(observed)) => {
+                    led += 1;
+                    approach.help = true;
+                    approach.insist = led % MODESTY == 0;
+                    approach.observed = Some(observed);
+                }
+                Ok(Turn::Unled) => {
+                    approach.help = true;
+                    approach.insist = true;
                 }
                 Ok(Turn::Lost(observed)) => {
                     lost += 1;
@@ -215,59 +225,60 @@ impl Inner {
                 }
             }
             approach.stale = lost > 0 || failed > 0;
-            approach.help = lost > 0;
+            approach.help |= lost > 0;
         }
     }
 
     async fn take_turn(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
-        approach: Approach,
+        mut approach: Approach,
     ) -> Result<Turn> {
+        if let Some(draft) = approach.prepared.take() {
+            return self.swing_and_tell(batch, draft).await;
+        }
         let help = approach.help || self.is_contended();
-        let draft = match approach.prepared {
-            Some(draft) => draft,
-            None => {
-                let (tip, mut seen) = self.look(batch, approach, help).await?;
-                self.verify(batch, &tip, &mut seen).await?;
-                if help {
-                    // Those that are committed already count as well: their owners will be back.
-                    self.contended
-                        .store(!seen.others.is_empty(), Ordering::Relaxed);
-                }
-                if !batch.is_empty() {
-                    batch.extend(usable(seen.others, &tip, seen.version));
-                }
-                if batch.is_empty() {
-                    return Ok(Turn::Moved);
-                }
-                let mut draft = self
-                    .draft(
-                        &tip.snapshot,
-                        batch.iter().map(|ready| (ready.id, &ready.change_set)),
-                    )
-                    .await?;
-                for (id, verdict) in draft.take_refused() {
-                    self.settle(batch, &id, verdict, None);
-                }
-                if draft.records().is_empty() {
-                    return Ok(Turn::Moved);
-                }
-                if help {
-                    // Where others swing too, one look beside the upload spares a swing that cannot succeed.
-                    let (_, observed) = futures::try_join!(self.upload(&draft), self.observe())?;
-                    if observed.version() > tip.snapshot.version() {
-                        self.discard_in_background(draft);
-                        return Ok(Turn::Lost(Some(observed)));
-                    }
-                } else {
-                    self.upload(&draft).await?;
-                }
-                draft
-            }
-        };
+        let insist = approach.insist;
+        let Seen {
+            tip,
+            documents,
+            listed,
+        } = self.look(batch, approach, help).await?;
+        self.verify(batch, &tip, documents).await?;
+        if help {
+            // Those that are committed already count as well: their owners will be back.
+            self.contended.store(!listed.is_empty(), Ordering::Relaxed);
+        }
+        if batch.is_empty() {
+            return Ok(Turn::Moved);
+        }
+        if help {
+            return self.commit_with_others(batch, &tip, listed, insist).await;
+        }
+        let mut draft = self
+            .draft(
+                &tip.snapshot,
+                batch.iter().map(|ready| (ready.id, &ready.change_set)),
+            )
+            .await?;
+        for (id, verdict) in draft.take_refused() {
+            self.settle(batch, &id, verdict, None);
+        }
+        if draft.records().is_empty() {
+            return Ok(Turn::Moved);
+        }
+        self.upload(&draft).await?;
+        self.swing_and_tell(batch, draft).await
+    }
+
+    /// Makes an uploaded draft the current version, and ends the members that it commits.
+    pub(super) async fn swing_and_tell(
+        self: &Arc<Self>,
+        batch: &mut Vec<Ready>,
+        draft: Draft,
+    ) -> Result<Turn> {
         match self.swing(&draft).await? {
-            Some(committed) => {
+            Swung::Committed(committed) => {
                 for record in draft.records() {
                     let ending = Ok(Ending::Committed(record.clone()));
                     self.settle(batch, &record.wal_id, ending, Some(&committed));
@@ -276,217 +287,11 @@ impl Inner {
                 self.look_around_in_background();
                 Ok(Turn::Moved)
             }
-            None => {
+            Swung::Lost(observed) => {
                 self.contended.store(true, Ordering::Relaxed);
                 self.discard_in_background(draft);
-                Ok(Turn::Lost(None))
+                Ok(Turn::Lost(observed))
             }
-        }
-    }
-
-    /// Keeps the members that are still to be committed on top of `tip`, and settles the others.
-    async fn verify(
-        self: &Arc<Self>,
-        batch: &mut Vec<Ready>,
-        tip: &Tip,
-        seen: &mut Seen,
-    ) -> Result<()> {
-        let mut unclear = None;
-        // Documents that were read before the tip's own pointer prove nothing about the tip.
-        let usable = seen.version == tip.snapshot.version();
-        let members: Vec<_> = std::mem::take(batch)
-            .into_iter()
-            .map(|ready| {
-                let document = seen.documents.remove(&ready.id).filter(|_| usable);
-                (ready, document)
-            })
-            .collect();
-        let checked: Vec<_> = futures::stream::iter(members)
-            .map(|(ready, document)| self.verify_one(ready, document, tip))
-            .buffered(self.limits.concurrency)
-            .collect()
-            .await;
-        for verified in checked {
-            match verified {
-                Verified::Ready(ready) => batch.push(*ready),
-                Verified::Settled => {}
-                Verified::Unclear(ready, error) => {
-                    batch.push(*ready);
-                    unclear = Some(error);
-                }
-            }
-        }
-        unclear.map_or(Ok(()), Err)
-    }
-
-    /// `document` was read after the tip's pointer, if it is given.
-    async fn verify_one(
-        self: &Arc<Self>,
-        mut ready: Ready,
-        document: Option<WalResult<(StateDoc, Etag)>>,
-        tip: &Tip,
-    ) -> Verified {
-        if ready.clear_of.is_some_and(|clear| clear.covers(tip)) {
-            return Verified::Ready(Box::new(ready));
-        }
-        if let Some(record) = tip.snapshot.record(&ready.id) {
-            let ending = Ok(Ending::Committed(record.clone()));
-            self.finish(ready, ending, Some(&tip.snapshot));
-            return Verified::Settled;
-        }
-        // The pointer was read before; this is the document's turn.
-        let document = match document {
-            Some(document) => document,
-            None => self.wal.read(&ready.id).await,
-        };
-        match document {
-            Ok((doc, etag)) if doc.state == WalState::Appended => {
-                let own = matches!(ready.clear_of, Some(Clear::Epoch(_)));
-                if !own {
-                    // An APPENDED document can also be one that landed after its mutation ended.
-                    let since = ready.change_set.base_version;
-                    match self.find_record(&tip.snapshot, &ready.id, since).await {
-                        Ok(Found::Record(record)) => {
-                            self.finish(ready, Ok(Ending::Committed(record)), None);
-                            return Verified::Settled;
-                        }
-                        Ok(Found::Absent | Found::OutOfReach) => {}
-                        Err(error) => return Verified::Unclear(Box::new(ready), error),
-                    }
-                }
-                (ready.doc, ready.etag) = (doc, etag);
-                ready.clear_of = Some(if own {
-                    Clear::Epoch(tip.epoch)
-                } else {
-                    Clear::Version(tip.snapshot.version())
-                });
-                Verified::Ready(Box::new(ready))
-            }
-            Ok(_) | Err(WalError::NotFound { .. }) => match self.learn_ending(&ready).await {
-                Ok(ending) => {
-                    self.finish(ready, Ok(ending), None);
-                    Verified::Settled
-                }
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-                    self.finish(ready, Err(error), None);
-                    Verified::Settled
-                }
-                Err(error) => Verified::Unclear(Box::new(ready), error),
-            },
-            Err(error @ WalError::Storage(_)) => Verified::Unclear(Box::new(ready), error.into()),
-            Err(damage) => {
-                self.finish(ready, Err(damage.into()), None);
-                Verified::Settled
-            }
-        }
-    }
-
-    /// The ending of a mutation whose document is COMPLETE, fenced or gone, from the table's history.
-    async fn learn_ending(self: &Arc<Self>, ready: &Ready) -> Result<Ending> {
-        self.ending_in_history(&ready.id, ready.change_set.base_version)
-            .await
-    }
-
-    /// The ending of a mutation that is known to have ended, from the table's history since `base_version`.
-    pub(super) async fn ending_in_history(
-        self: &Arc<Self>,
-        id: &WalId,
-        base_version: u64,
-    ) -> Result<Ending> {
-        // The pointer is read after the document was found ended: if it was committed, this pointer's
-        // history has it.
-        self.refresh().await?;
-        let tip = self.tip();
-        match self.find_record(&tip.snapshot, id, base_version).await? {
-            Found::Record(record) => Ok(Ending::Committed(record)),
-            Found::Absent => Ok(Ending::Undone),
-            Found::OutOfReach => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                id.to_string(),
-                "this mutation has ended, and the versions that would tell how are gone",
-            )),
-        }
-    }
-
-    /// Takes the member out of the batch and ends it.
-    pub(super) fn settle(
-        self: &Arc<Self>,
-        batch: &mut Vec<Ready>,
-        id: &WalId,
-        ending: Result<Ending>,
-        committed: Option<&Arc<Snapshot>>,
-    ) {
-        if let Some(at) = batch.iter().position(|ready| ready.id == *id) {
-            let ready = batch.remove(at);
-            self.finish(ready, ending, committed);
-        }
-    }
-
-    /// Tells whoever waits, and cleans up in the background. `committed` is the version that holds it, if
-    /// it is at hand.
-    fn finish(
-        self: &Arc<Self>,
-        ready: Ready,
-        ending: Result<Ending>,
-        committed: Option<&Arc<Snapshot>>,
-    ) {
-        let Ready {
-            id,
-            change_set,
-            doc,
-            etag,
-            party,
-            ..
-        } = ready;
-        self.deactivate(&id);
-        match &ending {
-            Ok(Ending::Committed(record)) => {
-                tracing::debug!(wal_id = %id, version = record.version, "committed");
-                // A live owner elsewhere cleans up itself once it learns of its commit; if it is dead,
-                // recovery or a sweep does.
-                if matches!(party, Party::Waiting(_)) {
-                    let at = committed
-                        .filter(|snapshot| snapshot.version() == record.version)
-                        .cloned();
-                    self.retire_in_background(id, change_set, record.version, at, doc, etag);
-                }
-            }
-            Ok(Ending::Conflict(conflict)) => {
-                tracing::debug!(wal_id = %id, %conflict, "conflicts with a committed version");
-                self.undo_conflicting_in_background(doc, etag);
-            }
-            Ok(Ending::NothingLeft) => {
-                tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
-                // The answer waits for the document to be taken: a later version may bring such rows back
-                // (a restore does), and then it must be too late to commit.
-                let inner = Arc::clone(self);
-                self.spawn(async move {
-                    inner.undo_or_leave(&doc, &etag).await;
-                    if let Party::Waiting(reply) = party {
-                        let _ = reply.send(ending);
-                    }
-                });
-                return;
-            }
-            Ok(Ending::Undone) => {}
-            Err(error) => tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery"),
-        }
-        if let Party::Waiting(reply) = party {
-            // Whoever waited may be gone; the ending stands.
-            let _ = reply.send(ending);
-        }
-    }
-
-    fn give_up(self: &Arc<Self>, batch: &mut Vec<Ready>, why: &str) {
-        for ready in batch.drain(..) {
-            let error = Error::new(
-                ErrorKind::OutcomeUnknown,
-                ready.id.to_string(),
-                format!(
-                    "this mutation is durable and may still be committed, by recovery or another writer: {why}"
-                ),
-            );
-            self.finish(ready, Err(error), None);
         }
     }
 }

@@ -17,14 +17,15 @@ use roaring::RoaringBitmap;
 
 use super::apply::{ApplyContext, ApplyError, Outcome, apply, needed_sidecars_of_group};
 use super::commit::Ending;
-use super::handle::Inner;
+use super::handle::{Inner, Observed};
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{CommitRecord, EncodedManifest, Manifest, check_successor};
+use crate::format::pointer::MAX_NEW_NODES;
 use crate::format::{
     ChangeSet, ContentHash, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
 };
-use crate::storage::CasOutcome;
+use crate::storage::Replaced;
 
 /// The next version, if the swing from `base` succeeds.
 #[derive(Debug)]
@@ -41,6 +42,16 @@ pub(super) struct Draft {
 struct Next {
     manifest: Manifest,
     encoded: EncodedManifest,
+}
+
+/// What became of a swing.
+#[derive(Debug)]
+#[must_use = "a lost race is a value, not an error"]
+pub(super) enum Swung {
+    /// The draft is the current version.
+    Committed(Arc<Snapshot>),
+    /// The pointer is elsewhere; where, if settling the race has shown it.
+    Lost(Option<Observed>),
 }
 
 impl Draft {
@@ -232,11 +243,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Swings the pointer from the draft's base to the draft: the commit. `None` if the pointer is elsewhere.
+    /// Swings the pointer from the draft's base to the draft: the commit.
     ///
     /// # Errors
     /// The outcome may be unknown then: the swing may be in force, or come into force.
-    pub(super) async fn swing(&self, draft: &Draft) -> Result<Option<Arc<Snapshot>>> {
+    pub(super) async fn swing(&self, draft: &Draft) -> Result<Swung> {
         let path = paths::pointer();
         let (Some(next), Some(expected)) = (&draft.next, draft.base.pointer()) else {
             return Err(Error::new(
@@ -252,13 +263,25 @@ impl Inner {
             version: next.manifest.version(),
             manifest: next.encoded.root,
             nonce: self.env.ids.nonce(),
+            new_nodes: next
+                .encoded
+                .new_nodes
+                .iter()
+                .map(|(hash, _)| *hash)
+                .filter(|hash| *hash != next.encoded.root)
+                .take(MAX_NEW_NODES)
+                .collect(),
         };
         let bytes = pointer
             .encode()
             .map_err(|error| FormatError::from(error).at(&path))?;
-        let state = match self.storage.replace(&path, expected, bytes).await? {
-            CasOutcome::Committed(state) => state,
-            CasOutcome::Lost => return Ok(None),
+        let swung = self.storage.replace_or_read(&path, expected, bytes).await?;
+        let state = match swung {
+            Replaced::Committed(state) => state,
+            Replaced::Lost(found) => {
+                let found = found.map(|(bytes, state)| self.observed(&bytes, state));
+                return Ok(Swung::Lost(found.transpose()?));
+            }
         };
         next.manifest.mark_persisted();
         self.remember(draft, next);
@@ -269,7 +292,7 @@ impl Inner {
             Arc::clone(&self.reader),
         ));
         self.advance(Arc::clone(&snapshot));
-        Ok(Some(snapshot))
+        Ok(Swung::Committed(snapshot))
     }
 
     /// Keeps what the next reader or writer would otherwise fetch.

@@ -151,6 +151,7 @@ impl Table {
             version: manifest.version(),
             manifest: encoded.root,
             nonce: env.ids.nonce(),
+            new_nodes: Vec::new(),
         };
         let bytes = pointer
             .encode()
@@ -360,11 +361,16 @@ impl Inner {
             Fetched::Missing => return Err(missing()),
             Fetched::Changed(bytes, version) => (bytes, version),
         };
-        let pointer = decode_pointer(&bytes)?;
+        self.observed(&bytes, state)
+    }
+
+    /// What bytes that were read from the pointer say.
+    pub(super) fn observed(&self, bytes: &[u8], state: ObjectVersion) -> Result<Observed> {
+        let pointer = decode_pointer(bytes)?;
         if pointer.table_id != self.table_id {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                path.as_ref(),
+                paths::pointer().as_ref(),
                 "this table was dropped, and another one was created in its place; open it again",
             ));
         }
@@ -398,12 +404,18 @@ impl Inner {
             return Ok(self.tip.adopt(Arc::new(renamed)));
         }
         let known = Some(tip.snapshot.manifest());
-        let snapshot = load(&self.reader, &pointer, state, known).await?;
+        let snapshot = Arc::new(load(&self.reader, &pointer, state, known).await?);
+        let (reader, before, after) = (
+            Arc::clone(&self.reader),
+            Arc::clone(&tip.snapshot),
+            Arc::clone(&snapshot),
+        );
+        self.spawn(async move { reader.keep_warm(before.manifest(), after.manifest()).await });
         *self
             .others_seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
-        Ok(self.tip.adopt(Arc::new(snapshot)))
+        Ok(self.tip.adopt(snapshot))
     }
 
     /// A version of the history; `None` if it is out of reach.
@@ -440,6 +452,9 @@ async fn load(
     version: ObjectVersion,
     known: Option<&Manifest>,
 ) -> Result<Snapshot> {
+    // Side by side what would otherwise be read level by level.
+    let nodes = std::iter::once(pointer.manifest).chain(pointer.new_nodes.iter().copied());
+    reader.prefetch(nodes.collect()).await;
     let manifest = reader.manifest(&pointer.manifest, known).await?;
     let header = manifest.header();
     if header.version != pointer.version || header.metadata.table_id != pointer.table_id {

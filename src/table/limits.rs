@@ -25,6 +25,9 @@ pub struct Limits {
     pub commit_failures: usize,
     /// Documents of other writers that one lost race looks at in order to commit them too.
     pub help_at_most: usize,
+    /// How lately another process's statement must have begun for a leader to wait for it, a few round trips
+    /// at most, so that both are committed together.
+    pub wait_for_younger_than: Duration,
     /// How often a process that commits without resistance looks, in the background, whether others wait
     /// in vain: a fast writer that never loses the pointer would not hear of those that always do.
     pub look_around_every: Duration,
@@ -45,6 +48,7 @@ impl Default for Limits {
             commit_attempts: 256,
             commit_failures: 8,
             help_at_most: 64,
+            wait_for_younger_than: Duration::from_secs(1),
             look_around_every: Duration::from_secs(1),
             pending_at_most: 16,
             history_at_most: 4_096,

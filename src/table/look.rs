@@ -1,47 +1,80 @@
 //! What a turn looks at before it drafts: the pointer, its members' documents, and what others have ready.
 //!
 //! Owns: the order of those reads, and that they go side by side where order does not matter. Does not own the
-//! verdict about a member (`commit`).
+//! verdict about a member (`verify`), nor what follows for others (`help`).
 //! Invariant: what is said about a document is said of a moment after the pointer that it is compared with was
 //! read. Reads only, so a crash leaves nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 
+use super::apply::needed_sidecars_of_group;
 use super::commit::{Approach, Clear, Party, Ready};
+use super::crowd::is_coming;
 use super::handle::{Inner, Observed};
 use super::tip::Tip;
+use super::verify::Documents;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ChangeSet, FormatError, StateDoc, WalId, WalState, paths};
-use crate::wal::{Etag, WalResult};
+use crate::format::{ChangeSet, ContentHash, FormatError, WalId, WalState, paths};
+use crate::wal::lease;
 
-/// Documents that were read after the pointer of `version`, or when that version was known.
-#[derive(Debug, Default)]
+/// What a turn starts from.
+#[derive(Debug)]
 pub(super) struct Seen {
-    pub(super) version: u64,
-    pub(super) documents: HashMap<WalId, WalResult<(StateDoc, Etag)>>,
-    pub(super) others: Vec<Ready>,
+    /// The version to build on.
+    pub(super) tip: Tip,
+    /// The members' documents, as far as they were read.
+    pub(super) documents: Documents,
+    /// Ids of others' documents, if they are to be minded.
+    pub(super) listed: Vec<WalId>,
+}
+
+/// Other processes' mutations. All of them were read after the pointer of the version that they are seen with.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// APPENDED and not committed, oldest first.
+    pub(super) ready: Vec<Ready>,
+    /// Likely to be APPENDED soon.
+    pub(super) coming: Vec<Coming>,
+}
+
+/// A mutation whose document is INTENT and young.
+#[derive(Clone, Debug)]
+pub(super) struct Coming {
+    pub(super) id: WalId,
+    /// Its change set, if that is there already: it will be APPENDED next.
+    pub(super) foreseen: Option<Foreseen>,
+}
+
+/// A change set that no document names yet.
+#[derive(Clone, Debug)]
+pub(super) struct Foreseen {
+    pub(super) change_set: Arc<ChangeSet>,
+    hash: ContentHash,
+}
+
+/// One of them.
+enum Other {
+    Ready(Box<Ready>),
+    Coming(Coming),
 }
 
 impl Inner {
     /// The tip to build on. If the pointer is read for it, the members' documents are read after it. That, and
-    /// the look for others' mutations, goes on beside the loading of what the pointer names.
+    /// the listing of others' documents, goes on beside the loading of what the pointer names.
     pub(super) async fn look(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         approach: Approach,
         help: bool,
-    ) -> Result<(Tip, Seen)> {
+    ) -> Result<Seen> {
         let observed = match approach.observed {
             Some(observed) => observed,
             None if approach.stale || !self.ahead(batch).is_empty() => self.observe().await?,
             None => Observed::Known(self.tip()),
         };
-        if let (Observed::Known(_), Some(seen)) = (&observed, approach.seen) {
-            return Ok((self.tip(), seen));
-        }
         let version = observed.version();
         // What is known already needs no second look at its documents.
         let is_new = matches!(observed, Observed::New(..));
@@ -55,14 +88,14 @@ impl Inner {
                 .collect()
                 .await
         };
-        let mine: HashSet<WalId> = batch.iter().map(|ready| ready.id).collect();
-        let others = async {
-            match help {
-                true => self.ready_elsewhere(&mine).await,
-                false => Vec::new(),
+        let listed = async {
+            match approach.listed {
+                _ if !help => Vec::new(),
+                Some(listed) => listed,
+                None => self.list_others().await,
             }
         };
-        let (tip, documents, others) = futures::join!(self.follow(observed), documents, others);
+        let (tip, read, listed) = futures::join!(self.follow(observed), documents, listed);
         let tip = tip?;
         for id in self.ahead(batch) {
             let error = Error::new(
@@ -72,12 +105,11 @@ impl Inner {
             );
             self.settle(batch, &id, Err(error), None);
         }
-        let seen = Seen {
-            version,
-            documents,
-            others,
-        };
-        Ok((tip, seen))
+        Ok(Seen {
+            tip,
+            documents: Documents { version, read },
+            listed,
+        })
     }
 
     /// Members that were made from a version that this process has not seen.
@@ -90,30 +122,124 @@ impl Inner {
             .collect()
     }
 
-    /// APPENDED mutations of other processes, oldest first, as many as the limits allow. Best effort: what
-    /// cannot be read is left to its owner and to recovery.
+    /// Ids of documents that are not this process's own, oldest first. Best effort: nobody is helped if they
+    /// cannot be listed.
+    pub(super) async fn list_others(&self) -> Vec<WalId> {
+        match self.wal.list_wal_ids().await {
+            Ok(mut ids) => {
+                ids.retain(|id| !self.is_active(id));
+                ids
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for other writers' mutations");
+                Vec::new()
+            }
+        }
+    }
+
+    /// What becomes of the listed mutations that `tip` does not hold, as many as the limits allow. Best effort:
+    /// what cannot be read is left to its owner and to recovery.
     ///
     /// Unlike recovery this does not look through the history for documents that landed after their
     /// mutation ended: without their change set, which is deleted before them, they are not ready.
-    pub(super) async fn ready_elsewhere(&self, mine: &HashSet<WalId>) -> Vec<Ready> {
-        let ids = match self.wal.list_wal_ids().await {
-            Ok(ids) => ids,
-            Err(error) => {
-                tracing::debug!(%error, "cannot look for other writers' mutations");
-                return Vec::new();
-            }
-        };
-        let candidates: Vec<_> = ids
+    pub(super) async fn read_others(
+        &self,
+        listed: Vec<WalId>,
+        mine: &[Ready],
+        tip: &Tip,
+    ) -> Others {
+        let candidates = listed
             .into_iter()
-            .filter(|id| !self.is_active(id) && !mine.contains(id))
+            .filter(|id| mine.iter().all(|ready| ready.id != *id))
+            .filter(|id| tip.snapshot.record(id).is_none())
             .take(self.limits.help_at_most)
-            .collect();
-        let found: Vec<Option<Ready>> = futures::stream::iter(candidates)
-            .map(|id| async move { self.read_ready(&id, Party::Foreign).await.ok().flatten() })
+            .map(|id| Coming { id, foreseen: None });
+        self.read_again(candidates.collect(), tip).await
+    }
+
+    /// What has become of them.
+    pub(super) async fn read_again(&self, candidates: Vec<Coming>, tip: &Tip) -> Others {
+        let found: Vec<Option<Other>> = futures::stream::iter(candidates)
+            .map(|candidate| self.read_other(candidate, tip))
             .buffered(self.limits.concurrency)
             .collect()
             .await;
-        found.into_iter().flatten().collect()
+        let mut others = Others::default();
+        for other in found.into_iter().flatten() {
+            match other {
+                Other::Ready(ready) => others.ready.push(*ready),
+                Other::Coming(coming) => others.coming.push(coming),
+            }
+        }
+        others
+    }
+
+    async fn read_other(&self, candidate: Coming, tip: &Tip) -> Option<Other> {
+        let Coming { id, foreseen } = candidate;
+        // Together, because a round trip costs more than a change set that turns out not to be needed.
+        let (doc, bytes) = futures::join!(self.wal.read(&id), async {
+            match foreseen {
+                Some(_) => None,
+                None => self.wal.get_arrow(&id, None).await.ok(),
+            }
+        });
+        let (doc, etag) = doc.ok()?;
+        let appended = doc.state == WalState::Appended;
+        let now = self.env.now();
+        // A change set that was named once was APPENDED once: that mutation is being undone.
+        let coming = doc.new_row_content_hash.is_none()
+            && is_coming(&doc, now, self.limits.wait_for_younger_than);
+        if !appended && !coming {
+            return None;
+        }
+        let foreseen = foreseen.or_else(|| {
+            let bytes = bytes?;
+            let hash = doc
+                .new_row_content_hash
+                .unwrap_or_else(|| ContentHash::of(&bytes));
+            let change_set = Arc::new(ChangeSet::decode(&bytes, &hash).ok()?);
+            Some(Foreseen { change_set, hash })
+        });
+        let version = tip.snapshot.version();
+        if foreseen
+            .as_ref()
+            .is_some_and(|foreseen| foreseen.change_set.base_version > version)
+        {
+            return None;
+        }
+        if !appended {
+            return Some(Other::Coming(Coming { id, foreseen }));
+        }
+        let foreseen = foreseen.filter(|it| doc.new_row_content_hash == Some(it.hash))?;
+        Some(Other::Ready(Box::new(Ready {
+            id,
+            change_set: foreseen.change_set,
+            doc,
+            etag,
+            // Its document was read after the tip's pointer, and the tip does not hold it.
+            clear_of: Some(Clear::Version(version)),
+            party: Party::Foreign,
+        })))
+    }
+
+    /// Reads ahead the tombstones that judging these mutations takes.
+    pub(super) async fn warm_up(&self, batch: &[Ready], tip: &Tip) {
+        let change_sets: Vec<&ChangeSet> = batch
+            .iter()
+            .map(|ready| ready.change_set.as_ref())
+            .collect();
+        let needed = needed_sidecars_of_group(tip.snapshot.manifest(), &change_sets);
+        futures::stream::iter(needed)
+            .for_each_concurrent(self.limits.concurrency, |(_, tombstones)| async move {
+                // Whoever needs it asks again, and hears of the error.
+                let _ = self.reader.bitmap(&tombstones).await;
+            })
+            .await;
+    }
+
+    /// Whether somebody is likely to lead for this mutation.
+    pub(super) fn is_attended(&self, ready: &Ready) -> bool {
+        !lease::is_expired(&ready.doc, self.env.now(), self.limits.lease)
     }
 
     /// A mutation as its objects tell it; `None` unless its document is APPENDED.
@@ -142,23 +268,4 @@ impl Inner {
             party,
         }))
     }
-}
-
-/// Those of other processes' mutations that are known not to be in the tip: their documents were read after
-/// the pointer of version `seen_after`, and the tip is that version.
-pub(super) fn usable(others: Vec<Ready>, tip: &Tip, seen_after: u64) -> Vec<Ready> {
-    let version = tip.snapshot.version();
-    if seen_after != version {
-        return Vec::new();
-    }
-    others
-        .into_iter()
-        .filter(|ready| {
-            ready.change_set.base_version <= version && tip.snapshot.record(&ready.id).is_none()
-        })
-        .map(|ready| Ready {
-            clear_of: Some(Clear::Version(version)),
-            ..ready
-        })
-        .collect()
 }

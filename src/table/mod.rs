@@ -9,11 +9,14 @@ mod background;
 mod cache;
 mod commit;
 pub mod conflict;
+mod crowd;
 mod draft;
 mod effect;
+mod ending;
 pub mod evolution;
 mod floats;
 mod handle;
+mod help;
 mod history;
 mod limits;
 mod look;
@@ -23,6 +26,7 @@ mod reader;
 mod recovery;
 mod snapshot;
 mod tip;
+mod verify;
 mod writer;
 
 pub use apply::{

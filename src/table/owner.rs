@@ -6,7 +6,6 @@
 //! back by its owner; what was APPENDED, or may be, never is.
 //! A crash leaves what `mutation` says.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::effect::Staged;
-use super::look::Seen;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
@@ -62,7 +60,7 @@ impl Parts {
         };
         match self.inner.committer.try_lead() {
             Some(turn) if self.inner.is_contended() => {
-                self.commit_for_all(turn, staged, cancelled).await
+                self.commit_among_others(turn, staged, cancelled).await
             }
             Some(turn) => self.commit_alone(turn, staged, cancelled).await,
             None => self.commit_together(staged, cancelled).await,
@@ -118,38 +116,32 @@ impl Parts {
         }
     }
 
-    /// Other processes are at the pointer: look for what they have ready beside the own way to APPENDED, and
-    /// commit it along. One round trip more than alone, and nobody is left behind.
-    async fn commit_for_all(
+    /// Other processes are at the pointer: see who they are beside the own step to APPENDED, and then either
+    /// commit theirs along or be committed by one of them.
+    async fn commit_among_others(
         self,
         turn: OwnedMutexGuard<()>,
         staged: Staged,
         cancelled: &CancellationToken,
     ) -> Result<CommitOutcome> {
         let tip = self.tip_since_base().await?;
-        let id = self.driver.id();
-        let mine = HashSet::from([id]);
-        let appended = async {
-            let uploaded = async {
-                self.driver.durable().await?;
-                self.upload(&staged).await
-            };
-            if let Err(error) = uploaded.await {
-                self.abandon_in_background(true);
-                return Err(error);
-            }
-            self.append(&staged, tip.epoch, cancelled).await
+        let uploaded = async {
+            self.driver.durable().await?;
+            self.upload(&staged).await
         };
-        let (appended, others) = futures::join!(appended, self.inner.ready_elsewhere(&mine));
+        if let Err(error) = uploaded.await {
+            self.abandon_in_background(true);
+            return Err(error);
+        }
+        let (appended, listed) = futures::join!(
+            self.append(&staged, tip.epoch, cancelled),
+            self.inner.list_others()
+        );
         match appended? {
             Appended::Ready(ready, ending) => {
                 let approach = Approach {
                     help: true,
-                    seen: Some(Seen {
-                        version: tip.snapshot.version(),
-                        others,
-                        ..Seen::default()
-                    }),
+                    listed: Some(listed),
                     ..Approach::default()
                 };
                 self.lead_in_background(turn, *ready, approach);

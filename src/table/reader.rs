@@ -5,6 +5,7 @@
 //! Invariant: nothing enters a cache, or leaves this file, whose bytes do not hash to the name or to the hash
 //! that asked for it. Reads only, so a crash leaves nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +19,9 @@ use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, Tombston
 use crate::format::{ContentHash, FormatError, SidecarId, paths};
 use crate::storage::Storage;
 use crate::wal::WalStore;
+
+/// Sidecars that one new version makes this process read ahead.
+const WARM_AT_MOST: usize = 16;
 
 /// Loads what versions consist of.
 #[derive(Debug)]
@@ -67,6 +71,17 @@ impl Reader {
         }
     }
 
+    /// Brings nodes into the cache, as far as they can be had: whoever needs one asks again.
+    pub(super) async fn prefetch(&self, hashes: Vec<ContentHash>) {
+        futures::stream::iter(hashes)
+            .for_each_concurrent(self.concurrency, |hash| async move {
+                if let Err(error) = self.node(&hash).await {
+                    tracing::debug!(node = %hash, %error, "a manifest node cannot be read ahead");
+                }
+            })
+            .await;
+    }
+
     /// What the version with this root says of itself, without its superfiles.
     pub(super) async fn header(&self, root: &ContentHash) -> Result<ManifestHeader> {
         let bytes = self.node(root).await?;
@@ -98,6 +113,39 @@ impl Reader {
         let bitmap = Arc::new(sidecar.deleted);
         self.remember_bitmap(tombstones.sidecar, Arc::clone(&bitmap));
         Ok(bitmap)
+    }
+
+    /// Reads ahead the tombstones that took the place of some that are in memory: whoever used those will likely
+    /// ask for these. Only what the two versions do not share is looked at.
+    pub(super) async fn keep_warm(&self, before: &Manifest, after: &Manifest) {
+        let leaves = |manifest: &Manifest| -> HashSet<ContentHash> {
+            let groups = manifest.groups().iter();
+            groups
+                .flat_map(|group| group.leaves())
+                .filter_map(|leaf| leaf.hash())
+                .collect()
+        };
+        let known = leaves(before);
+        let replaced = after
+            .groups()
+            .iter()
+            .flat_map(|group| group.leaves())
+            .filter(|leaf| leaf.hash().is_none_or(|hash| !known.contains(&hash)))
+            .flat_map(|leaf| leaf.entries())
+            .filter_map(|entry| {
+                let old = before.get(&entry.id)?.tombstones?;
+                let new = entry.tombstones?;
+                let is_warm = self.bitmaps.get(&old.sidecar).is_some();
+                (is_warm && old.sidecar != new.sidecar).then_some(new)
+            })
+            .take(WARM_AT_MOST)
+            .collect::<Vec<_>>();
+        futures::stream::iter(replaced)
+            .for_each_concurrent(self.concurrency, |tombstones| async move {
+                // Whoever needs it asks again, and hears of the error.
+                let _ = self.bitmap(&tombstones).await;
+            })
+            .await;
     }
 
     /// Keeps a bitmap that this process has just made.

@@ -10,6 +10,12 @@ use crate::wal::env::Env;
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// A delay between half and the whole of `bound`.
+pub fn jittered(env: &Env, bound: Duration) -> Duration {
+    let [random, ..] = *env.ids.nonce().as_bytes();
+    bound / 2 + (bound / 2) * u32::from(random) / 256
+}
+
 /// Delays that double, each drawn between half and the whole of its bound.
 #[derive(Debug)]
 pub struct Backoff {
@@ -36,8 +42,7 @@ impl Backoff {
     pub fn delay(&mut self, env: &Env) -> Duration {
         let bound = self.next;
         self.next = (bound * 2).min(self.longest);
-        let [random, ..] = *env.ids.nonce().as_bytes();
-        bound / 2 + (bound / 2) * u32::from(random) / 256
+        jittered(env, bound)
     }
 
     /// Waits for the next delay.

@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli;
+mod concurrent;
 mod differential;
 mod evolution;
 mod kills;

@@ -248,11 +248,17 @@ proptest! {
     }
 
     #[test]
-    fn pointers_round_trip(version in any::<u64>(), hash in samples::any_hash(), nonce in any::<u128>()) {
+    fn pointers_round_trip(
+        version in any::<u64>(),
+        hash in samples::any_hash(),
+        nonce in any::<u128>(),
+        new_nodes in prop::collection::vec(samples::any_hash(), 0..=8),
+    ) {
         let pointer = Pointer {
             version,
             manifest: hash,
             nonce: uuid::Uuid::from_u128(nonce),
+            new_nodes,
             ..samples::pointer()
         };
         prop_assert_eq!(Pointer::decode(&pointer.encode().unwrap()).unwrap(), pointer);

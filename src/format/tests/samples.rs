@@ -171,6 +171,7 @@ pub(crate) fn pointer() -> Pointer {
         version: 3,
         manifest: ContentHash::of(b"root"),
         nonce: Uuid::from_u128(77),
+        new_nodes: Vec::new(),
     }
 }
 

@@ -8,5 +8,6 @@ mod crashes;
 mod damage;
 mod fencing;
 mod round_trips;
+mod throughput;
 mod together;
 mod world;

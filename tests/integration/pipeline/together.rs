@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_supertable::format::{OpKind, SuperfileId};
-use datafusion_supertable::table::{CommitOutcome, Effect, Limits, Table};
+use datafusion_supertable::table::{CommitOutcome, Limits, Table};
 
-use super::world::{Rows, World, committed, delete, insert, labels, rows};
+use super::world::{Rows, World, committed, delete, insert, rows};
 use crate::support::fault_store::{Crash, Plan};
 
 /// Runs until it is committed.
@@ -222,100 +221,4 @@ async fn two_processes_that_recover_at_once_commit_once() {
         assert_eq!(rows(&a).await, rows(&b).await);
         world.assert_clean(&Arc::new(a)).await;
     }
-}
-
-const LATENCY: Duration = Duration::from_millis(50);
-
-/// A point DELETE as a session runs it: the pointer, a read of data, the commit.
-async fn point_delete(table: &Table, superfile: SuperfileId, position: u32) {
-    loop {
-        let base = table.snapshot().await.unwrap();
-        let mutation = table.begin(OpKind::Delete, base, "DELETE".into());
-        tokio::time::sleep(LATENCY).await;
-        let effect = Effect {
-            delete: [(superfile, [position].into_iter().collect())].into(),
-            rows_deleted: 1,
-            ..Effect::default()
-        };
-        match mutation.commit(effect).await.unwrap() {
-            CommitOutcome::Committed { rows_affected, .. } => {
-                assert_eq!(rows_affected, 1);
-                return;
-            }
-            CommitOutcome::Conflict(_) => {}
-            CommitOutcome::NothingToCommit => panic!("nothing to commit"),
-        }
-    }
-}
-
-/// How long `each` point deletes by each of `handles` processes of `tasks` tasks take, together or in turn.
-async fn point_deletes(handles: usize, tasks: usize, each: usize, together: bool) -> Duration {
-    let world = World::new().await;
-    let setup = world.recovered().await;
-    committed(insert(&setup, "big", 100_000).await);
-    setup.settle().await;
-    let snapshot = setup.snapshot().await.unwrap();
-    let superfile = labels(&setup, &snapshot).await.unwrap()["big"];
-    let mut tables = Vec::new();
-    for _ in 0..handles {
-        let table = world.open(&Plan::with_latency(LATENCY)).await.unwrap();
-        table.settle().await;
-        tables.push(table);
-    }
-    let start = tokio::time::Instant::now();
-    let mut running = Vec::new();
-    for (h, table) in tables.iter().enumerate() {
-        for t in 0..tasks {
-            let table = table.clone();
-            let first = ((h * tasks + t) * each) as u32;
-            let task = async move {
-                for position in first..first + each as u32 {
-                    point_delete(&table, superfile, position).await;
-                }
-            };
-            if together {
-                running.push(tokio::spawn(task));
-            } else {
-                task.await;
-            }
-        }
-    }
-    for task in running {
-        task.await.unwrap();
-    }
-    let elapsed = start.elapsed();
-    for table in &tables {
-        table.settle().await;
-    }
-    let deleted = handles * tasks * each;
-    assert_eq!(
-        rows(&setup)
-            .await
-            .iter()
-            .filter(|(l, _)| l == "big")
-            .count(),
-        100_000 - deleted
-    );
-    world.assert_clean(&setup).await;
-    elapsed
-}
-
-#[tokio::test(start_paused = true)]
-async fn eight_processes_finish_sooner_together_than_in_turn() {
-    let (together, in_turn) = (
-        point_deletes(8, 1, 8, true).await,
-        point_deletes(8, 1, 8, false).await,
-    );
-    println!("8 processes, 8 point deletes each: together {together:?}, in turn {in_turn:?}");
-    assert!(together * 2 <= in_turn);
-}
-
-#[tokio::test(start_paused = true)]
-async fn sixty_four_tasks_of_one_process_finish_sooner_together_than_in_turn() {
-    let (together, in_turn) = (
-        point_deletes(1, 64, 4, true).await,
-        point_deletes(1, 64, 4, false).await,
-    );
-    println!("64 tasks, 4 point deletes each: together {together:?}, in turn {in_turn:?}");
-    assert!(together * 10 <= in_turn);
 }

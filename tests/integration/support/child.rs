@@ -16,6 +16,7 @@ type Role = fn(&Args);
 
 /// Every role a child can have.
 const ROLES: &[(&str, Role)] = &[
+    ("concurrent: write", crate::concurrent::write_in_a_process),
     ("kills: run SQL", crate::kills::run_sql),
     (
         "storage: add to a counter",

@@ -19,6 +19,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 /// When the simulated process dies, seen from its k-th operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub struct Plan {
     lost_answers: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     latency: Duration,
+    /// Up to so much is added to the latency of each operation.
+    spread: Duration,
+    dice: Mutex<Option<StdRng>>,
     operations: AtomicU64,
     crashed: AtomicBool,
     log: Mutex<Vec<Operation>>,
@@ -85,6 +90,24 @@ impl Plan {
             latency,
             ..Self::default()
         })
+    }
+
+    /// Every operation takes a time between `shortest` and `longest`, drawn from `seed`.
+    pub fn with_latency_between(shortest: Duration, longest: Duration, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            latency: shortest,
+            spread: longest - shortest,
+            dice: Mutex::new(Some(StdRng::seed_from_u64(seed))),
+            ..Self::default()
+        })
+    }
+
+    /// How long the next operation takes.
+    fn next_latency(&self) -> Duration {
+        match &mut *self.dice.lock().unwrap() {
+            Some(dice) => self.latency + self.spread.mul_f64(dice.random()),
+            None => self.latency,
+        }
     }
 
     /// The process dies at an operation.
@@ -205,8 +228,9 @@ impl Plan {
             self.die();
             return Err(failure("crash before the operation"));
         }
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
+        let latency = self.next_latency();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
             if self.crashed() {
                 return Err(failure("the process is dead"));
             }
