@@ -15,6 +15,9 @@ use proptest::prelude::*;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
+/// Whether a predicate holds for a value.
+type Holds = fn(Option<i64>) -> bool;
+
 /// One statement; numbers are reduced to what exists when it runs.
 #[derive(Clone, Debug)]
 enum Step {
@@ -249,7 +252,7 @@ async fn compare(session: &SessionContext, model: &Model, history: &[String]) {
     assert_eq!(all, model.table(), "\n{}", said());
     for column in &model.columns {
         let (id, name) = (column.id, &column.name);
-        let checks: [(&str, fn(Option<i64>) -> bool); 4] = [
+        let checks: [(&str, Holds); 4] = [
             ("IS NULL", |v| v.is_none()),
             ("IS NOT NULL", |v| v.is_some()),
             ("= 2", |v| v == Some(2)),

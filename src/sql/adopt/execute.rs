@@ -412,7 +412,11 @@ async fn copy_one(
             .map_err(failed)?;
     }
     // What counts is what is there now, whatever has become of the original meanwhile.
-    let copy = own.head(&path).await.map_err(failed)?;
+    // A store with a prefix answers with the whole path.
+    let copy = ObjectMeta {
+        location: path.clone(),
+        ..own.head(&path).await.map_err(failed)?
+    };
     let footer = footer(&own, &copy, &candidate.name).await?;
     let Adoption { rows, mut stats } = adopt(
         &footer,
