@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -84,8 +85,7 @@ pub(crate) async fn add_files(
     url: &str,
 ) -> Result<Vec<Added>> {
     let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument, url, why);
-    let parsed =
-        ListingTableUrl::parse(url).map_err(|e| invalid("is not a location").with_source(e))?;
+    let parsed = parse(url).map_err(|e| invalid("is not a location").with_source(e))?;
     let from = runtime.object_store(&parsed).map_err(|e| {
         Error::new(
             ErrorKind::Storage,
@@ -135,6 +135,20 @@ pub(crate) async fn add_files(
     ))
 }
 
+/// A location in which a pattern may be; DataFusion finds one in a local path only.
+fn parse(location: &str) -> DataFusionResult<ListingTableUrl> {
+    let is_url = location.contains("://");
+    let pattern = location
+        .find(['*', '?', '['])
+        .filter(|_| is_url)
+        .and_then(|at| location.get(..at)?.rfind('/'))
+        .and_then(|slash| location.split_at_checked(slash + 1));
+    match pattern {
+        Some((directory, pattern)) => ListingTableUrl::parse(directory)?.with_glob(pattern),
+        None => ListingTableUrl::parse(location),
+    }
+}
+
 /// The Parquet files at `url`, none of which the table has.
 async fn find(
     places: &Places,
@@ -145,23 +159,29 @@ async fn find(
     let unlisted = |e: object_store::Error| {
         Error::new(ErrorKind::Storage, given, "its files cannot be listed").with_source(e)
     };
-    let mut metas: Vec<ObjectMeta> = if url.is_collection() || url.get_glob().is_some() {
-        let is_wanted = |meta: &ObjectMeta| {
-            is_named(url, &meta.location)
-                && meta.location.as_ref().ends_with(".parquet")
-                && !is_hidden(url, &meta.location)
+    let mut paths: Vec<Path> = if url.is_collection() || url.get_glob().is_some() {
+        let is_wanted = |path: &Path| {
+            is_named(url, path) && path.as_ref().ends_with(".parquet") && !is_hidden(url, path)
         };
         places
             .from
             .list(Some(url.prefix()))
-            .try_filter(|meta| futures::future::ready(is_wanted(meta)))
+            .map_ok(|meta| meta.location)
+            .try_filter(|path| futures::future::ready(is_wanted(path)))
             .try_collect()
             .await
             .map_err(unlisted)?
     } else {
-        vec![places.from.head(url.prefix()).await.map_err(unlisted)?]
+        vec![url.prefix().clone()]
     };
-    metas.sort_by(|a, b| a.location.cmp(&b.location));
+    paths.sort();
+    // Not from the listing: some stores write a tag there that is not the one an object has.
+    let heads: Vec<_> = paths.iter().map(|path| places.from.head(path)).collect();
+    let metas: Vec<ObjectMeta> = stream::iter(heads)
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await
+        .map_err(unlisted)?;
     if metas.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
@@ -175,9 +195,11 @@ async fn find(
         .filter_map(|entry| entry.stats.source())
         .collect();
     let store = url.object_store();
-    metas
+    paths
         .into_iter()
-        .map(|meta| {
+        .zip(metas)
+        .map(|(location, meta)| {
+            let meta = ObjectMeta { location, ..meta };
             let name = format!("{}{}", store.as_str(), meta.location);
             refuse_superfile(&name, &meta.location)?;
             let source = source_of(&name, &meta);
