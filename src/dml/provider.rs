@@ -29,7 +29,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
-use crate::table::{Snapshot, Table};
+use crate::table::Table;
 
 /// What every provider of one table shares.
 #[derive(Debug)]
@@ -195,16 +195,12 @@ impl SupertableProvider {
         }
     }
 
-    /// This provider with the columns that the table has in `snapshot`, to read that version by.
-    ///
-    /// # Errors
-    /// A column's default cannot be parsed.
-    pub fn at(&self, snapshot: &Snapshot) -> Result<Self> {
-        Ok(Self {
-            views: Arc::new(self.current().followed_by(snapshot.metadata())?),
+    /// A provider of one version of the table: with the columns that `access` has, for ever.
+    pub fn of_version(access: TableAccess) -> Self {
+        Self {
             follows: false,
-            constraints: self.constraints.clone(),
-        })
+            ..Self::new(access)
+        }
     }
 
     /// The table and where it is, with the columns of the newest version that the process knows.
