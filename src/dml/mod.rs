@@ -7,6 +7,7 @@
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
+//! - [`version`]: the table as it was; it can only be read.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
 
 pub mod analyzer;
@@ -16,6 +17,8 @@ pub mod merge;
 pub mod opaque;
 pub mod provider;
 pub mod sink;
+pub mod version;
 
 pub use analyzer::SupertableAnalyzer;
 pub use provider::{SupertableProvider, TableAccess};
+pub use version::VersionProvider;

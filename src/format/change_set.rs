@@ -38,6 +38,9 @@
 //!
 //! (`rows` is the delta's cardinality in a TOMBSTONE row.)
 //!
+//! A `RESTORE` also ADDs superfiles that its base has already: they get the tombstones of the entry in
+//! place of those they have (which may be more). It holds for its base version alone.
+//!
 //! Invariant: no superfile is named twice; a delta is not empty; a staged union holds at least
 //! its delta, and exactly it where there was no sidecar before.
 

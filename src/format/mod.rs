@@ -33,7 +33,7 @@ pub use ids::{
     WalId,
 };
 pub use ipc::IpcError;
-pub use pointer::{Pointer, PointerError};
+pub use pointer::{Grave, Head, Pointer, PointerError};
 pub use state_doc::{
     IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
 };

@@ -43,6 +43,7 @@ use crate::scan::row_address::{
 };
 use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
 use crate::scan::statistics::{ColumnIds, logical, physical};
+use crate::scan::subset::{Rows, Subset};
 use crate::table::Snapshot;
 
 /// Where a table's objects are, in terms of a session's object stores.
@@ -105,6 +106,8 @@ pub struct ScanRequest<'a> {
     pub schema: SchemaRef,
     /// Hidden columns that follow the visible ones.
     pub hidden: HiddenColumns,
+    /// The superfiles and rows that are read; all live ones if `None`.
+    pub subset: Option<&'a Subset>,
     /// Wanted columns, as indices into `schema` extended by `hidden`; all if `None`.
     pub projection: Option<&'a [usize]>,
     /// Predicates that every wanted row satisfies; used for pruning only.
@@ -145,6 +148,9 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let all = scan_order(&request.snapshot);
     let total = all.len();
     let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all.into_iter().enumerate().collect();
+    if let Some(subset) = request.subset {
+        numbered.retain(|(_, entry)| subset.get(&entry.id).is_some());
+    }
     if let Some(predicate) = conjunction(request.filters.iter().cloned()) {
         let df_schema = DFSchema::try_from(Arc::clone(&full_schema))?;
         let predicate = state.create_physical_expr(predicate, &df_schema)?;
@@ -165,12 +171,15 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
         &column_ids,
         layout.table_schema.table_schema().fields().len() - request.schema.fields().len(),
     )?;
-    if request.limit.is_some() {
+    if request.limit.is_some() || request.subset.is_some() {
         statistics = statistics.to_inexact();
     }
     let files = numbered
         .iter()
-        .map(|(ordinal, entry)| layout.file(*ordinal, entry, request.location, &column_ids))
+        .map(|(ordinal, entry)| {
+            let rows = request.subset.and_then(|subset| subset.get(&entry.id));
+            layout.file(*ordinal, entry, rows, request.location, &column_ids)
+        })
         .collect::<Result<Vec<_>>>()?;
     let partitions = state.config().target_partitions();
     let all_columns = layout.table_schema.table_schema();
@@ -302,6 +311,7 @@ impl Layout {
         &self,
         ordinal: usize,
         entry: &Arc<SuperfileEntry>,
+        rows: Option<&Rows>,
         location: &ScanLocation,
         columns: &ColumnIds,
     ) -> Result<PartitionedFile> {
@@ -343,8 +353,16 @@ impl Layout {
         if !adopted.is_empty() {
             file = file.with_extension(Arc::new(adopted));
         }
-        if let Some(reference) = &entry.tombstones {
-            file = file.with_extension(Arc::new(Tombstoned::new(*reference, entry.rows)));
+        let mark = match rows {
+            Some(Rows::At(positions)) => {
+                Some(Tombstoned::all_but(Arc::clone(positions), entry.rows))
+            }
+            Some(Rows::Live) | None => entry
+                .tombstones
+                .map(|reference| Tombstoned::new(reference, entry.rows)),
+        };
+        if let Some(mark) = mark {
+            file = file.with_extension(Arc::new(mark));
         }
         Ok(file)
     }

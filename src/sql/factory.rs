@@ -137,6 +137,15 @@ fn provider(
     }))
 }
 
+/// A provider of the same open table with the columns and defaults that it has now.
+pub(crate) fn open_again(
+    state: &dyn Session,
+    known: &SupertableProvider,
+) -> Result<SupertableProvider> {
+    let access = known.access();
+    provider(state, access.table.clone(), access.location.clone(), None)
+}
+
 fn parse_default(state: &dyn Session, column: &str, sql: &str) -> Result<Expr> {
     let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
         return Err(Error::new(
@@ -270,9 +279,11 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
     Ok(location)
 }
 
-fn column_defaults(defaults: &HashMap<String, Expr>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn column_defaults<'a>(
+    defaults: impl IntoIterator<Item = (&'a String, &'a Expr)>,
+) -> Result<BTreeMap<String, String>> {
     defaults
-        .iter()
+        .into_iter()
         .map(|(column, default)| match expr_to_sql(default) {
             Ok(sql) => Ok((column.clone(), sql.to_string())),
             Err(e) => Err(Error::new(

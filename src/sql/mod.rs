@@ -2,14 +2,16 @@
 //! functions of a table.
 
 pub(crate) mod adopt;
-pub mod alter;
+pub(crate) mod alter;
+pub mod catalog;
 pub mod factory;
 mod functions;
 pub mod location;
 mod relations;
 pub mod schema;
 pub mod session;
+mod wait;
 
-pub use alter::execute;
+pub use catalog::{SupertableCatalog, execute, sql};
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};
 pub use session::{SupertableSessionExt, register, shutdown};

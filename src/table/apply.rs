@@ -25,6 +25,8 @@
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
+//! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
+//! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
 //!
 //! "Moved": a change set that removes rows and adds some may have copied what it removed. Its
 //! tombstones do not prove that a row is gone, only that it is no longer *there*. A DELETE that
@@ -35,6 +37,9 @@
 //! superfile in which a DELETE removed one of its targets meanwhile. It is right all the same.
 //!
 //! A superfile all of whose rows are deleted leaves the manifest.
+//!
+//! A RESTORE is the one change set that takes tombstones back. All superfiles that it touches, and the
+//! table, are marked as moved in its version: what is deleted there may live elsewhere, or again.
 //!
 //! # Invariant
 //!

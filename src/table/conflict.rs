@@ -4,8 +4,8 @@
 //! again (the caller).
 //!
 //! Invariant: a conflict is final for its change set. What it reports (a row changed, a superfile
-//! gone, a newer schema) no later version takes back, so a mutation found in conflict is never
-//! committed afterwards.
+//! gone, a newer schema) no later version takes back, but for a restore; so the caller is told only when
+//! the document has been taken, and a mutation found in conflict is never committed afterwards.
 
 use std::fmt;
 
@@ -47,6 +47,9 @@ pub enum ConflictReason {
     /// Something was committed, and the statement's new schema fits only the empty table that it
     /// saw.
     NoLongerEmpty,
+    /// A restore replaces one version, and that is no longer the current one; or a restore came before
+    /// in the same draft.
+    NotCurrent,
 }
 
 impl Conflict {
@@ -91,6 +94,7 @@ impl fmt::Display for Conflict {
             }
             ConflictReason::SchemaChanged => f.write_str("the table's schema has changed since"),
             ConflictReason::NoLongerEmpty => f.write_str("the table may no longer be empty"),
+            ConflictReason::NotCurrent => f.write_str("the table has changed since"),
         }?;
         if let Some(superfile) = &self.superfile {
             write!(f, " (superfile {superfile})")?;

@@ -18,8 +18,8 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{RowIds, SuperfileEntry, TombstoneRef};
 use crate::format::{
-    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, Sidecar, SidecarId, SuperfileId,
-    TombstoneChange, paths,
+    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, Sidecar, SidecarId,
+    SuperfileId, TombstoneChange, paths,
 };
 use crate::wal::machine::Appendix;
 
@@ -120,6 +120,10 @@ impl Staged {
             let RowIds::Span(first) = entry.row_ids else {
                 return None;
             };
+            if self.change_set.op == OpKind::Restore {
+                // They come back under the ids that they have.
+                return None;
+            }
             let last = first.checked_add(entry.rows.checked_sub(1)?)?;
             Some(IdSpan { first, last })
         });

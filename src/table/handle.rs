@@ -15,6 +15,7 @@ use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
 use super::commit::Committer;
+use super::drop::dropped;
 use super::limits::Limits;
 use super::mutation::Mutation;
 use super::reader::Reader;
@@ -26,7 +27,7 @@ use crate::format::manifest::{
     Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
 };
 use crate::format::paths::{self, ObjectName};
-use crate::format::{FormatError, OpKind, Pointer, TableId, WalId};
+use crate::format::{FormatError, Head, OpKind, Pointer, TableId, WalId};
 use crate::storage::{CasOutcome, Fetched, ObjectVersion, Storage};
 use crate::wal::{Env, WalStore};
 
@@ -115,8 +116,11 @@ impl Table {
         spec: CreateTable,
     ) -> Result<Self> {
         let pointer_path = paths::pointer();
-        if storage.get(&pointer_path).await?.is_some() {
-            return Err(exists());
+        if let Some((bytes, _)) = storage.get(&pointer_path).await? {
+            return Err(match Head::decode(&bytes) {
+                Ok(Head::Dropped(_)) => dropped(),
+                _ => exists(),
+            });
         }
         refuse_foreign(&storage).await?;
         let (schema, next_field_id) = assign_field_ids(&spec.schema, 1).map_err(|source| {
@@ -306,6 +310,10 @@ impl Table {
         &self.inner.storage
     }
 
+    pub(super) fn reader(&self) -> &Arc<Reader> {
+        &self.inner.reader
+    }
+
     /// Clock and ids.
     pub fn env(&self) -> &Env {
         &self.inner.env
@@ -476,7 +484,11 @@ async fn load(
 }
 
 fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
-    Pointer::decode(bytes).map_err(|error| FormatError::from(error).at(&paths::pointer()))
+    match Head::decode(bytes) {
+        Ok(Head::Table(pointer)) => Ok(pointer),
+        Ok(Head::Dropped(_)) => Err(dropped()),
+        Err(error) => Err(FormatError::from(error).at(&paths::pointer())),
+    }
 }
 
 /// Nodes of a creation that did not get to its pointer are the only thing that a new table may find.

@@ -10,7 +10,9 @@ mod cache;
 mod commit;
 pub mod conflict;
 mod crowd;
+pub mod diff;
 mod draft;
+pub mod drop;
 mod effect;
 mod ending;
 pub mod evolution;
@@ -24,20 +26,25 @@ mod mutation;
 mod owner;
 mod reader;
 mod recovery;
+mod restore;
 mod snapshot;
 mod tip;
 mod verify;
+pub mod versions;
 mod writer;
 
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
 pub use conflict::{Conflict, ConflictReason};
+pub use diff::{Difference, difference};
 pub use handle::{CreateTable, Table};
 pub use limits::Limits;
 pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
+pub use restore::Restored;
 pub use snapshot::Snapshot;
+pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};

@@ -10,7 +10,6 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::sql::execute;
 use proptest::prelude::*;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -236,7 +235,7 @@ async fn rows(session: &SessionContext, sql: &str) -> Vec<Vec<Option<i64>>> {
 }
 
 async fn run(session: &SessionContext, sql: &str) -> Vec<RecordBatch> {
-    let frame = execute(session, sql).await;
+    let frame = datafusion_supertable::sql(session, sql).await;
     match frame {
         Ok(frame) => frame
             .collect()

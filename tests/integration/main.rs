@@ -12,6 +12,7 @@ mod cli;
 mod concurrent;
 mod differential;
 mod evolution;
+mod history;
 mod kills;
 mod ordering;
 mod pipeline;

@@ -4,12 +4,11 @@ use std::fs::File;
 use std::path::Path;
 
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::sql::execute;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 async fn run(session: &SessionContext, sql: &str) {
-    execute(session, sql)
+    datafusion_supertable::sql(session, sql)
         .await
         .unwrap()
         .collect()

@@ -47,6 +47,8 @@ pub struct TombstoneUpdate {
 pub struct ManifestEdit {
     /// Superfiles to add.
     pub add: Vec<SuperfileEntry>,
+    /// Superfiles of the manifest whose entries become these.
+    pub replace: Vec<SuperfileEntry>,
     /// Superfiles to give other tombstones.
     pub set_tombstones: Vec<TombstoneUpdate>,
     /// Superfiles to drop.
@@ -56,13 +58,17 @@ pub struct ManifestEdit {
 impl ManifestEdit {
     /// Whether nothing is to change.
     pub fn is_empty(&self) -> bool {
-        self.add.is_empty() && self.set_tombstones.is_empty() && self.drop.is_empty()
+        self.add.is_empty()
+            && self.replace.is_empty()
+            && self.set_tombstones.is_empty()
+            && self.drop.is_empty()
     }
 }
 
 /// One change of one entry.
 enum Change {
     Add(Arc<SuperfileEntry>),
+    Replace(Arc<SuperfileEntry>),
     Tombstones(TombstoneUpdate),
     Drop,
 }
@@ -120,6 +126,13 @@ fn collect(edit: ManifestEdit) -> Result<Vec<(SuperfileId, Change)>, EditError> 
         let id = entry.id;
         insert(id, Change::Add(Arc::new(entry)), |superfile| {
             EditError::AlreadyThere { superfile }
+        })?;
+    }
+    for entry in edit.replace {
+        wire::check_entry(&entry)?;
+        let id = entry.id;
+        insert(id, Change::Replace(Arc::new(entry)), |superfile| {
+            EditError::NamedTwice { superfile }
         })?;
     }
     for update in edit.set_tombstones {
@@ -211,6 +224,7 @@ fn edit_entries(
             }
             (_, None) => return Err(EditError::NotThere { superfile: *id }),
             (Change::Drop, Some(_)) => {}
+            (Change::Replace(entry), Some(_)) => out.push(Arc::clone(entry)),
             (Change::Tombstones(update), Some(entry)) => {
                 let entry = SuperfileEntry {
                     tombstones: Some(update.tombstones),

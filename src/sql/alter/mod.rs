@@ -1,6 +1,6 @@
 //! `ALTER TABLE` for supertables. DataFusion's SQL has no such statement, so it comes as a table
 //! function, `supertable_alter('t', 'ADD COLUMN x INT')`, and as the statement itself through
-//! [`execute`] and the command line, which turn it into that function.
+//! [`sql`](crate::sql()) and the command line, which turn it into that function.
 //!
 //! - [`parse`]: the text of the changes, by sqlparser's rules for names, types and expressions.
 //! - [`run`]: types and defaults resolved in a session, and the commit.
@@ -8,6 +8,4 @@
 
 pub(crate) mod parse;
 pub(crate) mod run;
-pub mod statement;
-
-pub use statement::execute;
+pub(crate) mod statement;

@@ -6,7 +6,6 @@
 //! Invariant: text without `ALTER TABLE` comes back as it was, byte for byte.
 
 use datafusion::common::Result;
-use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -14,16 +13,11 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::sql::alter::parse::dialect_of;
 
-/// [`SessionContext::sql`], with `ALTER TABLE` on supertables too.
+/// `sql`, in the session's dialect, with `ALTER TABLE` as a query of `supertable_alter`.
 ///
 /// # Errors
-/// Those of `sql`.
-pub async fn execute(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let sql = in_dialect(ctx, sql)?;
-    ctx.sql(&sql).await
-}
-
-fn in_dialect(ctx: &SessionContext, sql: &str) -> Result<String> {
+/// The session's dialect is not known.
+pub(crate) fn in_dialect_of(ctx: &SessionContext, sql: &str) -> Result<String> {
     let dialect = dialect_of(&ctx.copied_config().options().sql_parser.dialect)?;
     Ok(with_alter_table(sql, dialect.as_ref()))
 }

@@ -22,6 +22,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use crate::sql::functions::lookup::TableLookup;
+use crate::table::Moment;
 
 /// The metadata key of a mark; see [`named`].
 const NAME_KEY: &str = "supertable.argument";
@@ -198,6 +199,20 @@ impl Call {
     pub(crate) fn timestamp_ms(&self, name: &str) -> Result<Option<i64>> {
         let zone = self.time_zone.as_str();
         self.typed(name, "a timestamp", |value| timestamp_ms(value, zone))
+    }
+
+    /// An argument that says which version is meant: its number, or a moment at which it was current.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn moment(&self, name: &str) -> Result<Option<Moment>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) if value.data_type().is_integer() => {
+                Ok(self.u64(name)?.map(Moment::Version))
+            }
+            Some(_) => Ok(self.timestamp_ms(name)?.map(Moment::Time)),
+        }
     }
 
     fn typed<T>(

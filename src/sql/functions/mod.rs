@@ -4,6 +4,13 @@
 //! | --- | --- |
 //! | `supertable_add_files('t', 's3://…/*.parquet')` | files that others wrote, and that are the table's now |
 //! | `supertable_alter('t', 'ADD COLUMN x INT')` | the version that the changes made |
+//! | `supertable_at('t', version or timestamp)` | the table as it was |
+//! | `supertable_changes('t', from, to)` | the rows that came, went or changed after `from`, up to `to` |
+//! | `supertable_files('t')` | its superfiles: rows, bytes, tombstones, bounds of columns |
+//! | `supertable_history('t')` | what was done to it, newest first |
+//! | `supertable_properties('t')` | what it is, as keys and values |
+//! | `supertable_restore('t', version or timestamp)` | the version that was made; the table is as it was |
+//! | `supertable_wal('t')` | the mutations in flight |
 //! | `supertable_recover('t')` | what crashed statements left behind, finished or undone |
 //!
 //! - [`list`]: which functions there are.
@@ -19,7 +26,14 @@
 pub(crate) mod add_files;
 pub(crate) mod alter;
 pub(crate) mod args;
+pub(crate) mod at;
+pub(crate) mod changes;
+pub(crate) mod files;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod lookup;
+pub(crate) mod properties;
 pub(crate) mod recover;
+pub(crate) mod restore;
 pub(crate) mod rows;
+pub(crate) mod wal;

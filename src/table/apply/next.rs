@@ -6,7 +6,7 @@
 //!
 //! Invariant: judging changes nothing; only [`Next::take`] does, with a whole change set.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -50,6 +50,8 @@ pub(super) struct Effect {
     /// Rows it was to remove that are gone already.
     pub(super) lost: u64,
     adds: bool,
+    /// Superfiles of the manifest that get another entry: a restore's.
+    replaced: BTreeSet<SuperfileId>,
     changes_metadata: bool,
 }
 
@@ -99,6 +101,10 @@ pub(super) struct Next<'a> {
     pub(super) version: u64,
     states: BTreeMap<SuperfileId, State>,
     added: BTreeMap<SuperfileId, SuperfileEntry>,
+    replaced: BTreeSet<SuperfileId>,
+    /// Whether a change set was taken in, and whether one was a restore.
+    changed: bool,
+    restored: bool,
     metadata: Arc<TableMetadata>,
     metadata_changed_at: u64,
     schema_changed_at: u64,
@@ -117,6 +123,9 @@ impl<'a> Next<'a> {
             version: header.version.saturating_add(1),
             states: BTreeMap::new(),
             added: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            changed: false,
+            restored: false,
             metadata: Arc::clone(&header.metadata),
             metadata_changed_at: header.metadata_changed_at,
             schema_changed_at: header.schema_changed_at,
@@ -137,6 +146,11 @@ impl<'a> Next<'a> {
             superfile,
             what,
         };
+        let restores = change_set.op == OpKind::Restore;
+        let is_current = self.manifest.version() == base && !self.changed;
+        if self.restored || (restores && !is_current) {
+            return conflict(ConflictReason::NotCurrent);
+        }
         if let Some(metadata) = &change_set.metadata {
             if self.metadata_changed_at > base {
                 return conflict(ConflictReason::MetadataChanged);
@@ -148,7 +162,8 @@ impl<'a> Next<'a> {
             }
             // Any commit since the base counts, not only one that added rows: those may be gone
             // again in a later version, and a conflict must stay one.
-            if self.metadata.needs_empty_table(metadata)
+            if change_set.op == OpKind::Alter
+                && self.metadata.needs_empty_table(metadata)
                 && (self.manifest.header().version > base || self.has_superfiles())
             {
                 return conflict(ConflictReason::NoLongerEmpty);
@@ -160,16 +175,27 @@ impl<'a> Next<'a> {
         if change_set.op == OpKind::Overwrite && self.moved_at > base {
             return conflict(ConflictReason::Rewritten);
         }
+        let mut replaced = BTreeSet::new();
         for entry in &change_set.add {
-            if self.manifest.get(&entry.id).is_some() || self.added.contains_key(&entry.id) {
-                return Err(inconsistent(
-                    Some(entry.id),
-                    "a new superfile exists already",
-                ));
+            match self.manifest.get(&entry.id) {
+                Some(existing) if restores => {
+                    if !is_same_file(existing, entry) {
+                        return Err(inconsistent(Some(entry.id), "it is another file"));
+                    }
+                    replaced.insert(entry.id);
+                }
+                None if !self.added.contains_key(&entry.id) => {}
+                _ => {
+                    return Err(inconsistent(
+                        Some(entry.id),
+                        "a new superfile exists already",
+                    ));
+                }
             }
         }
         let mut effect = Effect {
             adds: !change_set.add.is_empty(),
+            replaced,
             changes_metadata: change_set
                 .metadata
                 .as_ref()
@@ -390,10 +416,19 @@ impl<'a> Next<'a> {
 
     /// Makes a change set's effect part of the version.
     pub(super) fn take(&mut self, change_set: &ChangeSet, effect: Effect) {
+        let restores = change_set.op == OpKind::Restore;
+        self.changed = true;
+        self.restored |= restores;
         self.states.extend(effect.states);
-        self.added
-            .extend(change_set.add.iter().map(|entry| (entry.id, entry.clone())));
-        if change_set.moves_rows() || change_set.op == OpKind::Overwrite {
+        self.replaced.extend(effect.replaced);
+        self.added.extend(change_set.add.iter().map(|entry| {
+            let mut entry = entry.clone();
+            if restores {
+                entry.moved_at = self.version;
+            }
+            (entry.id, entry)
+        }));
+        if change_set.moves_rows() || matches!(change_set.op, OpKind::Overwrite | OpKind::Restore) {
             self.moved_at = self.version;
         }
         if let Some(metadata) = &change_set.metadata
@@ -415,8 +450,11 @@ impl<'a> Next<'a> {
         committed: &[&ChangeSet],
         ctx: ApplyContext<'_>,
     ) -> Result<Applied, ApplyError> {
+        let (replace, add) = (self.added.into_values())
+            .partition(|entry: &SuperfileEntry| self.replaced.contains(&entry.id));
         let mut edit = ManifestEdit {
-            add: self.added.into_values().collect(),
+            add,
+            replace,
             ..ManifestEdit::default()
         };
         let mut sidecars = Vec::new();
@@ -488,6 +526,14 @@ impl<'a> Next<'a> {
             superseded,
         })
     }
+}
+
+/// Whether two entries are about one file, whatever rows of it are deleted.
+fn is_same_file(one: &SuperfileEntry, other: &SuperfileEntry) -> bool {
+    one.rows == other.rows
+        && one.size == other.size
+        && one.row_ids == other.row_ids
+        && one.created_at_ms == other.created_at_ms
 }
 
 /// Whether every row that the change set removes must still be as it was: it may have copied it.

@@ -6,7 +6,9 @@
 mod conflicts;
 mod crashes;
 mod damage;
+mod drops;
 mod fencing;
+mod restores;
 mod round_trips;
 mod throughput;
 mod together;
