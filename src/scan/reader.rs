@@ -1,7 +1,7 @@
 //! Parquet readers of superfiles: what differs from DataFusion's own.
 //!
 //! - **Names.** The metadata that a reader hands out has the table's names for the file's columns;
-//!   see [`columns`](super::columns). It is made once for each file of a scan, and not at all for a
+//!   see [`columns`](super::columns). It is made once for the pieces of a file, and not at all for a
 //!   file whose names are the table's.
 //! - **Page indexes are kept as footers are.** DataFusion's opener asks for the footer alone, which
 //!   its session cache serves, and then reads the page index of every file that a predicate may
@@ -28,6 +28,9 @@ use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::scan::columns::{Adopted, renamed};
+
+/// So many files' renamed metadata are kept for their other pieces.
+const KEPT: usize = 64;
 
 /// Readers of one scan.
 #[derive(Debug)]
@@ -98,10 +101,12 @@ impl SuperfileReader {
         let named = renamed(Arc::clone(&raw), &self.stored, self.adopted.as_deref())?;
         // One whose page index is yet to come would be in the way of the one that has it.
         if !Arc::ptr_eq(&raw, &named) && (!self.indexed || named.offset_index().is_some()) {
-            self.renamed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(self.path.clone(), Arc::clone(&named));
+            let mut kept = self.renamed.lock().unwrap_or_else(PoisonError::into_inner);
+            // The pieces of a file are read at about the same time: older ones are done with.
+            if kept.len() >= KEPT {
+                kept.clear();
+            }
+            kept.insert(self.path.clone(), Arc::clone(&named));
         }
         Ok(named)
     }
