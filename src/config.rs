@@ -5,24 +5,31 @@
 //! Implemented by hand because DataFusion's macro lists entries without their prefix, so that
 //! `SHOW supertable.x` would not find them.
 
+mod write;
+
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use datafusion::common::{Result, config_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 
+pub(crate) use self::write::BLOOM_FILTER_COLUMNS;
+pub use self::write::WriteOptions;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 /// Prefix of all options.
 pub const PREFIX: &str = "supertable";
 
 /// Session options, set by `SET supertable.<name> = <value>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SupertableOptions {
     /// A superfile is closed once it holds so many rows.
     pub target_file_rows: u64,
     /// A superfile is closed once its rows took so many bytes of memory before encoding.
     pub target_file_bytes: u64,
+    /// How superfiles are written, where the session says so: it comes before what a table says.
+    pub write: WriteOptions,
 }
 
 impl Default for SupertableOptions {
@@ -30,6 +37,7 @@ impl Default for SupertableOptions {
         Self {
             target_file_rows: MAX_SUPERFILE_ROWS,
             target_file_bytes: 2 << 30,
+            write: WriteOptions::default(),
         }
     }
 }
@@ -38,6 +46,24 @@ impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// How superfiles of a table with these properties are written; a file's target is always set.
+    pub fn write_options(&self, properties: &BTreeMap<String, String>) -> WriteOptions {
+        let default = Self::default();
+        let mut session = self.write.clone();
+        // Both of a session's names for a target come before the table's.
+        let (rows, bytes) = (self.target_file_rows, self.target_file_bytes);
+        if rows != default.target_file_rows {
+            session.target_file_rows.get_or_insert(rows);
+        }
+        if bytes != default.target_file_bytes {
+            session.target_file_bytes.get_or_insert(bytes);
+        }
+        let mut write = session.or(WriteOptions::of_properties(properties));
+        write.target_file_rows.get_or_insert(rows);
+        write.target_file_bytes.get_or_insert(bytes);
+        write
     }
 }
 
@@ -74,13 +100,14 @@ impl ExtensionOptions for SupertableOptions {
                 }
                 self.target_file_bytes = bytes;
             }
+            name if WriteOptions::has(name) => self.write.set(name, value)?,
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {
-        vec![
+        let mut entries = vec![
             entry(
                 "target_file_rows",
                 self.target_file_rows,
@@ -91,7 +118,9 @@ impl ExtensionOptions for SupertableOptions {
                 self.target_file_bytes,
                 "Bytes in memory, before encoding, at which a superfile is closed.",
             ),
-        ]
+        ];
+        entries.extend(self.write.entries());
+        entries
     }
 }
 
@@ -102,8 +131,16 @@ impl ExtensionOptions for SupertableOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupertableTableOptions {}
 
-/// The names of the options a table can be created with.
-pub const TABLE_OPTIONS: &[&str] = &[];
+/// Checks an option that a table is created with; `name` is given without `supertable.`.
+///
+/// # Errors
+/// There is no such option, or `value` is none of it.
+pub(crate) fn check_table_option(name: &str, value: &str) -> Result<()> {
+    if WriteOptions::has(name) {
+        return WriteOptions::default().set(name, value);
+    }
+    config_err!("there is no table option {PREFIX}.{name}")
+}
 
 impl ConfigExtension for SupertableTableOptions {
     const PREFIX: &'static str = PREFIX;
@@ -122,12 +159,8 @@ impl ExtensionOptions for SupertableTableOptions {
         Box::new(self.clone())
     }
 
-    fn set(&mut self, key: &str, _value: &str) -> Result<()> {
-        let name = strip_prefix(key);
-        if TABLE_OPTIONS.contains(&name) {
-            return Ok(());
-        }
-        config_err!("there is no table option {PREFIX}.{name}")
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        check_table_option(strip_prefix(key), value)
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {

@@ -19,6 +19,7 @@ use tokio::signal;
 
 use super::session::{self, CliSession};
 use super::{Args, script};
+use crate::sql::alter::statement::with_alter_table;
 
 /// The exit status of a process that Ctrl-C ended, by the shells' convention (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -91,7 +92,13 @@ async fn batch(args: &Args, session: &mut CliSession) -> Result<usize> {
         return Ok(failed + script::run_stdin(&session.context, &mut session.print).await?);
     }
     let failed = run_files(&args.file, session).await?;
-    exec::exec_from_commands(&session.context, args.command.clone(), &session.print).await?;
+    let dialect = script::dialect(&session.context);
+    let commands = args
+        .command
+        .iter()
+        .map(|command| with_alter_table(command, dialect.as_ref()))
+        .collect();
+    exec::exec_from_commands(&session.context, commands, &session.print).await?;
     Ok(failed)
 }
 

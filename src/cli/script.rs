@@ -23,6 +23,7 @@ use datafusion_cli::print_options::PrintOptions;
 use tokio::sync::mpsc;
 
 use super::context::CliContext;
+use crate::sql::alter::statement::with_alter_table;
 
 /// How many lines are read ahead of the statement that is running.
 const LINES_AHEAD: usize = 1024;
@@ -97,6 +98,7 @@ async fn run_lines(
 
 /// Runs the statements in `text`; 1 if one of them failed, which ends them.
 async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
+    let text = with_alter_table(&text, dialect(context).as_ref());
     match exec::exec_from_commands(context, vec![text], print).await {
         Ok(()) => 0,
         Err(error) => {
@@ -139,7 +141,7 @@ async fn run_command(
 }
 
 /// The dialect in force: a statement before may have changed it.
-fn dialect(context: &CliContext) -> Box<dyn Dialect> {
+pub(super) fn dialect(context: &CliContext) -> Box<dyn Dialect> {
     let task = context.task_ctx();
     dialect_from_str(task.session_config().options().sql_parser.dialect)
         .unwrap_or_else(|| Box::new(GenericDialect {}))

@@ -11,6 +11,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, TableReference, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
@@ -37,6 +38,7 @@ pub struct SupertableAnalyzer;
 impl AnalyzerRule for SupertableAnalyzer {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let pins = Pins::default();
+        let plan = fix_columns(plan)?;
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan
             .transform_down(|node| match node {
@@ -81,6 +83,73 @@ fn provider_of(source: &Arc<dyn TableSource>) -> Option<&Arc<dyn TableProvider>>
     source
         .downcast_ref::<DefaultTableSource>()
         .map(|s| &s.table_provider)
+}
+
+/// Settles the columns by which a statement is analysed: from here on every provider of a supertable
+/// is a fixed one, and every scan reads the columns that its plan was made with.
+fn fix_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(plan
+        .transform_down_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(mut scan) => {
+                let Some(provider) = supertable(&scan.source) else {
+                    return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+                };
+                let provider = provider.fixed();
+                scan.projection = projection_of(&scan, &provider.schema())?;
+                scan.source = provider_as_source(Arc::new(provider));
+                Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            }
+            LogicalPlan::Dml(mut dml) => {
+                let Some(provider) = supertable(&dml.target) else {
+                    return Ok(Transformed::no(LogicalPlan::Dml(dml)));
+                };
+                dml.target = provider_as_source(Arc::new(provider.fixed()));
+                Ok(Transformed::yes(LogicalPlan::Dml(dml)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?
+        .data)
+}
+
+/// Where in `current` the columns are that `scan` was planned with: the table's may have changed
+/// since, for a prepared statement or a view in particular.
+fn projection_of(scan: &TableScan, current: &SchemaRef) -> Result<Option<Vec<usize>>> {
+    let planned = scan.projected_schema.fields();
+    let is_planned = |at: usize, field: &FieldRef| {
+        current.fields().get(at).is_some_and(|now| {
+            now.name() == field.name()
+                && now.data_type() == field.data_type()
+                && now.is_nullable() == field.is_nullable()
+        })
+    };
+    let unchanged = match &scan.projection {
+        None => {
+            planned.len() == current.fields().len()
+                && planned.iter().enumerate().all(|(i, f)| is_planned(i, f))
+        }
+        Some(projection) => {
+            projection.len() == planned.len()
+                && projection
+                    .iter()
+                    .zip(planned)
+                    .all(|(i, f)| is_planned(*i, f))
+        }
+    };
+    if unchanged {
+        return Ok(scan.projection.clone());
+    }
+    planned
+        .iter()
+        .map(|field| match current.index_of(field.name()) {
+            Ok(at) if is_planned(at, field) => Ok(at),
+            _ => plan_err!(
+                "the column {} of {} has changed since the statement was planned; plan it anew",
+                field.name(),
+                scan.table_name
+            ),
+        })
+        .collect::<Result<Vec<_>>>()
+        .map(Some)
 }
 
 /// Puts a pinned source under every scan of a supertable, in subqueries too.

@@ -30,6 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
+use crate::scan::schema::{numbered, session_schema};
 use crate::table::{
     CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null,
 };
@@ -113,13 +114,15 @@ pub(crate) fn superfile_writer(
     schema: SchemaRef,
     row_ids: RowIdSource,
 ) -> Result<SuperfileWriter> {
-    let options = SupertableOptions::of(context.session_config().options());
-    let table_options = datafusion::config::TableOptions::default_from_session_config(
+    let session = SupertableOptions::of(context.session_config().options());
+    let metadata = access.table.metadata();
+    let write = session.write_options(&metadata.properties);
+    let mut parquet = datafusion::config::TableOptions::default_from_session_config(
         context.session_config().options(),
-    );
-    let sorting_columns = access
-        .table
-        .metadata()
+    )
+    .parquet;
+    write.apply(&mut parquet);
+    let sorting_columns = metadata
         .sort_order
         .iter()
         .map(|column| {
@@ -133,6 +136,7 @@ pub(crate) fn superfile_writer(
         })
         .collect::<Option<Vec<_>>>()
         .filter(|columns| !columns.is_empty());
+    let schema = numbered(&schema, &metadata.schema);
     let block = *mutation.block();
     let mut next = 0_u32;
     let table = access.table.clone();
@@ -141,9 +145,9 @@ pub(crate) fn superfile_writer(
         context,
         schema,
         WriterOptions {
-            parquet: table_options.parquet,
-            max_rows: options.target_file_rows,
-            max_bytes: options.target_file_bytes,
+            parquet,
+            max_rows: write.target_file_rows.unwrap_or(session.target_file_rows),
+            max_bytes: write.target_file_bytes.unwrap_or(session.target_file_bytes),
             sorting_columns,
         },
         row_ids,
@@ -257,6 +261,16 @@ impl DataSink for InsertSink {
             false => (OpKind::Insert, "INSERT INTO"),
         };
         let snapshot = self.pin.snapshot().await?;
+        // Rows of other columns than the version has would be committed as if they were its own.
+        if session_schema(&snapshot.schema()).fields() != self.access.schema.fields() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                words,
+                "the table's columns have changed since the statement was planned; nothing was \
+                 changed, and the statement can be run again",
+            )
+            .into());
+        }
         let drop = match self.overwrite {
             true => snapshot.manifest().entries().map(|e| e.id).collect(),
             false => Vec::new(),

@@ -1,6 +1,6 @@
 //! The table as DataFusion sees it.
 //!
-//! Owns the three providers of one table: the one users register, the one that the planning rule
+//! Owns the three providers of one table, and how the registered one follows the table's columns: the one users register, the one that the planning rule
 //! puts in its place to pin a version, and the one that also yields row addresses to a statement
 //! that changes rows. Does not own how a scan or a change is carried out.
 //!
@@ -8,14 +8,16 @@
 //! refuse; only plans rewritten by [`SupertableAnalyzer`](crate::dml::SupertableAnalyzer) change
 //! rows.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraints, DFSchemaRef, Result};
+use datafusion::common::{Constraints, DFSchema, DFSchemaRef, Result};
 use datafusion::datasource::TableType;
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -24,6 +26,7 @@ use futures::future::{self, BoxFuture};
 use crate::dml::insert::{plan_insert, plan_truncate};
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
+use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
 use crate::table::Table;
@@ -43,36 +46,184 @@ pub struct TableAccess {
     pub definition: Option<String>,
 }
 
+/// One state of a table's columns, and the ones that came after it.
+///
+/// States are only ever added, so what DataFusion borrows from one stays. There is one for each
+/// change of the columns that this process has seen.
+#[derive(Debug)]
+struct View {
+    access: Arc<TableAccess>,
+    /// The defaults as SQL, by column.
+    defaults: BTreeMap<String, String>,
+    /// Metadata that is known to have these columns.
+    seen: Mutex<Option<Arc<TableMetadata>>>,
+    next: OnceLock<Box<View>>,
+}
+
+impl View {
+    fn new(access: Arc<TableAccess>, metadata: &TableMetadata) -> Self {
+        Self {
+            access,
+            defaults: defaults_of(metadata),
+            seen: Mutex::default(),
+            next: OnceLock::new(),
+        }
+    }
+
+    /// The state that the newest known version has.
+    fn newest(&self) -> &Self {
+        let mut view = self;
+        while let Some(next) = view.next.get() {
+            view = next;
+        }
+        let metadata = view.access.table.metadata();
+        let mut seen = view.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref().is_some_and(|m| Arc::ptr_eq(m, &metadata)) {
+            return view;
+        }
+        *seen = Some(Arc::clone(&metadata));
+        drop(seen);
+        let same = session_schema(&metadata.schema).fields() == view.access.schema.fields()
+            && defaults_of(&metadata) == view.defaults;
+        if same {
+            return view;
+        }
+        match view.followed_by(&metadata) {
+            Ok(next) => view.next.get_or_init(|| Box::new(next)),
+            Err(error) => {
+                // A scan by the old columns says that they have changed.
+                tracing::warn!(%error, "the table's new columns cannot be followed");
+                view
+            }
+        }
+    }
+
+    /// The state that `metadata` describes.
+    fn followed_by(&self, metadata: &TableMetadata) -> Result<Self> {
+        let defaults = defaults_of(metadata);
+        let known = self.access.column_defaults.get();
+        let mut parsed = HashMap::new();
+        for (column, sql) in &defaults {
+            // What the session parsed already may name functions that only the session has.
+            let before = self
+                .defaults
+                .iter()
+                .find(|(_, known)| *known == sql)
+                .and_then(|(column, _)| known.get(column));
+            let default = match before {
+                Some(default) => default.clone(),
+                None => PARSER.create_logical_expr(sql, &DFSchema::empty())?,
+            };
+            parsed.insert(column.clone(), default);
+        }
+        Ok(Self {
+            access: Arc::new(TableAccess {
+                table: self.access.table.clone(),
+                location: self.access.location.clone(),
+                schema: session_schema(&metadata.schema),
+                column_defaults: Opaque::new(parsed),
+                definition: self.access.definition.clone(),
+            }),
+            defaults,
+            seen: Mutex::default(),
+            next: OnceLock::new(),
+        })
+    }
+}
+
+/// Parses defaults that were declared after the session opened the table.
+static PARSER: LazyLock<SessionState> =
+    LazyLock::new(|| SessionStateBuilder::new().with_default_features().build());
+
+fn defaults_of(metadata: &TableMetadata) -> BTreeMap<String, String> {
+    metadata
+        .properties
+        .iter()
+        .filter_map(|(key, sql)| {
+            let column = key.strip_prefix(COLUMN_DEFAULT)?;
+            Some((column.to_owned(), sql.clone()))
+        })
+        .collect()
+}
+
+fn columns_changed(access: &TableAccess) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        access.location.root.to_string(),
+        "the table's columns have changed since the statement was planned; run it again",
+    )
+}
+
 /// The provider that users register: reads the current version, and inserts.
+///
+/// Its columns are those of the newest version that the process knows. A statement is planned by
+/// one state of them: the planning rule replaces the provider by one that is [`fixed`](Self::fixed).
 #[derive(Debug, Clone)]
 pub struct SupertableProvider {
-    access: Arc<TableAccess>,
+    views: Arc<View>,
+    follows: bool,
     constraints: Constraints,
 }
 
 impl SupertableProvider {
     /// A provider of the table.
     pub fn new(access: TableAccess) -> Self {
+        let metadata = access.table.metadata();
         Self {
-            access: Arc::new(access),
+            views: Arc::new(View::new(Arc::new(access), &metadata)),
+            follows: true,
             constraints: Constraints::default(),
         }
     }
 
-    /// The table and where it is.
+    /// This provider with the columns that it has now, whatever becomes of the table's.
+    #[must_use]
+    pub fn fixed(&self) -> Self {
+        if !self.follows {
+            return self.clone();
+        }
+        let view = self.current();
+        Self {
+            views: Arc::new(View {
+                access: Arc::clone(&view.access),
+                defaults: view.defaults.clone(),
+                seen: Mutex::default(),
+                next: OnceLock::new(),
+            }),
+            follows: false,
+            constraints: self.constraints.clone(),
+        }
+    }
+
+    /// A provider of one version of the table: with the columns that `access` has, for ever.
+    pub fn of_version(access: TableAccess) -> Self {
+        Self {
+            follows: false,
+            ..Self::new(access)
+        }
+    }
+
+    /// The table and where it is, with the columns of the newest version that the process knows.
     pub fn access(&self) -> &Arc<TableAccess> {
-        &self.access
+        &self.current().access
     }
 
     /// The table.
     pub fn table(&self) -> &Table {
-        &self.access.table
+        &self.views.access.table
+    }
+
+    fn current(&self) -> &View {
+        match self.follows {
+            true => self.views.newest(),
+            false => &self.views,
+        }
     }
 
     /// This table with the given version pinned.
     pub fn pinned(&self, pin: Arc<Pin>) -> PinnedProvider {
         PinnedProvider {
-            base: self.clone(),
+            base: self.fixed(),
             pin,
             hidden: HiddenColumns::default(),
         }
@@ -81,7 +232,7 @@ impl SupertableProvider {
     /// This table with the given version pinned, yielding `_id` and row addresses too.
     pub fn addressed(&self, pin: Arc<Pin>) -> PinnedProvider {
         PinnedProvider {
-            base: self.clone(),
+            base: self.fixed(),
             pin,
             hidden: HiddenColumns {
                 row_id: true,
@@ -105,7 +256,7 @@ impl SupertableProvider {
 #[async_trait]
 impl TableProvider for SupertableProvider {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.access.schema)
+        Arc::clone(&self.access().schema)
     }
 
     fn constraints(&self) -> Option<&Constraints> {
@@ -117,11 +268,11 @@ impl TableProvider for SupertableProvider {
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        self.access.definition.as_deref()
+        self.access().definition.as_deref()
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {
-        self.access.column_defaults.get().get(column)
+        self.access().column_defaults.get().get(column)
     }
 
     // Written out, because an async body would hold the expressions; see `opaque`.
@@ -139,7 +290,11 @@ impl TableProvider for SupertableProvider {
         'e: 'f,
         Self: 'f,
     {
-        let pinned = self.pinned(Pin::latest(self.access.table.clone()));
+        // Without the planning rule nobody knows which state of the columns the plan was made by.
+        if self.follows && self.views.next.get().is_some() {
+            return Box::pin(future::ready(Err(columns_changed(self.access()).into())));
+        }
+        let pinned = self.pinned(Pin::latest(self.table().clone()));
         pinned.plan(state, projection, filters, limit)
     }
 
@@ -161,12 +316,12 @@ impl TableProvider for SupertableProvider {
             // Only the rule knows which version the statement's own query reads.
             return self.refuse("INSERT OVERWRITE").await;
         }
-        let pin = Pin::latest(self.access.table.clone());
-        plan_insert(&self.access, pin, input, insert_op)
+        let pin = Pin::latest(self.table().clone());
+        plan_insert(self.access(), pin, input, insert_op)
     }
 
     async fn truncate(&self, _state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        plan_truncate(&self.access)
+        plan_truncate(self.access())
     }
 
     fn delete_from<'a, 's, 'f>(
@@ -243,14 +398,9 @@ impl PinnedProvider {
         let filters = Opaque::new(filters.to_vec());
         Box::pin(async move {
             let snapshot = self.pin.snapshot().await?;
-            let access = &self.base.access;
+            let access = self.base.access();
             if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    access.location.root.to_string(),
-                    "the table's columns have changed since this session opened it; open it again",
-                )
-                .into());
+                return Err(columns_changed(access).into());
             }
             plan_scan(
                 state,
@@ -280,7 +430,7 @@ impl PinnedProvider {
 #[async_trait]
 impl TableProvider for PinnedProvider {
     fn schema(&self) -> SchemaRef {
-        self.hidden.extend(&self.base.access.schema)
+        self.hidden.extend(&self.base.access().schema)
     }
 
     fn constraints(&self) -> Option<&Constraints> {
@@ -322,6 +472,6 @@ impl TableProvider for PinnedProvider {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let pin = Arc::clone(&self.pin);
-        plan_insert(&self.base.access, pin, input, insert_op)
+        plan_insert(self.base.access(), pin, input, insert_op)
     }
 }

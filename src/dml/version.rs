@@ -31,7 +31,7 @@ impl VersionProvider {
     /// The version of `table` that `pin` stands for; `schema` is what a session sees of its columns.
     pub fn new(table: &SupertableProvider, pin: Arc<Pin>, schema: SchemaRef) -> Self {
         let access = table.access();
-        let then = SupertableProvider::new(TableAccess {
+        let then = SupertableProvider::of_version(TableAccess {
             table: access.table.clone(),
             location: access.location.clone(),
             schema,

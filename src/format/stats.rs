@@ -63,10 +63,81 @@ pub struct ColumnStats {
 }
 
 /// What is known of the columns of one superfile, by field id.
+///
+/// Field ids are positive. For a superfile that was *adopted*, whose own schema carries no ids of
+/// this table, the key −id says where the values of the field with that id are (see
+/// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
+/// neither where that value is NULL. A field without such a key is not in the file.
+/// The key 0 keeps, as `min`, where the file was before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
     pub columns: BTreeMap<i32, ColumnStats>,
+}
+
+/// Where an adopted superfile has the values of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredAs {
+    /// In the field of this name, of the column or struct that it belongs to.
+    Name(String),
+    /// Nowhere: all rows have this value, NULL if it is `None`.
+    Constant(Option<StatValue>),
+}
+
+impl SuperfileStats {
+    /// Where an adopted superfile has its fields; empty for one that this table's writer wrote.
+    pub fn adopted(&self) -> BTreeMap<i32, StoredAs> {
+        self.columns
+            .range(..0)
+            .filter_map(|(id, c)| {
+                let stored = match (&c.min, &c.max) {
+                    (Some(StatValue::Utf8(name)), None) => StoredAs::Name(name.clone()),
+                    (None, value) => StoredAs::Constant(value.clone()),
+                    _ => return None,
+                };
+                Some((id.checked_neg()?, stored))
+            })
+            .collect()
+    }
+
+    /// Where an adopted superfile was before: a location, and which state of the object there.
+    pub fn source(&self) -> Option<&str> {
+        match &self.columns.get(&0)?.min {
+            Some(StatValue::Utf8(source)) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Records where an adopted superfile was before.
+    pub fn set_source(&mut self, source: String) {
+        self.columns.insert(0, text(source));
+    }
+
+    /// Records where an adopted superfile has the field `id`.
+    pub fn set_adopted(&mut self, id: i32, stored: StoredAs) {
+        let where_it_is = match stored {
+            StoredAs::Name(name) => text(name),
+            StoredAs::Constant(max) => ColumnStats { max, ..unknown() },
+        };
+        self.columns.insert(-id.abs(), where_it_is);
+    }
+}
+
+fn text(text: String) -> ColumnStats {
+    ColumnStats {
+        min: Some(StatValue::Utf8(text)),
+        ..unknown()
+    }
+}
+
+fn unknown() -> ColumnStats {
+    ColumnStats {
+        min: None,
+        max: None,
+        null_count: None,
+        min_exact: false,
+        max_exact: false,
+    }
 }
 
 impl ColumnStats {
@@ -160,7 +231,7 @@ impl StatValue {
 
     /// The scalar of type `data_type`; `None` when the value is not of that type. A value of a
     /// narrower integer, float or decimal type than the column's (it was widened since the
-    /// superfile was written) converts too. Decimals carry no scale here: a column's scale must
+    /// superfile was written) converts too, and so does an unsigned one where it fits. Decimals carry no scale here: a column's scale must
     /// never change under its field id.
     pub fn to_scalar(&self, data_type: &DataType) -> Option<ScalarValue> {
         use DataType as T;
@@ -203,6 +274,9 @@ impl StatValue {
             (Self::UInt(v), T::UInt16) => S::UInt16(Some(u16::try_from(*v).ok()?)),
             (Self::UInt(v), T::UInt32) => S::UInt32(Some(u32::try_from(*v).ok()?)),
             (Self::UInt(v), T::UInt64) => S::UInt64(Some(*v)),
+            (Self::UInt(v), T::Int16) => S::Int16(Some(i16::try_from(*v).ok()?)),
+            (Self::UInt(v), T::Int32) => S::Int32(Some(i32::try_from(*v).ok()?)),
+            (Self::UInt(v), T::Int64) => S::Int64(Some(i64::try_from(*v).ok()?)),
             (Self::Float(v), T::Float64) => S::Float64(Some(*v)),
             (Self::Float(v), T::Float32) => {
                 let narrow = *v as f32;

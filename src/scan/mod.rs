@@ -4,6 +4,8 @@
 //! Parquet reader with the tombstones attached as row selections before any page is decoded.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
+pub(crate) mod columns;
+mod defaults;
 mod ordering;
 pub mod pin;
 pub mod plan;

@@ -16,9 +16,7 @@ use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
-};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -33,9 +31,11 @@ use object_store::path::Path;
 
 use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::paths;
+use crate::scan::columns::Adopted;
+use crate::scan::defaults::{InitialDefaults, initial_defaults};
 use crate::scan::ordering::{declared_order, ordered_groups};
 use crate::scan::prune::prune;
-use crate::scan::reader::IndexedReaders;
+use crate::scan::reader::SuperfileReaders;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::row_address::{
     FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
@@ -198,14 +198,11 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let store = runtime.object_store(&request.location.store_url)?;
     let readers =
         CachedParquetFileReaderFactory::new(store, runtime.cache_manager.get_file_metadata_cache());
-    // Without a predicate nobody needs a page index.
-    let readers: Arc<dyn ParquetFileReaderFactory> = match request.filters {
-        [] => Arc::new(readers),
-        _ => Arc::new(IndexedReaders(readers)),
-    };
+    let stored = request.snapshot.schema();
+    let readers = SuperfileReaders::new(readers, stored, !request.filters.is_empty());
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet)
-        .with_parquet_file_reader_factory(readers);
+        .with_parquet_file_reader_factory(Arc::new(readers));
     let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
@@ -213,6 +210,9 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
         .with_statistics(statistics)
         .with_projection_indices(Some(layout.read.clone()))?
         .with_limit(request.limit)
+        .with_expr_adapter(Some(Arc::new(InitialDefaults(initial_defaults(
+            request.snapshot.metadata(),
+        )?))))
         .build();
     let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
     layout.finish(scan, &wanted_names, state)
@@ -349,6 +349,10 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
+        let adopted: Adopted = entry.stats.adopted();
+        if !adopted.is_empty() {
+            file = file.with_extension(Arc::new(adopted));
+        }
         let mark = match rows {
             Some(Rows::At(positions)) => {
                 Some(Tombstoned::all_but(Arc::clone(positions), entry.rows))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
-use crate::format::manifest::FIELD_ID_KEY;
+use crate::format::manifest::{ADDED_KEY, FIELD_ID_KEY, field_id};
 
 /// `stored` without the ids of nested fields.
 pub fn session_schema(stored: &SchemaRef) -> SchemaRef {
@@ -26,10 +26,31 @@ pub fn session_schema(stored: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, stored.metadata().clone()))
 }
 
+/// `plain`, a session's schema, with the ids of nested fields that `stored` has for its columns: so
+/// that a superfile carries them, and its nested fields are found after they are renamed.
+pub fn numbered(plain: &SchemaRef, stored: &Schema) -> SchemaRef {
+    let numbers = |field: &FieldRef| {
+        let id = field_id(field)?;
+        let known = stored.fields().iter().find(|f| field_id(f) == Some(id))?;
+        (field.data_type().is_nested() && known.data_type().equals_datatype(field.data_type()))
+            .then(|| known.data_type().clone())
+    };
+    let fields: Vec<FieldRef> = plain
+        .fields()
+        .iter()
+        .map(|field| match numbers(field) {
+            Some(data_type) => Arc::new(field.as_ref().clone().with_data_type(data_type)),
+            None => Arc::clone(field),
+        })
+        .collect();
+    Arc::new(Schema::new_with_metadata(fields, plain.metadata().clone()))
+}
+
 fn unnumbered(data_type: &DataType) -> DataType {
     let field = |f: &FieldRef| -> FieldRef {
         let mut metadata = f.metadata().clone();
         metadata.remove(FIELD_ID_KEY);
+        metadata.remove(ADDED_KEY);
         Arc::new(
             Field::new(f.name(), unnumbered(f.data_type()), f.is_nullable())
                 .with_metadata(metadata),

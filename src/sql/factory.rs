@@ -16,19 +16,16 @@ use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
 use futures::future::BoxFuture;
 
-use crate::config::{PREFIX, TABLE_OPTIONS};
+use crate::config::{BLOOM_FILTER_COLUMNS, PREFIX, WriteOptions, check_table_option};
 use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::SortColumn;
+use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};
 use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::{CreateTable, Env, Table};
-
-/// Property that holds the default of a column, as SQL.
-const DEFAULT_PROPERTY: &str = "column.default.";
 
 /// What a new table is made of, beyond its columns.
 #[derive(Debug, Clone, Default)]
@@ -72,9 +69,10 @@ pub async fn create_table(
             ));
         }
     }
+    check_bloom_filters(schema, &options.properties)?;
     let mut properties = options.properties;
     for (column, default) in &options.column_defaults {
-        properties.insert(format!("{DEFAULT_PROPERTY}{column}"), default.clone());
+        properties.insert(format!("{COLUMN_DEFAULT}{column}"), default.clone());
     }
     let spec = CreateTable {
         schema: Arc::new(schema.clone()),
@@ -83,6 +81,34 @@ pub async fn create_table(
     };
     let table = Table::create(storage, Env::system(), spec).await?;
     provider(state, table, scan, None)
+}
+
+/// Refuses a Bloom filter of a column that is not there, or that cannot have one.
+pub(crate) fn check_bloom_filters(
+    schema: &Schema,
+    properties: &BTreeMap<String, String>,
+) -> Result<()> {
+    let columns = WriteOptions::of_properties(properties).bloom_filter_columns;
+    for column in columns.into_iter().flatten() {
+        let refuse = |why: &str| {
+            Err(Error::new(
+                ErrorKind::InvalidArgument,
+                BLOOM_FILTER_COLUMNS,
+                format!("{column}: {why}"),
+            ))
+        };
+        match schema.field_with_name(&column) {
+            Err(_) => return refuse("there is no such column"),
+            Ok(field) if field.data_type().is_nested() => {
+                return refuse("a nested column cannot have a Bloom filter");
+            }
+            Ok(_) if column.contains('.') => {
+                return refuse("a column with a dot in its name cannot have a Bloom filter");
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn provider(
@@ -97,7 +123,7 @@ fn provider(
     let metadata = table.metadata();
     let mut column_defaults = HashMap::new();
     for (key, sql) in &metadata.properties {
-        let Some(column) = key.strip_prefix(DEFAULT_PROPERTY) else {
+        let Some(column) = key.strip_prefix(COLUMN_DEFAULT) else {
             continue;
         };
         column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);
@@ -237,12 +263,18 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
             "keys are not enforced, so they cannot be declared; use MERGE INTO to keep rows unique",
         );
     }
-    if let Some(key) = cmd.options.keys().find(|key| {
-        key.strip_prefix(PREFIX)
-            .and_then(|k| k.strip_prefix('.'))
-            .is_some_and(|name| !TABLE_OPTIONS.contains(&name))
-    }) {
-        return refuse(key, "there is no such table option");
+    for (key, value) in &cmd.options {
+        let Some(name) = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.')) else {
+            continue;
+        };
+        check_table_option(name, value).map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!("OPTIONS of {}", cmd.name),
+                "the table was not created",
+            )
+            .with_source(e)
+        })?;
     }
     Ok(location)
 }

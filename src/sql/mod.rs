@@ -1,6 +1,8 @@
 //! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, and the
 //! functions of a table.
 
+pub(crate) mod adopt;
+pub(crate) mod alter;
 pub mod catalog;
 pub mod factory;
 mod functions;

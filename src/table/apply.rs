@@ -24,6 +24,7 @@
 //! | COMPACT | anything happened to a source | conflict |
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
+//! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
 //!

@@ -44,6 +44,9 @@ pub enum ConflictReason {
     MetadataChanged,
     /// The table's schema was changed, and the statement adds rows of the old one.
     SchemaChanged,
+    /// Something was committed, and the statement's new schema fits only the empty table that it
+    /// saw.
+    NoLongerEmpty,
     /// A restore replaces one version, and that is no longer the current one; or a restore came before
     /// in the same draft.
     NotCurrent,
@@ -90,6 +93,7 @@ impl fmt::Display for Conflict {
                 f.write_str("the table's schema or properties have changed since")
             }
             ConflictReason::SchemaChanged => f.write_str("the table's schema has changed since"),
+            ConflictReason::NoLongerEmpty => f.write_str("the table may no longer be empty"),
             ConflictReason::NotCurrent => f.write_str("the table has changed since"),
         }?;
         if let Some(superfile) = &self.superfile {

@@ -15,6 +15,7 @@ mod draft;
 pub mod drop;
 mod effect;
 mod ending;
+pub mod evolution;
 mod floats;
 mod handle;
 mod help;
@@ -46,6 +47,6 @@ pub use snapshot::Snapshot;
 pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
-pub(crate) use writer::check_not_null;
+pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
 
 pub use crate::wal::Env;

@@ -140,6 +140,8 @@ impl SuperfileWriter {
     /// encoder's or the store's failure.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         check_not_null(&self.schema, batch.columns())?;
+        // Once for the batch, not for each of the files that it is spread over.
+        let bytes = memory_of(batch);
         let mut offset = 0;
         while offset < batch.num_rows() {
             let max_rows = self.options.max_rows.clamp(1, MAX_SUPERFILE_ROWS);
@@ -155,7 +157,7 @@ impl SuperfileWriter {
             let piece = batch.slice(offset, length);
             offset += length;
             open.rows += length as u64;
-            open.bytes += memory_of(batch) * length as u64 / batch.num_rows().max(1) as u64;
+            open.bytes += share(bytes, length, batch.num_rows());
             self.rows += length as u64;
             open.floats.add(&piece);
             let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
@@ -318,6 +320,12 @@ fn encoding(id: &SuperfileId, e: impl Into<Box<dyn std::error::Error + Send + Sy
     .with_source(e)
 }
 
+/// The part of `bytes` that `length` of `rows` rows take.
+fn share(bytes: u64, length: usize, rows: usize) -> u64 {
+    let part = u128::from(bytes) * length as u128 / rows.max(1) as u128;
+    u64::try_from(part).unwrap_or(u64::MAX)
+}
+
 /// Bytes that the rows of `batch` take, shared buffers counted once for each slice of them.
 fn memory_of(batch: &RecordBatch) -> u64 {
     batch
@@ -343,6 +351,15 @@ pub(crate) fn check_not_null(schema: &SchemaRef, columns: &[ArrayRef]) -> Result
         }
     }
     Ok(())
+}
+
+/// What the footer of a file that others wrote says of its columns, by the field ids of `schema`;
+/// floats are left out, whose bounds do not hold for NaNs.
+pub(crate) fn footer_stats(
+    metadata: &ParquetMetaData,
+    schema: &SchemaRef,
+) -> Result<SuperfileStats, DataFusionError> {
+    superfile_stats(metadata, schema, &FloatBounds::default())
 }
 
 fn superfile_stats(
@@ -384,7 +401,11 @@ fn superfile_stats(
 ///
 /// DataFusion's own summary is no use here: it reports all rows as null where nothing was recorded,
 /// and its Parquet opener would then replace the column by NULL.
-fn null_count(metadata: &ParquetMetaData, schema: &SchemaRef, field: &Field) -> Option<u64> {
+pub(crate) fn null_count(
+    metadata: &ParquetMetaData,
+    schema: &SchemaRef,
+    field: &Field,
+) -> Option<u64> {
     if field.data_type().is_nested() {
         return None;
     }

@@ -13,13 +13,15 @@ const COMMON: [&str; 2] = ["error", "config"];
 const LONGEST_FILE: usize = 600;
 
 /// Files, or the folders and files beginning so, of pure decisions, beside everything in `format/`.
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
     "wal/lease.",
     "wal/machine.",
     "table/apply",
     "table/conflict",
+    "table/evolution",
     "table/compaction/plan",
     "table/vacuum/plan",
+    "scan/columns.",
     "scan/prune.",
     "scan/selection.",
 ];

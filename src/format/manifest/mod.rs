@@ -9,6 +9,7 @@ pub mod check;
 pub mod edit;
 pub mod error;
 pub mod load;
+pub mod properties;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,8 @@ pub use check::{InvariantViolation, check_first, check_successor};
 pub use edit::{ManifestEdit, TombstoneUpdate};
 pub use error::{EditError, ManifestError};
 pub use load::ManifestLoader;
-pub use schema::{FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
+pub use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
+pub use schema::{ADDED_KEY, FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
 pub use tree::{EncodedManifest, Group, Leaf, Manifest, NodeRef};
 pub use types::{
     CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,

@@ -17,6 +17,10 @@ use super::types::TableMetadata;
 /// The metadata key of a field that holds its id; Parquet's Arrow writer and reader use it too.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
+/// The metadata key of a nested field that was added to its struct later: older superfiles hold the
+/// struct without it.
+pub const ADDED_KEY: &str = "supertable.added";
+
 /// What is wrong with the field ids of a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
@@ -126,6 +130,20 @@ impl TableMetadata {
             .fields()
             .iter()
             .try_for_each(|f| check(f, self.next_field_id, &mut seen))
+    }
+
+    /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a
+    /// `NOT NULL` column for which rows that are there already have no value.
+    pub fn needs_empty_table(&self, next: &Self) -> bool {
+        next.schema.fields().iter().any(|field| {
+            let Some(id) = field_id(field).filter(|_| !field.is_nullable()) else {
+                return false;
+            };
+            match self.field_by_id(id) {
+                Some(before) => before.is_nullable(),
+                None => next.initial_default(id).is_none(),
+            }
+        })
     }
 
     /// The top-level column with this field id.

@@ -26,16 +26,19 @@ use futures::future::BoxFuture;
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
+use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
 use crate::sql::session::OpenTables;
 
-/// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`].
+/// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
+/// understands `ALTER TABLE` on supertables.
 ///
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let plan = ctx.state().create_logical_plan(sql).await?;
+    let sql = in_dialect_of(ctx, sql)?;
+    let plan = ctx.state().create_logical_plan(&sql).await?;
     execute(ctx, plan).await
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableFunctionImpl;
 
+use crate::sql::functions::add_files::AddFiles;
+use crate::sql::functions::alter::Alter;
 use crate::sql::functions::at::{AT, At};
 use crate::sql::functions::changes::Changes;
 use crate::sql::functions::files::Files;
@@ -19,6 +21,8 @@ pub(crate) const FUNCTION_PREFIX: &str = "supertable_";
 /// All functions, for a session's registry.
 pub(crate) fn table_functions() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>)> {
     vec![
+        ("supertable_add_files", Arc::new(AddFiles)),
+        ("supertable_alter", Arc::new(Alter)),
         (AT, Arc::new(At)),
         ("supertable_changes", Arc::new(Changes)),
         ("supertable_files", Arc::new(Files)),

@@ -2,6 +2,8 @@
 //!
 //! | function | rows |
 //! | --- | --- |
+//! | `supertable_add_files('t', 's3://…/*.parquet')` | files that others wrote, and that are the table's now |
+//! | `supertable_alter('t', 'ADD COLUMN x INT')` | the version that the changes made |
 //! | `supertable_at('t', version or timestamp)` | the table as it was |
 //! | `supertable_changes('t', from, to)` | the rows that came, went or changed after `from`, up to `to` |
 //! | `supertable_files('t')` | its superfiles: rows, bytes, tombstones, bounds of columns |
@@ -21,6 +23,8 @@
 //! [`rows::lazy_stream`], and is named in [`list`]. Named arguments reach it through the session's
 //! relation planner ([`super::relations`]), because DataFusion's own refuses them.
 
+pub(crate) mod add_files;
+pub(crate) mod alter;
 pub(crate) mod args;
 pub(crate) mod at;
 pub(crate) mod changes;

@@ -160,6 +160,14 @@ impl<'a> Next<'a> {
             {
                 return Err(inconsistent(None, "its metadata is not this table's"));
             }
+            // Any commit since the base counts, not only one that added rows: those may be gone
+            // again in a later version, and a conflict must stay one.
+            if change_set.op == OpKind::Alter
+                && self.metadata.needs_empty_table(metadata)
+                && (self.manifest.header().version > base || self.has_superfiles())
+            {
+                return conflict(ConflictReason::NoLongerEmpty);
+            }
         }
         if !change_set.add.is_empty() && self.schema_changed_at > base {
             return conflict(ConflictReason::SchemaChanged);
@@ -220,6 +228,15 @@ impl<'a> Next<'a> {
             }
         }
         Ok(Judgement::Effect(effect))
+    }
+
+    fn has_superfiles(&self) -> bool {
+        let dropped = |id| {
+            self.states
+                .get(id)
+                .is_some_and(|state| matches!(state.tombstones, Tombstones::Dropped))
+        };
+        !self.added.is_empty() || self.manifest.entries().any(|entry| !dropped(&entry.id))
     }
 
     fn judge_tombstones(

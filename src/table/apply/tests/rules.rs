@@ -268,6 +268,49 @@ fn one_metadata_change_at_a_time() {
 }
 
 #[test]
+fn a_column_that_old_rows_have_no_value_for_needs_the_empty_table_that_the_statement_saw() {
+    let required = |world: &mut World, base: &Manifest, default: bool| {
+        let mut change_set = alter(world, base, None, false);
+        let mut metadata = base.header().metadata.as_ref().clone();
+        let id = metadata.next_field_id;
+        metadata.next_field_id += 1;
+        let field = datafusion::arrow::datatypes::Field::new(
+            "required",
+            datafusion::arrow::datatypes::DataType::Int32,
+            false,
+        )
+        .with_metadata(HashMap::from([(FIELD_ID_KEY.to_owned(), id.to_string())]));
+        let mut fields: Vec<_> = metadata.schema.fields().iter().cloned().collect();
+        fields.push(Arc::new(field));
+        metadata.schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+        if default {
+            let key = format!("{INITIAL_DEFAULT}{id}");
+            metadata.properties.insert(key, "1".to_owned());
+        }
+        change_set.metadata = Some(metadata);
+        change_set
+    };
+    let mut world = World::new();
+    let empty = world.current().clone();
+    let (first, late) = (
+        required(&mut world, &empty, false),
+        required(&mut world, &empty, false),
+    );
+    let with_default = required(&mut world, &empty, true);
+    assert_eq!(affected(&world.commit(&first)), 0);
+
+    // Rows came in, and even if they are gone again: a conflict stays one.
+    let mut world = World::new();
+    assert_eq!(affected(&world.insert(&rows(0..1))), 1);
+    assert_eq!(*reason(&world.commit(&late)), R::NoLongerEmpty);
+    let base = world.current().clone();
+    let truncate = world.truncate(&base);
+    let _ = world.commit(&truncate);
+    assert_eq!(*reason(&world.commit(&late)), R::NoLongerEmpty);
+    assert_eq!(affected(&world.commit(&with_default)), 0);
+}
+
+#[test]
 fn rows_of_an_older_schema_are_not_added() {
     let (mut world, base) = ten();
     let effect = || Effect {

@@ -1,0 +1,405 @@
+//! From the text behind `ALTER TABLE t` to the changes that it asks for.
+//!
+//! Owns the grammar. Names, types and expressions are sqlparser's, in the session's dialect. Does not
+//! own what a type or a default means (`run`), nor whether a change is possible (`evolution`).
+//!
+//! ```text
+//! changes := change (, change)*
+//! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
+//!          | DROP [COLUMN] [IF EXISTS] path
+//!          | RENAME [COLUMN] path TO name
+//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | DROP NOT NULL
+//!                                | SET DEFAULT expr | DROP DEFAULT }
+//!          | MOVE [COLUMN] path place
+//!          | SET [TBLPROPERTIES] ('key' = 'value', …)
+//!          | UNSET [TBLPROPERTIES] ('key', …)
+//! place   := FIRST | AFTER name
+//! path    := name (. name)*       a field of a struct; a list's items are called element
+//! ```
+
+use datafusion::common::Result as DataFusionResult;
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr, Ident};
+use datafusion::sql::sqlparser::dialect::Dialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::evolution::{ColumnPath, Position};
+
+/// One change as it is written; types and expressions are still SQL.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Alteration {
+    Add {
+        path: ColumnPath,
+        data_type: SqlType,
+        nullable: bool,
+        default: Option<SqlExpr>,
+        position: Option<Position>,
+        if_not_exists: bool,
+    },
+    Drop {
+        path: ColumnPath,
+        if_exists: bool,
+    },
+    Rename {
+        path: ColumnPath,
+        to: String,
+    },
+    Type {
+        path: ColumnPath,
+        data_type: SqlType,
+    },
+    DropNotNull {
+        path: ColumnPath,
+    },
+    Default {
+        path: ColumnPath,
+        default: Option<SqlExpr>,
+    },
+    Move {
+        path: ColumnPath,
+        position: Position,
+    },
+    Property {
+        key: String,
+        value: Option<String>,
+    },
+}
+
+/// Parses `text`. Names that are not quoted become lower case if `normalize` says so.
+///
+/// # Errors
+/// Says what was expected, and what stands there.
+pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Result<Vec<Alteration>> {
+    let bad = |e: ParserError| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            "ALTER TABLE",
+            format!("cannot be parsed: {e}"),
+        )
+    };
+    let parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
+    Changes { parser, normalize }.all().map_err(bad)
+}
+
+struct Changes<'a> {
+    parser: Parser<'a>,
+    normalize: bool,
+}
+
+type Parsed<T> = std::result::Result<T, ParserError>;
+
+impl Changes<'_> {
+    fn all(mut self) -> Parsed<Vec<Alteration>> {
+        let mut changes = Vec::new();
+        loop {
+            self.change(&mut changes)?;
+            if self.parser.consume_token(&Token::Comma) {
+                continue;
+            }
+            let _ = self.parser.consume_token(&Token::SemiColon);
+            let rest = self.parser.next_token();
+            return match rest.token {
+                Token::EOF => Ok(changes),
+                _ => self.parser.expected("a comma or the end", rest),
+            };
+        }
+    }
+
+    fn change(&mut self, changes: &mut Vec<Alteration>) -> Parsed<()> {
+        // A word of this grammar only.
+        if self.word("MOVE") {
+            self.column();
+            let path = self.path()?;
+            let position = match self.place()? {
+                Some(position) => position,
+                None => return self.unexpected("FIRST or AFTER a column"),
+            };
+            changes.push(Alteration::Move { path, position });
+            return Ok(());
+        }
+        if self.word("UNSET") {
+            return self.unset(changes);
+        }
+        let change = match self.parser.parse_one_of_keywords(&[
+            Keyword::ADD,
+            Keyword::DROP,
+            Keyword::RENAME,
+            Keyword::ALTER,
+            Keyword::SET,
+        ]) {
+            Some(Keyword::ADD) => self.add()?,
+            Some(Keyword::DROP) => {
+                self.column();
+                let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+                let path = self.path()?;
+                Alteration::Drop { path, if_exists }
+            }
+            Some(Keyword::RENAME) => {
+                self.column();
+                let path = self.path()?;
+                if !self.parser.parse_keyword(Keyword::TO) {
+                    return self.unexpected("TO and the new name");
+                }
+                let to = self.parser.parse_identifier()?;
+                let to = self.name(to);
+                Alteration::Rename { path, to }
+            }
+            Some(Keyword::ALTER) => self.alter()?,
+            Some(_) => return self.set(changes),
+            None => return self.unexpected("ADD, DROP, RENAME, ALTER, MOVE, SET or UNSET"),
+        };
+        changes.push(change);
+        Ok(())
+    }
+
+    fn add(&mut self) -> Parsed<Alteration> {
+        self.column();
+        let if_not_exists =
+            self.parser
+                .parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+        let path = self.path()?;
+        let data_type = self.parser.parse_data_type()?;
+        let (mut nullable, mut default, mut position) = (true, None, None);
+        loop {
+            if self.parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
+                nullable = false;
+            } else if self.parser.parse_keyword(Keyword::NULL) {
+                nullable = true;
+            } else if self.parser.parse_keyword(Keyword::DEFAULT) {
+                default = Some(self.parser.parse_expr()?);
+            } else if let Some(place) = self.place()? {
+                position = Some(place);
+            } else {
+                break;
+            }
+        }
+        Ok(Alteration::Add {
+            path,
+            data_type,
+            nullable,
+            default,
+            position,
+            if_not_exists,
+        })
+    }
+
+    fn alter(&mut self) -> Parsed<Alteration> {
+        self.column();
+        let path = self.path()?;
+        let parser = &mut self.parser;
+        if parser.parse_keywords(&[Keyword::SET, Keyword::DATA, Keyword::TYPE])
+            || parser.parse_keyword(Keyword::TYPE)
+        {
+            let data_type = parser.parse_data_type()?;
+            return Ok(Alteration::Type { path, data_type });
+        }
+        if parser.parse_keywords(&[Keyword::DROP, Keyword::NOT, Keyword::NULL]) {
+            return Ok(Alteration::DropNotNull { path });
+        }
+        if parser.parse_keywords(&[Keyword::DROP, Keyword::DEFAULT]) {
+            let default = None;
+            return Ok(Alteration::Default { path, default });
+        }
+        if parser.parse_keywords(&[Keyword::SET, Keyword::DEFAULT]) {
+            let default = Some(parser.parse_expr()?);
+            return Ok(Alteration::Default { path, default });
+        }
+        if parser.parse_keywords(&[Keyword::SET, Keyword::NOT, Keyword::NULL]) {
+            return Err(ParserError::ParserError(
+                "SET NOT NULL is not supported, because rows that are there may be NULL; add a \
+                 column that is NOT NULL, with a default, and UPDATE it"
+                    .to_owned(),
+            ));
+        }
+        self.unexpected("TYPE, DROP NOT NULL, SET DEFAULT or DROP DEFAULT")
+    }
+
+    fn set(&mut self, changes: &mut Vec<Alteration>) -> Parsed<()> {
+        self.word("TBLPROPERTIES");
+        self.open()?;
+        loop {
+            let key = self.text()?;
+            if !self.parser.consume_token(&Token::Eq) {
+                return self.unexpected("= and a value in quotes");
+            }
+            let value = Some(self.text()?);
+            changes.push(Alteration::Property { key, value });
+            if self.closed()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn unset(&mut self, changes: &mut Vec<Alteration>) -> Parsed<()> {
+        self.word("TBLPROPERTIES");
+        self.open()?;
+        loop {
+            let key = self.text()?;
+            changes.push(Alteration::Property { key, value: None });
+            if self.closed()? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn open(&mut self) -> Parsed<()> {
+        match self.parser.consume_token(&Token::LParen) {
+            true => Ok(()),
+            false => self.unexpected("( and table properties"),
+        }
+    }
+
+    /// Whether a list ends here, rather than goes on.
+    fn closed(&mut self) -> Parsed<bool> {
+        if self.parser.consume_token(&Token::Comma) {
+            return Ok(false);
+        }
+        match self.parser.consume_token(&Token::RParen) {
+            true => Ok(true),
+            false => self.unexpected("a comma or )"),
+        }
+    }
+
+    fn text(&mut self) -> Parsed<String> {
+        let token = self.parser.next_token();
+        match token.token {
+            Token::SingleQuotedString(text) => Ok(text),
+            _ => self.parser.expected("text in quotes", token),
+        }
+    }
+
+    fn place(&mut self) -> Parsed<Option<Position>> {
+        if self.parser.parse_keyword(Keyword::FIRST) {
+            return Ok(Some(Position::First));
+        }
+        if self.parser.parse_keyword(Keyword::AFTER) {
+            let name = self.parser.parse_identifier()?;
+            return Ok(Some(Position::After(self.name(name))));
+        }
+        Ok(None)
+    }
+
+    fn column(&mut self) {
+        let _ = self.parser.parse_keyword(Keyword::COLUMN);
+    }
+
+    fn path(&mut self) -> Parsed<ColumnPath> {
+        let mut names = Vec::new();
+        loop {
+            let name = self.parser.parse_identifier()?;
+            names.push(self.name(name));
+            if !self.parser.consume_token(&Token::Period) {
+                return Ok(ColumnPath(names));
+            }
+        }
+    }
+
+    fn name(&self, name: Ident) -> String {
+        match name.quote_style {
+            None if self.normalize => name.value.to_lowercase(),
+            _ => name.value,
+        }
+    }
+
+    /// Whether the next token is this word; takes it then.
+    fn word(&mut self, wanted: &str) -> bool {
+        let token = self.parser.peek_token();
+        let found = matches!(&token.token, Token::Word(word)
+            if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted));
+        if found {
+            self.parser.next_token();
+        }
+        found
+    }
+
+    fn unexpected<T>(&mut self, wanted: &str) -> Parsed<T> {
+        let found = self.parser.next_token();
+        self.parser.expected(wanted, found)
+    }
+}
+
+/// How a session reads SQL.
+pub(crate) fn dialect_of(name: &datafusion::config::Dialect) -> DataFusionResult<Box<dyn Dialect>> {
+    datafusion::sql::sqlparser::dialect::dialect_from_str(name).ok_or_else(|| {
+        datafusion::common::plan_datafusion_err!("the session's SQL dialect is not known")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Vec<Alteration> {
+        parse(text, &GenericDialect {}, true).unwrap()
+    }
+
+    fn path(names: &[&str]) -> ColumnPath {
+        ColumnPath(names.iter().map(|n| (*n).to_owned()).collect())
+    }
+
+    #[test]
+    fn every_kind_of_change_is_understood() {
+        let changes = parsed(
+            "ADD COLUMN IF NOT EXISTS s.X DECIMAL(10, 2) NOT NULL DEFAULT 1 + 1 AFTER \"Y\", \
+             add z struct<a int>, DROP COLUMN IF EXISTS a, DROP b, RENAME COLUMN a TO \"B\", \
+             ALTER a TYPE BIGINT, ALTER COLUMN a SET DATA TYPE DOUBLE, ALTER a DROP NOT NULL, \
+             ALTER a SET DEFAULT 'x', ALTER a DROP DEFAULT, MOVE COLUMN a FIRST, MOVE a AFTER b, \
+             SET TBLPROPERTIES ('k' = 'v', 'l' = 'w'), SET ('m' = 'x'), UNSET ('k');",
+        );
+        assert_eq!(changes.len(), 16);
+        assert!(matches!(
+            &changes[0],
+            Alteration::Add { path: p, nullable: false, default: Some(_), if_not_exists: true,
+                position: Some(Position::After(y)), .. } if *p == path(&["s", "x"]) && y == "Y"
+        ));
+        assert_eq!(
+            changes[2],
+            Alteration::Drop {
+                path: path(&["a"]),
+                if_exists: true
+            }
+        );
+        assert_eq!(
+            changes[4],
+            Alteration::Rename {
+                path: path(&["a"]),
+                to: "B".to_owned()
+            }
+        );
+        assert_eq!(
+            changes[15],
+            Alteration::Property {
+                key: "k".to_owned(),
+                value: None
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_whole() {
+        for text in [
+            "",
+            "ADD",
+            "ADD x",
+            "ADD x INT INT",
+            "DROP a b",
+            "RENAME a b",
+            "ALTER a",
+            "ALTER a SET NOT NULL",
+            "MOVE a",
+            "MOVE a BEFORE b",
+            "SET ('k')",
+            "SET ('k' = 'v'",
+            "DROP a, ",
+            "DROP a; DROP b",
+            "ADD COLUMN a INT 'unclosed",
+        ] {
+            assert!(parse(text, &GenericDialect {}, true).is_err(), "{text}");
+        }
+    }
+}

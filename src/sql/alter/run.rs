@@ -1,0 +1,276 @@
+//! Carries changes of a table's columns out: types and defaults are resolved in a session, and the
+//! new metadata is committed.
+//!
+//! Owns the resolution and the loop around the commit. Does not own the grammar (`parse`) or what a
+//! change does to the metadata (`evolution`).
+//!
+//! Invariant: all changes of one statement are committed in one version, or none. A crash leaves
+//! nothing, or a WAL document that recovery commits.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr};
+
+use crate::config::{PREFIX, check_table_option};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::OpKind;
+use crate::format::manifest::CHECK;
+use crate::scan::schema::session_schema;
+use crate::sql::alter::parse::{Alteration, dialect_of, parse};
+use crate::sql::factory::check_bloom_filters;
+use crate::sql::schema::check_storable;
+use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
+use crate::table::{CommitOutcome, Effect, Table};
+
+/// How often a change is tried on a newer version.
+const MAX_RUNS: usize = 10;
+
+/// What became of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Altered {
+    /// The table's version after it.
+    pub(crate) version: u64,
+    /// How many columns the table has now.
+    pub(crate) columns: u64,
+}
+
+/// Changes `table` as `text`, what stands behind `ALTER TABLE t`, says.
+///
+/// # Errors
+/// The text cannot be parsed, or a change is refused; nothing is changed then.
+pub(crate) async fn alter(state: &SessionState, table: &Table, text: &str) -> Result<Altered> {
+    let alterations = parsed(state, text)?;
+    let mut changes = Vec::with_capacity(alterations.len());
+    for alteration in alterations {
+        changes.push(resolve(state, alteration).await?);
+    }
+    commit(table, &changes, &format!("ALTER TABLE {text}")).await
+}
+
+fn parsed(state: &SessionState, text: &str) -> Result<Vec<Alteration>> {
+    let parser = &state.config_options().sql_parser;
+    let dialect = dialect_of(&parser.dialect).map_err(|e| {
+        Error::new(ErrorKind::InvalidArgument, "ALTER TABLE", "no dialect").with_source(e)
+    })?;
+    parse(text, dialect.as_ref(), parser.enable_ident_normalization)
+}
+
+/// Commits `changes`.
+async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
+    let mut lost = None;
+    for _ in 0..MAX_RUNS {
+        let snapshot = table.snapshot().await?;
+        let metadata = snapshot.metadata();
+        let next = evolve(metadata, changes)?;
+        check_storable(&session_schema(&next.schema))?;
+        check_bloom_filters(&next.schema, &next.properties)?;
+        let columns = next.schema.fields().len() as u64;
+        if metadata.needs_empty_table(&next) && snapshot.manifest().entries().next().is_some() {
+            return Err(Error::new(
+                ErrorKind::Constraint,
+                "ALTER TABLE",
+                "rows that are there have no value for a new column that is NOT NULL; give it a \
+                 DEFAULT, or add it without NOT NULL",
+            ));
+        }
+        if next == **metadata {
+            let version = snapshot.version();
+            return Ok(Altered { version, columns });
+        }
+        let effect = Effect {
+            metadata: Some(next),
+            ..Effect::default()
+        };
+        let mutation = table.begin(OpKind::Alter, snapshot, statement.to_owned());
+        match mutation.commit(effect).await? {
+            CommitOutcome::Committed { version, .. } => return Ok(Altered { version, columns }),
+            CommitOutcome::NothingToCommit => {
+                let version = table.cached_snapshot().version();
+                return Ok(Altered { version, columns });
+            }
+            CommitOutcome::Conflict(conflict) => lost = Some(conflict),
+        }
+    }
+    let why = lost.map(|c| c.to_string()).unwrap_or_default();
+    Err(Error::new(
+        ErrorKind::Conflict,
+        "ALTER TABLE",
+        format!("other statements kept changing the table first ({why}); nothing was changed"),
+    ))
+}
+
+async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change> {
+    Ok(match alteration {
+        Alteration::Add {
+            path,
+            data_type,
+            nullable,
+            default,
+            position,
+            if_not_exists,
+        } => {
+            let data_type = arrow_type(state, &path, &data_type).await?;
+            let default = match default {
+                None => None,
+                Some(default) => Some((
+                    default.to_string(),
+                    value_of(state, &path, &default, &data_type)?,
+                )),
+            };
+            let (default, value) = default.unzip();
+            if default.is_some() && path.0.len() > 1 {
+                return Err(unsupported(
+                    &path,
+                    "a field of a struct has no default; add it without one, and UPDATE it",
+                ));
+            }
+            let initial = match value.filter(|value| !value.is_null()) {
+                None if default.is_some() && !nullable => {
+                    return Err(unsupported(
+                        &path,
+                        "a column that is NOT NULL needs a default that is not NULL",
+                    ));
+                }
+                None => None,
+                Some(value) => Some(initial_text(&path.to_string(), &value)?),
+            };
+            Change::Add {
+                path,
+                data_type,
+                nullable,
+                position,
+                default,
+                initial,
+                if_not_exists,
+            }
+        }
+        Alteration::Drop { path, if_exists } => Change::Drop { path, if_exists },
+        Alteration::Rename { path, to } => Change::Rename { path, to },
+        Alteration::Type { path, data_type } => {
+            let to = arrow_type(state, &path, &data_type).await?;
+            Change::Widen { path, to }
+        }
+        Alteration::DropNotNull { path } => Change::DropNotNull { path },
+        Alteration::Default { path, default } => {
+            let [column] = path.0.as_slice() else {
+                return Err(unsupported(&path, "only a column has a default"));
+            };
+            if let Some(default) = &default {
+                default_expr(state, &path, default)?;
+            }
+            Change::SetDefault {
+                column: column.clone(),
+                default: default.map(|default| default.to_string()),
+            }
+        }
+        Alteration::Move { path, position } => Change::Move { path, position },
+        Alteration::Property { key, value } => {
+            check_property(&key, value.as_deref())?;
+            Change::SetProperty { key, value }
+        }
+    })
+}
+
+/// The type that a column so declared by `CREATE EXTERNAL TABLE` has.
+async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> Result<DataType> {
+    let bad = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            path.to_string(),
+            format!("a column cannot have the type {sql}"),
+        )
+        .with_source(e)
+    };
+    let statement = format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
+    let plan = state
+        .create_logical_plan(&statement)
+        .await
+        .map_err(|e| bad(e.into()))?;
+    match plan {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => {
+            match create.schema.fields().first() {
+                Some(field) => Ok(field.data_type().clone()),
+                None => Err(bad("no type".into())),
+            }
+        }
+        _ => Err(bad("no type".into())),
+    }
+}
+
+fn default_expr(state: &SessionState, path: &ColumnPath, sql: &SqlExpr) -> Result<Expr> {
+    state
+        .create_logical_expr(&sql.to_string(), &DFSchema::empty())
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                path.to_string(),
+                format!("its default {sql} is not an expression without columns"),
+            )
+            .with_source(e)
+        })
+}
+
+/// The value that a default has at this moment: that of rows which are there already.
+fn value_of(
+    state: &SessionState,
+    path: &ColumnPath,
+    sql: &SqlExpr,
+    data_type: &DataType,
+) -> Result<ScalarValue> {
+    let expr = default_expr(state, path, sql)?;
+    if expr.is_volatile() {
+        return Err(unsupported(
+            path,
+            "rows that are there cannot be given a default that differs from row to row; add the \
+             column without a default, UPDATE it, and SET DEFAULT then",
+        ));
+    }
+    let evaluate = || {
+        let nothing = DFSchema::empty();
+        let cast = expr.cast_to(data_type, &nothing)?;
+        let physical = state.create_physical_expr(cast, &nothing)?;
+        let one_row = RecordBatch::try_new_with_options(
+            Arc::new(Schema::new(Vec::<Field>::new())),
+            vec![],
+            &RecordBatchOptions::new().with_row_count(Some(1)),
+        )?;
+        match physical.evaluate(&one_row)? {
+            ColumnarValue::Scalar(value) => Ok(value),
+            ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0),
+        }
+    };
+    evaluate().map_err(|e| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            path.to_string(),
+            format!("its default {sql} is not a value of type {data_type}"),
+        )
+        .with_source(e)
+    })
+}
+
+/// Only what a table can be created with can be set later, and a check concerns rows that are there.
+fn check_property(key: &str, value: Option<&str>) -> Result<()> {
+    let refuse = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, key, why));
+    let Some(name) = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.')) else {
+        return refuse("a table's properties begin with supertable.");
+    };
+    match value {
+        Some(_) if key.starts_with(CHECK) => refuse(
+            "a check can only be declared when the table is created, because rows that are there may violate it",
+        ),
+        Some(value) => check_table_option(name, value).map_err(|e| {
+            Error::new(ErrorKind::InvalidArgument, key, "nothing was changed").with_source(e)
+        }),
+        None => Ok(()),
+    }
+}
+
+fn unsupported(path: &ColumnPath, why: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, path.to_string(), why)
+}

@@ -1,0 +1,63 @@
+//! `supertable_add_files('t', 's3://bucket/data/*.parquet')`: Parquet files that others have written
+//! become part of the table, without being decoded. One file, a directory, or a pattern.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::Result;
+use futures::FutureExt;
+
+use crate::sql::adopt::execute::add_files;
+use crate::sql::functions::args::{Call, Signature, required};
+use crate::sql::functions::rows::{batch, lazy_table};
+
+const SIGNATURE: Signature = Signature {
+    function: "supertable_add_files",
+    table: true,
+    positional: &["location"],
+    named: &[],
+};
+
+/// One row for each file that was added: where it was, its rows and bytes, and its superfile.
+#[derive(Debug)]
+pub(crate) struct AddFiles;
+
+impl TableFunctionImpl for AddFiles {
+    fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        let call = Call::parse(&SIGNATURE, &args)?;
+        let lookup = call.table()?;
+        let location = required(SIGNATURE.function, "location", call.text("location")?)?;
+        let runtime = Arc::clone(args.session().runtime_env());
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("file", DataType::Utf8, false),
+            Field::new("rows", DataType::UInt64, false),
+            Field::new("bytes", DataType::UInt64, false),
+            Field::new("superfile", DataType::Utf8, false),
+        ]));
+        let output = Arc::clone(&schema);
+        lazy_table(schema, move || {
+            let (lookup, location) = (lookup.clone(), location.clone());
+            let (runtime, output) = (Arc::clone(&runtime), Arc::clone(&output));
+            async move {
+                let provider = lookup.provider().await?;
+                let place = provider.access().location.clone();
+                let added = add_files(&runtime, provider.table(), &place, &location).await?;
+                let columns: Vec<ArrayRef> = vec![
+                    Arc::new(added.iter().map(|a| Some(&a.file)).collect::<StringArray>()),
+                    Arc::new(added.iter().map(|a| a.rows).collect::<UInt64Array>()),
+                    Arc::new(added.iter().map(|a| a.bytes).collect::<UInt64Array>()),
+                    Arc::new(
+                        added
+                            .iter()
+                            .map(|a| Some(a.superfile.to_string()))
+                            .collect::<StringArray>(),
+                    ),
+                ];
+                batch(SIGNATURE.function, &output, columns)
+            }
+            .boxed()
+        })
+    }
+}
