@@ -4,9 +4,18 @@
 //! no comparison across types, no arithmetic that overflows or divides, no backslash in a `LIKE`
 //! pattern, no NaN and no negative zero. [`Dialect::Full`] adds what only DataFusion has.
 
+use std::collections::HashSet;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+
+/// Longer than what bounds in statistics keep: equal up to there, and one that has no next value.
+const LONG_A: &str =
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1'";
+const LONG_B: &str =
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2'";
+const LONG_MAX: &str = "'\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}'";
 
 /// What the second evaluator of a program understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,11 @@ pub enum Kind {
     Huge,
     Timestamp,
     Zoned,
+    Small,
+    Unsigned,
+    /// A decimal with as many digits after the point as there is room for.
+    Fine,
+    Bytes,
 }
 
 impl Kind {
@@ -50,6 +64,10 @@ impl Kind {
             Self::Huge => "DECIMAL(38, 0)",
             Self::Timestamp => "TIMESTAMP",
             Self::Zoned => "TIMESTAMP WITH TIME ZONE",
+            Self::Small => "SMALLINT",
+            Self::Unsigned => "BIGINT UNSIGNED",
+            Self::Fine => "DECIMAL(38, 18)",
+            Self::Bytes => "BYTEA",
         }
     }
 
@@ -72,6 +90,8 @@ pub enum Statement {
         exprs: Vec<String>,
         from: &'static str,
         pred: String,
+        /// `INSERT OVERWRITE`: in place of what is there.
+        overwrite: bool,
     },
     Delete {
         table: &'static str,
@@ -126,6 +146,10 @@ pub struct Generator {
     pub rng: StdRng,
     pub dialect: Dialect,
     pub kinds: Vec<Kind>,
+    /// The value of the statement's parameter, if it is to be prepared.
+    parameter: Option<i64>,
+    /// Columns that the statement compares with a list already.
+    listed: HashSet<String>,
 }
 
 /// How a predicate may use subqueries.
@@ -142,7 +166,8 @@ impl Generator {
         let all: &[Kind] = match dialect {
             Dialect::Shared => &[Int, Big, Text, Bool, Double, Date, Key],
             Dialect::Full => &[
-                Double, Double, Real, Decimal, Huge, Timestamp, Zoned, Text, Big, Bool, Date,
+                Double, Double, Real, Decimal, Huge, Fine, Timestamp, Zoned, Text, Bytes, Big,
+                Small, Unsigned, Bool, Date,
             ],
         };
         let mut kinds = vec![Key];
@@ -153,6 +178,8 @@ impl Generator {
             rng,
             dialect,
             kinds,
+            parameter: None,
+            listed: HashSet::new(),
         }
     }
 
@@ -168,9 +195,12 @@ impl Generator {
         if self.one_in(4) { "u" } else { "t" }
     }
 
-    /// A literal that is not NULL.
+    /// A literal that is not NULL; for a key it may be `{P:…}`, the parameter with its value.
     fn value(&mut self, kind: Kind) -> String {
         match kind {
+            Kind::Key if self.parameter.is_some() && self.one_in(2) => {
+                format!("{{P:{}}}", self.parameter.unwrap_or_default())
+            }
             Kind::Key => self.rng.random_range(-3..40).to_string(),
             Kind::Int => self.pick(&["0", "1", "-1", "7", "2147483647", "-2147483648", "42"]),
             Kind::Big => self.pick(&[
@@ -184,7 +214,7 @@ impl Generator {
             ]),
             Kind::Text => self.pick(&[
                 "''", "'a'", "'A'", "'ab'", "'abc'", "'b'", "' '", "'é'", "'日本'", "'zz'",
-                "'a_c'", "'%'", "'it''s'", "'NULL'",
+                "'a_c'", "'%'", "'it''s'", "'NULL'", LONG_A, LONG_B, LONG_MAX,
             ]),
             Kind::Bool => self.pick(&["TRUE", "FALSE"]),
             Kind::Double | Kind::Real => {
@@ -224,6 +254,26 @@ impl Generator {
                 ]);
                 format!("CAST('{v}' AS DECIMAL(38, 0))")
             }
+            Kind::Small => {
+                let v = self.pick(&["0", "1", "-1", "32767", "-32768", "300"]);
+                format!("CAST({v} AS SMALLINT)")
+            }
+            Kind::Unsigned => {
+                let v = self.pick(&["0", "1", "9223372036854775808", "18446744073709551615"]);
+                format!("CAST('{v}' AS BIGINT UNSIGNED)")
+            }
+            Kind::Fine => {
+                let v = self.pick(&[
+                    "0",
+                    "0.000000000000000001",
+                    "-0.000000000000000001",
+                    "99999999999999999999.999999999999999999",
+                    "-99999999999999999999.999999999999999999",
+                    "1",
+                ]);
+                format!("CAST('{v}' AS DECIMAL(38, 18))")
+            }
+            Kind::Bytes => self.pick(&["X''", "X'00'", "X'ff'", "X'00ff'", "X'ffffff'", "X'61'"]),
             Kind::Timestamp | Kind::Zoned => {
                 let v = self.pick(&[
                     "1970-01-01T00:00:00",
@@ -231,8 +281,15 @@ impl Generator {
                     "1969-12-31T23:59:59.5",
                     "2024-10-27T02:30:00",
                     "2262-04-11T23:47:16.854775807",
+                    "1677-09-21T00:12:43.145224193",
                 ]);
-                let zone = if kind == Kind::Zoned { "Z" } else { "" };
+                // Near the ends of the range there is no room for another zone.
+                let zones: &[&str] = match kind == Kind::Zoned {
+                    true if v.starts_with("2024") => &["Z", "+05:30", "-11:00"],
+                    true => &["Z"],
+                    false => &[""],
+                };
+                let zone = self.pick(zones);
                 format!("CAST('{v}{zone}' AS {})", kind.sql())
             }
         }
@@ -348,7 +405,7 @@ impl Generator {
                 let (a, b) = (self.value_or_null(kind), self.value(kind));
                 format!("{c} {not}BETWEEN {a} AND {b}")
             }
-            2 | 3 => {
+            2 | 3 if self.listed.insert(c.clone()) => {
                 let mut list: Vec<String> = (0..self.rng.random_range(1..5))
                     .map(|_| self.value(kind))
                     .collect();
@@ -406,6 +463,9 @@ impl Generator {
             }
             3 if kind == Kind::Key => format!("{c} + 1"),
             3 if kind == Kind::Text => format!("{c} || 'x'"),
+            5 if kind == Kind::Text && self.dialect == Dialect::Full => {
+                format!("arrow_cast({c}, 'Dictionary(Int32, Utf8)')")
+            }
             4 if kind != Kind::Key => {
                 let v = self.value(kind);
                 format!("nullif({c}, {v})")
@@ -434,8 +494,16 @@ impl Generator {
         Statement::Insert { table, rows }
     }
 
-    /// The next statement; `rows` is how many rows the larger table has.
+    /// The next statement; `rows` is how many rows the larger table has. One in four is meant to be prepared.
     pub fn statement(&mut self, rows: usize) -> Statement {
+        self.parameter = self.one_in(4).then(|| self.rng.random_range(-3..40));
+        self.listed.clear();
+        let statement = self.any_statement(rows);
+        self.parameter = None;
+        statement
+    }
+
+    fn any_statement(&mut self, rows: usize) -> Statement {
         let table = self.table();
         match self.rng.random_range(0..100) {
             0..14 => {
@@ -453,6 +521,7 @@ impl Generator {
                     exprs,
                     from,
                     pred,
+                    overwrite: self.one_in(4),
                 }
             }
             14..46 => {
