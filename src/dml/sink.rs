@@ -23,7 +23,10 @@ use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream};
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, StreamExt};
@@ -147,6 +150,7 @@ impl TableProvider for ChangeProvider {
                 .downcast_ref::<SessionState>()
                 .map(|s| Arc::new(s.clone()) as Arc<dyn Session>),
             schema: input.schema(),
+            order: order.clone().map(LexOrdering::from),
             metrics: ExecutionPlanMetricsSet::new(),
         };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
@@ -162,6 +166,8 @@ struct ChangeSink {
     /// Needed to plan the statement anew; a session of another kind gets the conflict instead.
     session: Option<Arc<dyn Session>>,
     schema: SchemaRef,
+    /// The order in which rows are written; DataFusion sees to it in the first run, we do in the next.
+    order: Option<LexOrdering>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -232,7 +238,8 @@ impl DataSink for ChangeSink {
             let pins = Pins::default();
             let again = plan_again(&self.template, &pins, Arc::clone(session))?;
             pin = pins.pin(&self.provider);
-            stream = execute_stream(again.await?, Arc::clone(context))?;
+            let again = in_order(again.await?, self.order.as_ref());
+            stream = execute_stream(again, Arc::clone(context))?;
         }
     }
 }
@@ -245,6 +252,17 @@ fn plan_again(
 ) -> Result<BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>> {
     let plan = repin(template.get().clone(), pins)?;
     Ok(async move { session.create_physical_plan(&plan).await }.boxed())
+}
+
+/// `plan` with its rows in one partition and in `order`, if one is asked for.
+fn in_order(plan: Arc<dyn ExecutionPlan>, order: Option<&LexOrdering>) -> Arc<dyn ExecutionPlan> {
+    match order {
+        None => plan,
+        Some(order) => Arc::new(SortExec::new(
+            order.clone(),
+            Arc::new(CoalescePartitionsExec::new(plan)),
+        )),
+    }
 }
 
 impl ChangeSink {

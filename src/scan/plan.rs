@@ -24,8 +24,8 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, ScalarFunctionExpr};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use object_store::ObjectMeta;
@@ -33,6 +33,7 @@ use object_store::path::Path;
 
 use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::paths;
+use crate::scan::ordering::{declared_order, ordered_groups};
 use crate::scan::prune::prune;
 use crate::scan::reader::IndexedReaders;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
@@ -171,7 +172,15 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
         .iter()
         .map(|(ordinal, entry)| layout.file(*ordinal, entry, request.location, &column_ids))
         .collect::<Result<Vec<_>>>()?;
-    let mut groups = FileGroup::new(files).split_files(state.config().target_partitions());
+    let partitions = state.config().target_partitions();
+    let all_columns = layout.table_schema.table_schema();
+    let order = declared_order(&request.snapshot.metadata().sort_order, all_columns);
+    let ordered = match &order {
+        Some(order) => ordered_groups(&files, order, all_columns, partitions)?,
+        None => None,
+    };
+    let announced: Vec<LexOrdering> = order.filter(|_| ordered.is_some()).into_iter().collect();
+    let mut groups = ordered.unwrap_or_else(|| FileGroup::new(files).split_files(partitions));
     if groups.is_empty() {
         groups.push(FileGroup::new(vec![]));
     }
@@ -191,6 +200,7 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
+        .with_output_ordering(announced)
         .with_statistics(statistics)
         .with_projection_indices(Some(layout.read.clone()))?
         .with_limit(request.limit)

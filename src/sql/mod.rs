@@ -2,8 +2,9 @@
 //! functions of a table.
 
 pub mod factory;
-pub mod functions;
+mod functions;
 pub mod location;
+mod relations;
 pub mod schema;
 pub mod session;
 

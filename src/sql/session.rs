@@ -14,7 +14,8 @@ use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::SupertableAnalyzer;
 use crate::error::Result;
 use crate::sql::factory::SupertableFactory;
-use crate::sql::functions::table_functions;
+use crate::sql::functions::list::table_functions;
+use crate::sql::relations::SupertableRelations;
 use crate::table::Table;
 
 /// Name after `STORED AS`; DataFusion looks factories up in upper case.
@@ -72,6 +73,10 @@ fn register_state(state: &mut SessionState) {
     }
     for (name, function) in table_functions() {
         state.register_udtf(name, function);
+    }
+    // Adding it cannot fail; the result says whether planners may be added at all.
+    if let Err(error) = state.register_relation_planner(Arc::new(SupertableRelations)) {
+        tracing::warn!(%error, "named arguments of table functions will be refused");
     }
 }
 

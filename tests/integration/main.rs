@@ -12,6 +12,7 @@ mod cli;
 mod concurrent;
 mod differential;
 mod kills;
+mod ordering;
 mod pipeline;
 mod sessions;
 mod sql_costs;
