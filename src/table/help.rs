@@ -4,9 +4,9 @@
 //! *follower* watches the pointer until its own are committed.
 //!
 //! If most of the crowd is missing, a leader waits for it: two groups that miss each other by a little would
-//! go on to do so, each at the pace of both. Otherwise it does not wait idly. It drafts as if those that are coming had come, uploads that draft and meanwhile
-//! reads their documents again: if they are APPENDED by then, the draft is the one to swing to, and waiting cost
-//! nothing; if not, it drafts again.
+//! go on to do so, each at the pace of both. Otherwise it does not wait idly: it drafts as if those that are
+//! coming had come, uploads that draft and meanwhile reads their documents again. If they are APPENDED by then,
+//! the draft is the one to swing to, and waiting cost nothing; if not, it drafts again.
 //!
 //! Owns: the steps of both. Does not own the choice between them (`crowd`), nor the swing (`commit`).
 //! Invariants: what the pointer is swung to holds only mutations whose documents were seen APPENDED after the
@@ -15,6 +15,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commit::{Party, Ready, Turn};
@@ -46,12 +47,20 @@ impl Inner {
         insist: bool,
     ) -> Result<Turn> {
         let mut known: HashSet<WalId> = batch.iter().map(|ready| ready.id).collect();
+        // The owners of what the tip committed will be back.
+        let just_committed = listed.iter().any(|id| {
+            let record = tip.snapshot.record(id);
+            !known.contains(id) && record.is_some_and(|it| it.version == tip.snapshot.version())
+        });
         let listed = self.newly_listed(&mut known, listed, tip);
         let (mut others, (), late) = futures::join!(
             self.read_again(listed, tip),
             self.warm_up(batch, tip),
             self.list_others()
         );
+        // A document that just lies there, of a statement that takes long or whose process died, is no contention.
+        let contended = just_committed || !others.ready.is_empty() || !others.coming.is_empty();
+        self.contended.store(contended, Ordering::Relaxed);
         let mine = batch.iter().map(|ready| ready.id);
         let rivals = others.ready.iter().filter(|ready| self.is_attended(ready));
         match duty(mine, rivals.map(|ready| ready.id)) {
