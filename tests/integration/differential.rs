@@ -17,6 +17,7 @@
 
 mod generate;
 mod oracle;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
