@@ -6,6 +6,7 @@
 //! `SHOW supertable.x` would not find them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use datafusion::common::{Result, config_err};
@@ -16,6 +17,44 @@ use crate::format::ids::MAX_SUPERFILE_ROWS;
 /// Prefix of all options.
 pub const PREFIX: &str = "supertable";
 
+/// Whether `_id(…)` may be used: an option of a session, and of a table.
+pub const EXPOSE_ROW_ID: &str = "expose_row_id";
+/// What statements are protected from: an option of a session, and of a table, where it is the
+/// default of sessions that say nothing.
+pub const ISOLATION: &str = "isolation";
+/// Followed by a name: a condition that every row of a table meets.
+pub const CHECK: &str = "check.";
+
+/// What a statement is protected from; see the crate's documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// From changes of the rows that it changes.
+    #[default]
+    Snapshot,
+    /// From every change of the rows of a table that it reads and changes.
+    Serializable,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Serializable => "serializable",
+        }
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Snapshot, Self::Serializable]
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(name))
+            .ok_or(())
+    }
+}
+
 /// Session options, set by `SET supertable.<name> = <value>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupertableOptions {
@@ -23,6 +62,10 @@ pub struct SupertableOptions {
     pub target_file_rows: u64,
     /// A superfile is closed once its rows took so many bytes of memory before encoding.
     pub target_file_bytes: u64,
+    /// Whether `_id(…)` may be used on every table.
+    pub expose_row_id: bool,
+    /// What statements are protected from; the table decides where the session does not.
+    pub isolation: Option<Isolation>,
 }
 
 impl Default for SupertableOptions {
@@ -30,6 +73,8 @@ impl Default for SupertableOptions {
         Self {
             target_file_rows: MAX_SUPERFILE_ROWS,
             target_file_bytes: 2 << 30,
+            expose_row_id: false,
+            isolation: None,
         }
     }
 }
@@ -39,6 +84,20 @@ impl SupertableOptions {
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
     }
+
+    /// What a statement on a table with these properties is protected from.
+    pub fn isolation_on(&self, properties: &BTreeMap<String, String>) -> Isolation {
+        self.isolation
+            .or_else(|| property(properties, ISOLATION)?.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The value of a table option among a table's properties.
+pub fn property<'p>(properties: &'p BTreeMap<String, String>, name: &str) -> Option<&'p str> {
+    properties
+        .get(&format!("{PREFIX}.{name}"))
+        .map(String::as_str)
 }
 
 impl ConfigExtension for SupertableOptions {
@@ -74,6 +133,8 @@ impl ExtensionOptions for SupertableOptions {
                 }
                 self.target_file_bytes = bytes;
             }
+            EXPOSE_ROW_ID => self.expose_row_id = parse(key, value)?,
+            ISOLATION => self.isolation = Some(parse(key, value)?),
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
@@ -91,6 +152,17 @@ impl ExtensionOptions for SupertableOptions {
                 self.target_file_bytes,
                 "Bytes in memory, before encoding, at which a superfile is closed.",
             ),
+            entry(
+                EXPOSE_ROW_ID,
+                self.expose_row_id,
+                "Whether _id(…), the stable id of a row, may be used on every table.",
+            ),
+            ConfigEntry {
+                key: format!("{PREFIX}.{ISOLATION}"),
+                value: self.isolation.map(|level| level.as_str().to_owned()),
+                description: "What statements are protected from: snapshot or serializable. Unset: \
+                              as the table's option says, else snapshot.",
+            },
         ]
     }
 }
@@ -102,8 +174,19 @@ impl ExtensionOptions for SupertableOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupertableTableOptions {}
 
-/// The names of the options a table can be created with.
-pub const TABLE_OPTIONS: &[&str] = &[];
+/// Checks an option (without its prefix) that a table is created with.
+///
+/// # Errors
+/// There is no such option, or the value is none of its values. A condition is looked at by whoever
+/// knows the table's columns.
+pub fn check_table_option(name: &str, value: &str) -> Result<()> {
+    match name {
+        EXPOSE_ROW_ID => parse::<bool>(name, value).map(drop),
+        ISOLATION => parse::<Isolation>(name, value).map(drop),
+        _ if name.strip_prefix(CHECK).is_some_and(|n| !n.is_empty()) => Ok(()),
+        _ => config_err!("there is no table option {PREFIX}.{name}"),
+    }
+}
 
 impl ConfigExtension for SupertableTableOptions {
     const PREFIX: &'static str = PREFIX;
@@ -122,12 +205,8 @@ impl ExtensionOptions for SupertableTableOptions {
         Box::new(self.clone())
     }
 
-    fn set(&mut self, key: &str, _value: &str) -> Result<()> {
-        let name = strip_prefix(key);
-        if TABLE_OPTIONS.contains(&name) {
-            return Ok(());
-        }
-        config_err!("there is no table option {PREFIX}.{name}")
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        check_table_option(strip_prefix(key), value)
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {

@@ -8,25 +8,31 @@
 //! refuse; only plans rewritten by [`SupertableAnalyzer`](crate::dml::SupertableAnalyzer) change
 //! rows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraints, DFSchemaRef, Result};
+use datafusion::common::{Constraints, DFSchema, DFSchemaRef, Result};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
 
-use crate::dml::insert::{plan_insert, plan_truncate};
+use crate::dml::check::Conditions;
+use crate::dml::insert::{InsertStatement, plan_insert, plan_truncate};
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
+use crate::scan::cover::covers;
 use crate::scan::schema::session_schema;
+use crate::scan::statistics::ColumnIds;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
-use crate::table::Table;
+use crate::table::{Snapshot, Table};
 
 /// What every provider of one table shares.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub struct TableAccess {
     pub schema: SchemaRef,
     /// Defaults of columns that an `INSERT` leaves out.
     pub column_defaults: Opaque<HashMap<String, Expr>>,
+    /// Conditions that every row meets.
+    pub conditions: Conditions,
     /// The statement that declared the table, if SQL did.
     pub definition: Option<String>,
 }
@@ -75,6 +83,8 @@ impl SupertableProvider {
             base: self.clone(),
             pin,
             hidden: HiddenColumns::default(),
+            deletes: None,
+            inserts: None,
         }
     }
 
@@ -87,6 +97,8 @@ impl SupertableProvider {
                 row_id: true,
                 address: true,
             },
+            deletes: None,
+            inserts: None,
         }
     }
 
@@ -153,7 +165,7 @@ impl TableProvider for SupertableProvider {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -162,7 +174,7 @@ impl TableProvider for SupertableProvider {
             return self.refuse("INSERT OVERWRITE").await;
         }
         let pin = Pin::latest(self.access.table.clone());
-        plan_insert(&self.access, pin, input, insert_op)
+        plan_insert(state, self, pin, None, input, insert_op)
     }
 
     async fn truncate(&self, _state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -219,6 +231,10 @@ pub struct PinnedProvider {
     base: SupertableProvider,
     pin: Arc<Pin>,
     hidden: HiddenColumns,
+    /// The statement deletes exactly the rows that satisfy this.
+    deletes: Option<Opaque<Expr>>,
+    /// The statement inserts into it.
+    inserts: Option<InsertStatement>,
 }
 
 impl PinnedProvider {
@@ -252,9 +268,14 @@ impl PinnedProvider {
                 )
                 .into());
             }
+            let dropped = self.deletes.as_ref().map(|predicate| {
+                self.pin
+                    .decide_dropped(|| covered(state, &snapshot, access, predicate.get()))
+            });
             plan_scan(
                 state,
                 ScanRequest {
+                    dropped,
                     snapshot,
                     schema: Arc::clone(&access.schema),
                     hidden: self.hidden,
@@ -265,6 +286,34 @@ impl PinnedProvider {
                 },
             )
         })
+    }
+
+    /// The same for a statement that deletes exactly the rows for which `predicate`, over unqualified
+    /// columns, is true: superfiles of which that is every row are dropped, and not read.
+    pub fn deleting(self, predicate: Expr) -> Self {
+        Self {
+            deletes: Some(Opaque::new(predicate)),
+            ..self
+        }
+    }
+
+    /// The same as the target of an `INSERT`.
+    pub fn inserting(self, statement: InsertStatement) -> Self {
+        Self {
+            inserts: Some(statement),
+            ..self
+        }
+    }
+
+    /// The same, yielding `_id` after the visible columns.
+    pub fn with_row_id(&self) -> Self {
+        Self {
+            hidden: HiddenColumns {
+                row_id: true,
+                ..self.hidden
+            },
+            ..self.clone()
+        }
     }
 
     /// The same with another pin, for a statement that runs again.
@@ -316,11 +365,38 @@ impl TableProvider for PinnedProvider {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pin = Arc::clone(&self.pin);
-        plan_insert(&self.base.access, pin, input, insert_op)
+        let (pin, statement) = (Arc::clone(&self.pin), self.inserts.as_ref());
+        plan_insert(state, &self.base, pin, statement, input, insert_op)
     }
+}
+
+/// The superfiles of which `predicate` holds for every row.
+fn covered(
+    state: &dyn Session,
+    snapshot: &Snapshot,
+    access: &TableAccess,
+    predicate: &Expr,
+) -> BTreeSet<SuperfileId> {
+    let Ok(schema) = DFSchema::try_from(Arc::clone(&access.schema)) else {
+        return BTreeSet::new();
+    };
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema))
+        .with_config_options(Arc::clone(state.config().options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    // Types are exact by now, by casts; the simplifier moves those from columns to literals.
+    let Ok(predicate) = ExprSimplifier::new(context).simplify(predicate.clone()) else {
+        return BTreeSet::new();
+    };
+    let columns = ColumnIds::of(&snapshot.schema());
+    let entries = snapshot.manifest().entries();
+    entries
+        .filter(|entry| covers(entry, &columns, &predicate))
+        .map(|entry| entry.id)
+        .collect()
 }

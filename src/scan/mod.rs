@@ -4,6 +4,7 @@
 //! Parquet reader with the tombstones attached as row selections before any page is decoded.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
+pub mod cover;
 pub mod pin;
 pub mod plan;
 pub mod prune;

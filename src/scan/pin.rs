@@ -4,11 +4,13 @@
 //! shared by every other one. Planning rules are synchronous, so they hand out pins; the scans,
 //! which are planned asynchronously, resolve them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::format::SuperfileId;
 use crate::table::{Snapshot, Table};
 
 /// A table and the version of it that one statement reads.
@@ -16,6 +18,8 @@ use crate::table::{Snapshot, Table};
 pub struct Pin {
     table: Table,
     snapshot: OnceCell<Arc<Snapshot>>,
+    /// Superfiles that the statement drops whole; its scan leaves them out.
+    dropped: OnceLock<BTreeSet<SuperfileId>>,
 }
 
 impl Pin {
@@ -24,6 +28,7 @@ impl Pin {
         Arc::new(Self {
             table,
             snapshot: OnceCell::new(),
+            dropped: OnceLock::new(),
         })
     }
 
@@ -32,6 +37,7 @@ impl Pin {
         Arc::new(Self {
             table,
             snapshot: OnceCell::new_with(Some(snapshot)),
+            dropped: OnceLock::new(),
         })
     }
 
@@ -49,5 +55,19 @@ impl Pin {
             .get_or_try_init(|| self.table.snapshot())
             .await
             .map(Arc::clone)
+    }
+
+    /// Decides which superfiles the statement drops whole, or tells what was decided: scan and sink
+    /// must agree, whoever comes first.
+    pub fn decide_dropped(
+        &self,
+        decide: impl FnOnce() -> BTreeSet<SuperfileId>,
+    ) -> &BTreeSet<SuperfileId> {
+        self.dropped.get_or_init(decide)
+    }
+
+    /// What [`decide_dropped`](Self::decide_dropped) decided; nothing if no scan asked.
+    pub fn dropped(&self) -> Option<&BTreeSet<SuperfileId>> {
+        self.dropped.get()
     }
 }

@@ -24,6 +24,7 @@
 //! | COMPACT | anything happened to a source | conflict |
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
+//! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |
 //!
 //! "Moved": a change set that removes rows and adds some may have copied what it removed. Its
 //! tombstones do not prove that a row is gone, only that it is no longer *there*. A DELETE that

@@ -10,7 +10,9 @@
 mod architecture;
 mod cli;
 mod differential;
+mod isolation;
 mod kills;
+mod memory;
 mod pipeline;
 mod sessions;
 mod sql_costs;

@@ -103,6 +103,7 @@ pub(super) struct Next<'a> {
     metadata_changed_at: u64,
     schema_changed_at: u64,
     moved_at: u64,
+    rows_changed_at: u64,
 }
 
 impl<'a> Next<'a> {
@@ -121,6 +122,7 @@ impl<'a> Next<'a> {
             metadata_changed_at: header.metadata_changed_at,
             schema_changed_at: header.schema_changed_at,
             moved_at: header.moved_at,
+            rows_changed_at: header.rows_changed_at,
         }
     }
 
@@ -152,6 +154,9 @@ impl<'a> Next<'a> {
         }
         if change_set.op == OpKind::Overwrite && self.moved_at > base {
             return conflict(ConflictReason::Rewritten);
+        }
+        if change_set.serializable && self.rows_changed_at > base {
+            return conflict(ConflictReason::ReadChanged);
         }
         for entry in &change_set.add {
             if self.manifest.get(&entry.id).is_some() || self.added.contains_key(&entry.id) {
@@ -374,6 +379,9 @@ impl<'a> Next<'a> {
 
     /// Makes a change set's effect part of the version.
     pub(super) fn take(&mut self, change_set: &ChangeSet, effect: Effect) {
+        if change_set.op != OpKind::Compact && (effect.adds || !effect.states.is_empty()) {
+            self.rows_changed_at = self.version;
+        }
         self.states.extend(effect.states);
         self.added
             .extend(change_set.add.iter().map(|entry| (entry.id, entry.clone())));
@@ -454,6 +462,7 @@ impl<'a> Next<'a> {
             metadata_changed_at: self.metadata_changed_at,
             schema_changed_at: self.schema_changed_at,
             moved_at: self.moved_at,
+            rows_changed_at: self.rows_changed_at,
             commits,
             pending,
             totals: old.totals,
