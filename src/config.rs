@@ -21,6 +21,44 @@ use crate::format::ids::MAX_SUPERFILE_ROWS;
 /// Prefix of all options.
 pub const PREFIX: &str = "supertable";
 
+/// Whether `_id(…)` may be used: an option of a session, and of a table.
+pub const EXPOSE_ROW_ID: &str = "expose_row_id";
+/// What statements are protected from: an option of a session, and of a table, where it is the
+/// default of sessions that say nothing.
+pub const ISOLATION: &str = "isolation";
+/// Followed by a name: a condition that every row of a table meets.
+pub const CHECK: &str = "check.";
+
+/// What a statement is protected from; see the crate's documentation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// From changes of the rows that it changes.
+    #[default]
+    Snapshot,
+    /// From every change of the rows of a table that it reads and changes.
+    Serializable,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Serializable => "serializable",
+        }
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Snapshot, Self::Serializable]
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(name))
+            .ok_or(())
+    }
+}
+
 /// Session options, set by `SET supertable.<name> = <value>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SupertableOptions {
@@ -30,6 +68,10 @@ pub struct SupertableOptions {
     pub target_file_bytes: u64,
     /// How superfiles are written, where the session says so: it comes before what a table says.
     pub write: WriteOptions,
+    /// Whether `_id(…)` may be used on every table.
+    pub expose_row_id: bool,
+    /// What statements are protected from; the table decides where the session does not.
+    pub isolation: Option<Isolation>,
 }
 
 impl Default for SupertableOptions {
@@ -38,6 +80,8 @@ impl Default for SupertableOptions {
             target_file_rows: MAX_SUPERFILE_ROWS,
             target_file_bytes: 2 << 30,
             write: WriteOptions::default(),
+            expose_row_id: false,
+            isolation: None,
         }
     }
 }
@@ -65,6 +109,20 @@ impl SupertableOptions {
         write.target_file_bytes.get_or_insert(bytes);
         write
     }
+
+    /// What a statement on a table with these properties is protected from.
+    pub fn isolation_on(&self, properties: &BTreeMap<String, String>) -> Isolation {
+        self.isolation
+            .or_else(|| property(properties, ISOLATION)?.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The value of a table option among a table's properties.
+pub fn property<'p>(properties: &'p BTreeMap<String, String>, name: &str) -> Option<&'p str> {
+    properties
+        .get(&format!("{PREFIX}.{name}"))
+        .map(String::as_str)
 }
 
 impl ConfigExtension for SupertableOptions {
@@ -101,6 +159,8 @@ impl ExtensionOptions for SupertableOptions {
                 self.target_file_bytes = bytes;
             }
             name if WriteOptions::has(name) => self.write.set(name, value)?,
+            EXPOSE_ROW_ID => self.expose_row_id = parse(key, value)?,
+            ISOLATION => self.isolation = Some(parse(key, value)?),
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
@@ -118,6 +178,17 @@ impl ExtensionOptions for SupertableOptions {
                 self.target_file_bytes,
                 "Bytes in memory, before encoding, at which a superfile is closed.",
             ),
+            entry(
+                EXPOSE_ROW_ID,
+                self.expose_row_id,
+                "Whether _id(…), the stable id of a row, may be used on every table.",
+            ),
+            ConfigEntry {
+                key: format!("{PREFIX}.{ISOLATION}"),
+                value: self.isolation.map(|level| level.as_str().to_owned()),
+                description: "What statements are protected from: snapshot or serializable. Unset: \
+                              as the table's option says, else snapshot.",
+            },
         ];
         entries.extend(self.write.entries());
         entries
@@ -131,15 +202,19 @@ impl ExtensionOptions for SupertableOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupertableTableOptions {}
 
-/// Checks an option that a table is created with; `name` is given without `supertable.`.
+/// Checks an option (without its prefix) that a table is created with.
 ///
 /// # Errors
-/// There is no such option, or `value` is none of it.
-pub(crate) fn check_table_option(name: &str, value: &str) -> Result<()> {
-    if WriteOptions::has(name) {
-        return WriteOptions::default().set(name, value);
+/// There is no such option, or the value is none of its values. A condition is looked at by whoever
+/// knows the table's columns.
+pub fn check_table_option(name: &str, value: &str) -> Result<()> {
+    match name {
+        EXPOSE_ROW_ID => parse::<bool>(name, value).map(drop),
+        ISOLATION => parse::<Isolation>(name, value).map(drop),
+        _ if WriteOptions::has(name) => WriteOptions::default().set(name, value),
+        _ if name.strip_prefix(CHECK).is_some_and(|n| !n.is_empty()) => Ok(()),
+        _ => config_err!("there is no table option {PREFIX}.{name}"),
     }
-    config_err!("there is no table option {PREFIX}.{name}")
 }
 
 impl ConfigExtension for SupertableTableOptions {

@@ -29,7 +29,8 @@ pub enum ErrorKind {
     UnsupportedVersion,
     /// Another statement committed first; running the statement again may succeed.
     Conflict,
-    /// A row violates `NOT NULL` or another constraint; nothing was changed.
+    /// A row violates `NOT NULL` or another constraint, or a statement would change a row twice;
+    /// nothing was changed.
     Constraint,
     /// The request cannot be carried out; the message says what to do instead.
     Unsupported,

@@ -27,8 +27,33 @@
 //!
 //! It reads one version of each table, whatever else commits meanwhile; it becomes visible wholly
 //! or not at all; once it has returned it is durable. Two statements that change the same row are
-//! ordered: the first to commit wins, and the other runs again on the new version. A statement is
-//! judged by the rows it changes, not by those it only read (snapshot isolation).
+//! ordered: the first to commit wins, and the other runs again on the new version, at most ten times
+//! in all; then it ends in an error of [`ErrorKind::Conflict`], has changed nothing, and may be run
+//! again.
+//!
+//! # Isolation
+//!
+//! `SET supertable.isolation = 'snapshot' | 'serializable'`, or the table option of that name for the
+//! sessions that say nothing. There are no transactions of several statements: a level is about one
+//! statement among others.
+//!
+//! | | `snapshot` (the default) | `serializable` |
+//! | --- | --- | --- |
+//! | reads of a statement | one version of each table | the same |
+//! | two statements change one row | the second runs again | the same |
+//! | one adds rows while another reads, deletes or updates others | both commit | the reader runs again |
+//! | write skew: two statements each change what the other one read | both commit | the second runs again |
+//! | an append that does not read its table (`INSERT … VALUES`, or from others) | never waits, never runs again | the same |
+//! | compaction meanwhile | none of a statement's business, unless it rewrites the statement's rows | the same |
+//!
+//! Under `serializable` the `DELETE`, `UPDATE`, `MERGE`, `INSERT … SELECT` and `INSERT OVERWRITE` that
+//! read the table they change take effect as if each ran alone, at the moment of its commit: they
+//! conflict with every change of that table's rows since the version they read, whichever rows. That
+//! costs reruns where writers meet; changes that commit as `snapshot` count as changes, too.
+//!
+//! The promise is about one table. What a statement reads of *other* supertables is a snapshot of
+//! them, and may have changed when it commits. A query alone is serializable on each table at either
+//! level, because it reads one version.
 
 #[cfg(feature = "cli")]
 pub mod cli;

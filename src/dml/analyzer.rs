@@ -12,7 +12,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{FieldRef, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, TableReference, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::{DefaultTableSource, TableProvider, provider_as_source};
@@ -24,9 +24,13 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
+use crate::config::{Isolation, SupertableOptions};
+use crate::dml::guard::refuse_misjudged;
+use crate::dml::insert::InsertStatement;
 use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
+use crate::dml::row_id::resolve_row_ids;
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::scan::Pin;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE};
@@ -36,16 +40,17 @@ use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TY
 pub struct SupertableAnalyzer;
 
 impl AnalyzerRule for SupertableAnalyzer {
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let pins = Pins::default();
         let plan = fix_columns(plan)?;
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan
             .transform_down(|node| match node {
-                LogicalPlan::Dml(dml) => rewrite_dml(dml, &pins),
+                LogicalPlan::Dml(dml) => rewrite_dml(dml, config, &pins),
                 other => Ok(Transformed::no(other)),
             })?
             .data;
+        let plan = resolve_row_ids(plan, config, &pins)?;
         pin_scans(plan, &pins)
     }
 
@@ -75,11 +80,11 @@ impl Pins {
 }
 
 /// The registered supertable behind a table source, if it is one.
-fn supertable(source: &Arc<dyn TableSource>) -> Option<&SupertableProvider> {
+pub(crate) fn supertable(source: &Arc<dyn TableSource>) -> Option<&SupertableProvider> {
     provider_of(source)?.downcast_ref::<SupertableProvider>()
 }
 
-fn provider_of(source: &Arc<dyn TableSource>) -> Option<&Arc<dyn TableProvider>> {
+pub(crate) fn provider_of(source: &Arc<dyn TableSource>) -> Option<&Arc<dyn TableProvider>> {
     source
         .downcast_ref::<DefaultTableSource>()
         .map(|s| &s.table_provider)
@@ -188,10 +193,17 @@ pub(crate) fn repin(plan: LogicalPlan, pins: &Pins) -> Result<LogicalPlan> {
         .data)
 }
 
-fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan>> {
+fn rewrite_dml(
+    dml: DmlStatement,
+    config: &ConfigOptions,
+    pins: &Pins,
+) -> Result<Transformed<LogicalPlan>> {
     let Some(provider) = supertable(&dml.target).cloned() else {
         return Ok(Transformed::no(LogicalPlan::Dml(dml)));
     };
+    let isolation =
+        SupertableOptions::of(config).isolation_on(&provider.table().metadata().properties);
+    let serializable = isolation == Isolation::Serializable;
     let kind = match &dml.op {
         WriteOp::Delete => ChangeKind::Delete,
         WriteOp::Update => ChangeKind::Update,
@@ -199,9 +211,17 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
         // An overwrite replaces what the statement's version holds, no more: not what another
         // statement inserts meanwhile.
         WriteOp::Insert(_) => {
-            let pinned = provider.pinned(pins.pin(&provider));
+            let rows = resolve_row_ids(Arc::unwrap_or_clone(dml.input), config, pins)?;
+            let serializable = serializable && reads(&rows, &provider)?;
+            let rows = pin_scans(rows, pins)?;
+            let statement = InsertStatement {
+                rows: Opaque::new(rows.clone()),
+                serializable,
+            };
+            let pinned = provider.pinned(pins.pin(&provider)).inserting(statement);
             return Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement {
                 target: provider_as_source(Arc::new(pinned)),
+                input: Arc::new(rows),
                 ..dml
             })));
         }
@@ -211,6 +231,7 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
     let pin = pins.pin(&provider);
     let target = provider.addressed(Arc::clone(&pin));
     let input = Arc::unwrap_or_clone(dml.input);
+    refuse_misjudged(&input)?;
     let (input, statement) = match &dml.op {
         WriteOp::MergeInto(merge) => (
             plan_merge(&dml.table_name, &target, input, merge)?,
@@ -218,6 +239,14 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
         ),
         op => {
             let statement = describe(op, &dml.table_name, &input);
+            let deletes = match kind {
+                ChangeKind::Delete => whole_predicate(&input)?,
+                _ => None,
+            };
+            let target = match deletes {
+                Some(predicate) => target.deleting(predicate),
+                None => target,
+            };
             let addressed = address_spine(input, &target)?;
             let input = match kind {
                 ChangeKind::Delete => only_address(addressed)?,
@@ -228,14 +257,42 @@ fn rewrite_dml(dml: DmlStatement, pins: &Pins) -> Result<Transformed<LogicalPlan
     };
     // The sink re-runs this plan on a newer version if another statement commits first. Other
     // scans of the statement are pinned now, so that the re-run can pin them anew.
-    let input = pin_scans(input, pins)?;
-    let sink = ChangeProvider::new(provider, pin, kind, Opaque::new(input.clone()), statement);
+    let input = pin_scans(resolve_row_ids(input, config, pins)?, pins)?;
+    let sink = ChangeProvider::new(
+        provider,
+        pin,
+        kind,
+        Opaque::new(input.clone()),
+        statement,
+        serializable,
+    );
     Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement::new(
         dml.table_name,
         provider_as_source(Arc::new(sink)),
         WriteOp::Insert(InsertOp::Append),
         Arc::new(input),
     ))))
+}
+
+/// Whether `plan`, which is not pinned yet, reads the table.
+fn reads(plan: &LogicalPlan, table: &SupertableProvider) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let scanned = match provider_of(&scan.source).and_then(|p| p.downcast_ref()) {
+                Some(pinned) => Some(PinnedProvider::base(pinned)),
+                None => supertable(&scan.source),
+            };
+            // By its id, because a session may know one table by two names.
+            let id = table.table().metadata().table_id;
+            found |= scanned.is_some_and(|scanned| scanned.table().metadata().table_id == id);
+        }
+        Ok(match found {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
 }
 
 /// The statement in words, for the WAL document and the history.
@@ -269,6 +326,33 @@ fn describe(op: &WriteOp, table: &TableReference, input: &LogicalPlan) -> String
         }
     }
     words
+}
+
+/// The predicate, over unqualified columns, of a plan that is nothing but a filtered scan.
+fn whole_predicate(plan: &LogicalPlan) -> Result<Option<Expr>> {
+    let (predicates, below) = match plan {
+        LogicalPlan::Filter(filter) => (vec![filter.predicate.clone()], Some(&filter.input)),
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() => (scan.filters.clone(), None),
+        _ => return Ok(None),
+    };
+    let below = match below {
+        None => lit(true),
+        Some(below) => match whole_predicate(below)? {
+            Some(below) => below,
+            None => return Ok(None),
+        },
+    };
+    let mut whole = below;
+    for predicate in predicates {
+        let bare = predicate.transform_up(|e| match e {
+            Expr::Column(c) => Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
+                c.name,
+            )))),
+            other => Ok(Transformed::no(other)),
+        })?;
+        whole = whole.and(bare.data);
+    }
+    Ok(Some(whole))
 }
 
 /// Rewrites the left spine of `plan` so that its rows carry `_id` and their address.

@@ -18,6 +18,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use roaring::RoaringBitmap;
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 const CHUNK_ROWS: usize = 1 << 16;
@@ -104,10 +105,13 @@ impl CollectedRows {
             match chunk.insert((position % CHUNK_ROWS as u32) as u16) {
                 Added::New { grown_bytes } => grown += grown_bytes,
                 Added::Twice => {
-                    return exec_err!(
-                        "the statement matches a row of the target more than once; \
-                         make its source rows unique"
-                    );
+                    return Err(Error::new(
+                        ErrorKind::Constraint,
+                        "cardinality violation",
+                        "the statement would change a row of the target more than once; nothing \
+                         was changed; make its source rows unique",
+                    )
+                    .into());
                 }
             }
         }

@@ -12,9 +12,11 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::{Result, SchemaExt};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
@@ -25,7 +27,10 @@ use futures::StreamExt;
 use parquet::file::metadata::SortingColumn;
 
 use crate::config::SupertableOptions;
-use crate::dml::provider::TableAccess;
+use crate::dml::check::Checks;
+use crate::dml::opaque::Opaque;
+use crate::dml::provider::{SupertableProvider, TableAccess};
+use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run};
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
@@ -35,16 +40,25 @@ use crate::table::{
     CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null,
 };
 
-/// How often a `TRUNCATE` or an overwrite is tried on a newer version.
-const MAX_RUNS: usize = 10;
+/// What the planning rule knows of an `INSERT`.
+#[derive(Debug, Clone)]
+pub struct InsertStatement {
+    /// The plan of its rows; all scans of supertables are pinned.
+    pub rows: Opaque<LogicalPlan>,
+    /// Whether it conflicts with every change of the table's rows since it read them.
+    pub serializable: bool,
+}
 
-/// The physical plan of an `INSERT`.
+/// The physical plan of an `INSERT`. Without what the planning rule knows of it, it cannot run again
+/// after a conflict.
 ///
 /// # Errors
 /// Refuses `REPLACE INTO`, and an input whose columns are not the table's.
 pub fn plan_insert(
-    access: &Arc<TableAccess>,
+    state: &dyn Session,
+    provider: &SupertableProvider,
     pin: Arc<Pin>,
+    statement: Option<&InsertStatement>,
     input: Arc<dyn ExecutionPlan>,
     op: InsertOp,
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -56,14 +70,32 @@ pub fn plan_insert(
         )
         .into());
     }
+    let access = provider.access();
     access
         .schema
         .logically_equivalent_names_and_types(&input.schema())?;
     let order = write_order(access, &input.schema())?;
+    let overwrite = op == InsertOp::Overwrite;
+    let words = match overwrite {
+        true => "INSERT OVERWRITE",
+        false => "INSERT INTO",
+    };
     let sink = InsertSink {
         access: Arc::clone(access),
         pin,
-        overwrite: op == InsertOp::Overwrite,
+        overwrite,
+        serializable: statement.is_some_and(|s| s.serializable),
+        checks: access.conditions.plan(state, &access.schema)?,
+        words,
+        rerun: statement.map(|statement| {
+            Rerun::new(
+                provider.clone(),
+                words.to_owned(),
+                statement.rows.clone(),
+                state,
+                order.clone(),
+            )
+        }),
         metrics: ExecutionPlanMetricsSet::new(),
     };
     Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
@@ -223,6 +255,10 @@ struct InsertSink {
     access: Arc<TableAccess>,
     pin: Arc<Pin>,
     overwrite: bool,
+    serializable: bool,
+    checks: Checks,
+    words: &'static str,
+    rerun: Option<Rerun>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -255,27 +291,50 @@ impl DataSink for InsertSink {
         data: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
-        let table = &self.access.table;
-        let (op, words) = match self.overwrite {
-            true => (OpKind::Overwrite, "INSERT OVERWRITE"),
-            false => (OpKind::Insert, "INSERT INTO"),
+        if let Some(rerun) = &self.rerun {
+            let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
+            return rerun.run(self, &self.pin, data, context, reruns).await;
+        }
+        match self.attempt(data, &self.pin, context).await? {
+            Run::Done(rows) => Ok(rows),
+            Run::Lost(conflict) => Err(Error::new(
+                ErrorKind::Conflict,
+                self.words,
+                format!("{conflict}; nothing was changed, and the statement can be run again"),
+            )
+            .into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Attempt for InsertSink {
+    async fn attempt(
+        &self,
+        data: SendableRecordBatchStream,
+        pin: &Pin,
+        context: &Arc<TaskContext>,
+    ) -> Result<Run> {
+        let snapshot = pin.snapshot().await?;
+        self.access.conditions.check_current(&snapshot)?;
+        let (op, drop) = match self.overwrite {
+            true => (
+                OpKind::Overwrite,
+                snapshot.manifest().entries().map(|e| e.id).collect(),
+            ),
+            false => (OpKind::Insert, Vec::new()),
         };
-        let snapshot = self.pin.snapshot().await?;
         // Rows of other columns than the version has would be committed as if they were its own.
         if session_schema(&snapshot.schema()).fields() != self.access.schema.fields() {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                words,
+                self.words,
                 "the table's columns have changed since the statement was planned; nothing was \
                  changed, and the statement can be run again",
             )
             .into());
         }
-        let drop = match self.overwrite {
-            true => snapshot.manifest().entries().map(|e| e.id).collect(),
-            false => Vec::new(),
-        };
-        let mutation = table.begin(op, snapshot, words.to_owned());
+        let mutation = pin.table().begin(op, snapshot, self.words.to_owned());
         let mut effect = match self.write(data, &mutation, context).await {
             Ok(effect) => effect,
             Err(e) => {
@@ -284,19 +343,11 @@ impl DataSink for InsertSink {
             }
         };
         effect.drop = drop;
-        let rows = effect.rows_inserted;
+        effect.serializable = self.serializable;
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")
             .add(effect.add.len());
-        match mutation.commit(effect).await? {
-            CommitOutcome::Committed { .. } | CommitOutcome::NothingToCommit => Ok(rows),
-            CommitOutcome::Conflict(conflict) => Err(Error::new(
-                ErrorKind::Conflict,
-                words,
-                format!("{conflict}; nothing was changed, and the statement can be run again"),
-            )
-            .into()),
-        }
+        Run::of(mutation.commit(effect).await)
     }
 }
 
@@ -318,7 +369,9 @@ impl InsertSink {
         )?;
         let mut next = first_batch(&mut data, mutation).await?;
         while let Some(batch) = next {
-            writer.write(&conform(&batch, schema)?).await?;
+            let rows = conform(&batch, schema)?;
+            self.checks.test(&rows)?;
+            writer.write(&rows).await?;
             next = data.next().await.transpose()?;
         }
         let rows_inserted = writer.rows();

@@ -90,12 +90,14 @@ fn join(
         has(MergeIntoClauseKind::NotMatchedByTarget),
     ) {
         (true, true) => JoinType::Full,
-        (true, false) => JoinType::Left,
-        (false, true) => JoinType::Right,
+        (true, false) => JoinType::Right,
+        (false, true) => JoinType::Left,
         (false, false) => JoinType::Inner,
     };
-    LogicalPlanBuilder::from(LogicalPlan::TableScan(scan))
-        .join_on(source, join_type, [merge.on.clone()])?
+    // The source comes first, because the engine keeps a hash join's first input in memory unless it
+    // knows the second to be smaller, and a table outgrows what is merged into it.
+    LogicalPlanBuilder::from(source)
+        .join_on(LogicalPlan::TableScan(scan), join_type, [merge.on.clone()])?
         .build()
 }
 

@@ -9,16 +9,26 @@
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - [`version`]: the table as it was; it can only be read.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
+//! - [`row_id`]: the function `_id(…)`.
+//! - [`check`]: conditions that new rows meet.
+//! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
+//!   the statement runs again.
 
 pub mod analyzer;
+pub mod check;
 pub mod collect;
+mod guard;
 pub mod insert;
 pub mod merge;
 pub mod opaque;
 pub mod provider;
+mod rerun;
+pub mod row_id;
 pub mod sink;
+mod spill;
 pub mod version;
 
 pub use analyzer::SupertableAnalyzer;
 pub use provider::{SupertableProvider, TableAccess};
+pub use row_id::row_id_udf;
 pub use version::VersionProvider;

@@ -1,14 +1,15 @@
 //! The table as DataFusion sees it.
 //!
-//! Owns the three providers of one table, and how the registered one follows the table's columns: the one users register, the one that the planning rule
+//! Owns the three providers of one table: the one users register, the one that the planning rule
 //! puts in its place to pin a version, and the one that also yields row addresses to a statement
-//! that changes rows. Does not own how a scan or a change is carried out.
+//! that changes rows; and how the registered one follows the table's columns. Does not own how a
+//! scan or a change is carried out.
 //!
 //! Invariant: `delete_from`, `update` and `merge_into`, whose arguments lose predicates, always
 //! refuse; only plans rewritten by [`SupertableAnalyzer`](crate::dml::SupertableAnalyzer) change
 //! rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -19,17 +20,23 @@ use datafusion::datasource::TableType;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
 
-use crate::dml::insert::{plan_insert, plan_truncate};
+use crate::dml::check::Conditions;
+use crate::dml::insert::{InsertStatement, plan_insert, plan_truncate};
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
 use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
+use crate::scan::cover::covers;
 use crate::scan::schema::session_schema;
+use crate::scan::statistics::ColumnIds;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
-use crate::table::Table;
+use crate::table::{Snapshot, Table};
 
 /// What every provider of one table shares.
 #[derive(Debug)]
@@ -42,6 +49,8 @@ pub struct TableAccess {
     pub schema: SchemaRef,
     /// Defaults of columns that an `INSERT` leaves out.
     pub column_defaults: Opaque<HashMap<String, Expr>>,
+    /// Conditions that every row meets.
+    pub conditions: Conditions,
     /// The statement that declared the table, if SQL did.
     pub definition: Option<String>,
 }
@@ -116,12 +125,15 @@ impl View {
             };
             parsed.insert(column.clone(), default);
         }
+        let schema = session_schema(&metadata.schema);
+        let conditions = Conditions::of(&*PARSER, &schema, &metadata.properties)?;
         Ok(Self {
             access: Arc::new(TableAccess {
                 table: self.access.table.clone(),
                 location: self.access.location.clone(),
-                schema: session_schema(&metadata.schema),
+                schema,
                 column_defaults: Opaque::new(parsed),
+                conditions,
                 definition: self.access.definition.clone(),
             }),
             defaults,
@@ -226,6 +238,8 @@ impl SupertableProvider {
             base: self.fixed(),
             pin,
             hidden: HiddenColumns::default(),
+            deletes: None,
+            inserts: None,
         }
     }
 
@@ -238,6 +252,8 @@ impl SupertableProvider {
                 row_id: true,
                 address: true,
             },
+            deletes: None,
+            inserts: None,
         }
     }
 
@@ -308,7 +324,7 @@ impl TableProvider for SupertableProvider {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -317,7 +333,7 @@ impl TableProvider for SupertableProvider {
             return self.refuse("INSERT OVERWRITE").await;
         }
         let pin = Pin::latest(self.table().clone());
-        plan_insert(self.access(), pin, input, insert_op)
+        plan_insert(state, self, pin, None, input, insert_op)
     }
 
     async fn truncate(&self, _state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -374,6 +390,10 @@ pub struct PinnedProvider {
     base: SupertableProvider,
     pin: Arc<Pin>,
     hidden: HiddenColumns,
+    /// The statement deletes exactly the rows that satisfy this.
+    deletes: Option<Opaque<Expr>>,
+    /// The statement inserts into it.
+    inserts: Option<InsertStatement>,
 }
 
 impl PinnedProvider {
@@ -402,9 +422,14 @@ impl PinnedProvider {
             if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
                 return Err(columns_changed(access).into());
             }
+            let dropped = self.deletes.as_ref().map(|predicate| {
+                self.pin
+                    .decide_dropped(|| covered(state, &snapshot, access, predicate.get()))
+            });
             plan_scan(
                 state,
                 ScanRequest {
+                    dropped,
                     snapshot,
                     schema: Arc::clone(&access.schema),
                     hidden: self.hidden,
@@ -416,6 +441,34 @@ impl PinnedProvider {
                 },
             )
         })
+    }
+
+    /// The same for a statement that deletes exactly the rows for which `predicate`, over unqualified
+    /// columns, is true: superfiles of which that is every row are dropped, and not read.
+    pub fn deleting(self, predicate: Expr) -> Self {
+        Self {
+            deletes: Some(Opaque::new(predicate)),
+            ..self
+        }
+    }
+
+    /// The same as the target of an `INSERT`.
+    pub fn inserting(self, statement: InsertStatement) -> Self {
+        Self {
+            inserts: Some(statement),
+            ..self
+        }
+    }
+
+    /// The same, yielding `_id` after the visible columns.
+    pub fn with_row_id(&self) -> Self {
+        Self {
+            hidden: HiddenColumns {
+                row_id: true,
+                ..self.hidden
+            },
+            ..self.clone()
+        }
     }
 
     /// The same with another pin, for a statement that runs again.
@@ -467,11 +520,38 @@ impl TableProvider for PinnedProvider {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let pin = Arc::clone(&self.pin);
-        plan_insert(self.base.access(), pin, input, insert_op)
+        let (pin, statement) = (Arc::clone(&self.pin), self.inserts.as_ref());
+        plan_insert(state, &self.base, pin, statement, input, insert_op)
     }
+}
+
+/// The superfiles of which `predicate` holds for every row.
+fn covered(
+    state: &dyn Session,
+    snapshot: &Snapshot,
+    access: &TableAccess,
+    predicate: &Expr,
+) -> BTreeSet<SuperfileId> {
+    let Ok(schema) = DFSchema::try_from(Arc::clone(&access.schema)) else {
+        return BTreeSet::new();
+    };
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema))
+        .with_config_options(Arc::clone(state.config().options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    // Types are exact by now, by casts; the simplifier moves those from columns to literals.
+    let Ok(predicate) = ExprSimplifier::new(context).simplify(predicate.clone()) else {
+        return BTreeSet::new();
+    };
+    let columns = ColumnIds::of(&snapshot.schema());
+    let entries = snapshot.manifest().entries();
+    entries
+        .filter(|entry| covers(entry, &columns, &predicate))
+        .map(|entry| entry.id)
+        .collect()
 }

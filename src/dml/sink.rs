@@ -1,8 +1,7 @@
 //! Where the rows of a rewritten `DELETE`, `UPDATE` or `MERGE` arrive, and the change is committed.
 //!
-//! Owns one statement's run: begin a mutation, collect row addresses, write new rows, commit; and
-//! on a conflict, the same again on the version that won. Does not own what a conflict is, nor how
-//! a commit is made.
+//! Owns one attempt at a statement: begin a mutation, collect row addresses, write new rows, commit.
+//! Does not own what happens on a conflict (`rerun`), what a conflict is, nor how a commit is made.
 //!
 //! Invariant: an error, a cancelled stream or an exhausted retry leaves nothing visible; the
 //! mutation is undone, by its own drop if nobody else does it.
@@ -15,38 +14,32 @@ use arrow::array::{Array, AsArray, BooleanArray, Decimal128Array, RecordBatch};
 use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::{Decimal128Type, FieldRef, Int8Type, Schema, SchemaRef};
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use datafusion::physical_expr::LexOrdering;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, execute_stream};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
+use futures::StreamExt;
 use futures::future::{self, BoxFuture};
-use futures::{FutureExt, StreamExt};
 
-use crate::dml::analyzer::{Pins, repin};
+use crate::dml::check::Checks;
 use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::SupertableProvider;
-use crate::error::{Error, ErrorKind};
+use crate::dml::rerun::{Attempt, Rerun, Run};
+use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field};
-use crate::table::{CommitOutcome, Effect, Env, Mutation, RowIdSource, Snapshot};
-
-/// How often a statement runs again after other statements changed its rows first.
-const MAX_RUNS: usize = 10;
+use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
 
 /// What a rewritten statement does with the rows that reach its sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,16 +70,19 @@ pub struct ChangeProvider {
     kind: ChangeKind,
     input: Opaque<LogicalPlan>,
     statement: String,
+    serializable: bool,
 }
 
 impl ChangeProvider {
-    /// A sink for `input`, whose target scan is pinned by `pin`.
+    /// A sink for `input`, whose target scan is pinned by `pin`. A `serializable` statement conflicts
+    /// with every change of the table's rows since.
     pub fn new(
         provider: SupertableProvider,
         pin: Arc<Pin>,
         kind: ChangeKind,
         input: Opaque<LogicalPlan>,
         statement: String,
+        serializable: bool,
     ) -> Self {
         Self {
             provider,
@@ -94,6 +90,7 @@ impl ChangeProvider {
             kind,
             input,
             statement,
+            serializable,
         }
     }
 }
@@ -133,24 +130,36 @@ impl TableProvider for ChangeProvider {
         input: Arc<dyn ExecutionPlan>,
         _insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        // A plan that might not fit into the session's memory is made anew, to spill instead.
+        let spilling = spilling_session(state, &input)?;
+        let (state, input) = match &spilling {
+            None => (state, input),
+            Some(spilling) => {
+                let again = plan_in(Arc::clone(spilling), &self.input);
+                (spilling.as_ref(), again.await?)
+            }
+        };
         let order = match self.kind {
             ChangeKind::Delete => None,
             ChangeKind::Update | ChangeKind::Merge => {
                 write_order(self.provider.access(), &input.schema())?
             }
         };
+        let access = self.provider.access();
         let sink = ChangeSink {
             provider: self.provider.clone(),
             pin: Arc::clone(&self.pin),
             kind: self.kind,
-            template: self.input.clone(),
-            statement: self.statement.clone(),
-            session: state
-                .as_any()
-                .downcast_ref::<SessionState>()
-                .map(|s| Arc::new(s.clone()) as Arc<dyn Session>),
+            serializable: self.serializable,
+            checks: access.conditions.plan(state, &access.schema)?,
+            rerun: Rerun::new(
+                self.provider.clone(),
+                self.statement.clone(),
+                self.input.clone(),
+                state,
+                order.clone(),
+            ),
             schema: input.schema(),
-            order: order.clone().map(LexOrdering::from),
             metrics: ExecutionPlanMetricsSet::new(),
         };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
@@ -161,13 +170,10 @@ struct ChangeSink {
     provider: SupertableProvider,
     pin: Arc<Pin>,
     kind: ChangeKind,
-    template: Opaque<LogicalPlan>,
-    statement: String,
-    /// Needed to plan the statement anew; a session of another kind gets the conflict instead.
-    session: Option<Arc<dyn Session>>,
+    serializable: bool,
+    checks: Checks,
+    rerun: Rerun,
     schema: SchemaRef,
-    /// The order in which rows are written; DataFusion sees to it in the first run, we do in the next.
-    order: Option<LexOrdering>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -175,7 +181,7 @@ impl fmt::Debug for ChangeSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChangeSink")
             .field("kind", &self.kind)
-            .field("statement", &self.statement)
+            .field("statement", &self.rerun.statement())
             .finish_non_exhaustive()
     }
 }
@@ -184,12 +190,6 @@ impl DisplayAs for ChangeSink {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SupertableChange(op={:?})", self.kind)
     }
-}
-
-/// How one run of a statement ended.
-enum Run {
-    Done(u64),
-    Lost(String),
 }
 
 #[async_trait]
@@ -207,78 +207,30 @@ impl DataSink for ChangeSink {
         data: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(std::time::Duration::from_millis(5))
-            .with_max_delay(std::time::Duration::from_secs(1))
-            .with_max_times(MAX_RUNS - 1)
-            .with_jitter()
-            .build();
         let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
-        let mut stream = data;
-        let mut pin = Arc::clone(&self.pin);
-        loop {
-            let conflict = match self.run(stream, &pin, context).await? {
-                Run::Done(rows) => return Ok(rows),
-                Run::Lost(conflict) => conflict,
-            };
-            let (Some(pause), Some(session)) = (pauses.next(), &self.session) else {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    &self.statement,
-                    format!(
-                        "other statements changed the same rows first ({conflict}); nothing was \
-                         changed, and the statement can be run again"
-                    ),
-                )
-                .into());
-            };
-            tracing::debug!(statement = self.statement, %conflict, "conflict: running again");
-            reruns.add(1);
-            tokio::time::sleep(pause).await;
-            let pins = Pins::default();
-            let again = plan_again(&self.template, &pins, Arc::clone(session))?;
-            pin = pins.pin(&self.provider);
-            let again = in_order(again.await?, self.order.as_ref());
-            stream = execute_stream(again, Arc::clone(context))?;
-        }
+        self.rerun.run(self, &self.pin, data, context, reruns).await
     }
 }
 
-/// Plans a statement anew over the versions of `pins`.
-fn plan_again(
-    template: &Opaque<LogicalPlan>,
-    pins: &Pins,
-    session: Arc<dyn Session>,
-) -> Result<BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>> {
-    let plan = repin(template.get().clone(), pins)?;
-    Ok(async move { session.create_physical_plan(&plan).await }.boxed())
-}
-
-/// `plan` with its rows in one partition and in `order`, if one is asked for.
-fn in_order(plan: Arc<dyn ExecutionPlan>, order: Option<&LexOrdering>) -> Arc<dyn ExecutionPlan> {
-    match order {
-        None => plan,
-        Some(order) => Arc::new(SortExec::new(
-            order.clone(),
-            Arc::new(CoalescePartitionsExec::new(plan)),
-        )),
-    }
-}
-
-impl ChangeSink {
-    async fn run(
+#[async_trait]
+impl Attempt for ChangeSink {
+    async fn attempt(
         &self,
         stream: SendableRecordBatchStream,
         pin: &Pin,
         context: &Arc<TaskContext>,
     ) -> Result<Run> {
         let snapshot = pin.snapshot().await?;
+        self.provider.access().conditions.check_current(&snapshot)?;
         let mutation = pin.table().begin(
             self.kind.op(),
             Arc::clone(&snapshot),
-            self.statement.clone(),
+            self.rerun.statement().to_owned(),
         );
-        let effect = match self.collect(stream, &mutation, &snapshot, context).await {
+        let effect = match self
+            .collect(stream, &mutation, pin, &snapshot, context)
+            .await
+        {
             Ok(effect) => effect,
             Err(e) => {
                 // What the statement died of is the news; a failure to clean up is recovery's.
@@ -286,20 +238,16 @@ impl ChangeSink {
                 return Err(e);
             }
         };
-        match mutation.commit(effect).await {
-            Ok(CommitOutcome::Committed { rows_affected, .. }) => Ok(Run::Done(rows_affected)),
-            Ok(CommitOutcome::NothingToCommit) => Ok(Run::Done(0)),
-            Ok(CommitOutcome::Conflict(conflict)) => Ok(Run::Lost(conflict.to_string())),
-            // Another process took this one for dead and undid it: as good as a lost race.
-            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Run::Lost(e.to_string())),
-            Err(e) => Err(e.into()),
-        }
+        Run::of(mutation.commit(effect).await)
     }
+}
 
+impl ChangeSink {
     async fn collect(
         &self,
         mut stream: SendableRecordBatchStream,
         mutation: &Mutation,
+        pin: &Pin,
         snapshot: &Snapshot,
         context: &Arc<TaskContext>,
     ) -> Result<Effect> {
@@ -307,7 +255,10 @@ impl ChangeSink {
         let file_at = schema.index_of(ADDRESS_FILE)?;
         let position_at = schema.index_of(ADDRESS_POSITION)?;
         let mut changed = CollectedRows::new(context.memory_pool());
-        let mut effect = Effect::default();
+        let mut effect = Effect {
+            serializable: self.serializable,
+            ..Effect::default()
+        };
         match self.kind {
             ChangeKind::Delete => {
                 while let Some(batch) = stream.next().await {
@@ -334,6 +285,7 @@ impl ChangeSink {
                     };
                     changed.add(&addressed, file_at, position_at)?;
                     let rows = minted.fill(&new_rows(&rows, &stored)?)?;
+                    self.checks.test(&rows)?;
                     writer.write(&rows).await?;
                     next = stream.next().await.transpose()?;
                 }
@@ -344,6 +296,13 @@ impl ChangeSink {
             }
         }
         effect.delete = by_superfile(changed, snapshot)?;
+        for superfile in pin.dropped().into_iter().flatten() {
+            let Some(entry) = snapshot.manifest().get(superfile) else {
+                return exec_err!("superfile {superfile} is not in the statement's snapshot");
+            };
+            effect.rows_deleted += entry.live_rows();
+            effect.drop.push(*superfile);
+        }
         Ok(effect)
     }
 }

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 
+use crate::dml::check::Conditions;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind};
@@ -36,6 +37,7 @@ impl VersionProvider {
             location: access.location.clone(),
             schema,
             column_defaults: Opaque::new(HashMap::new()),
+            conditions: Conditions::default(),
             definition: None,
         });
         Self {

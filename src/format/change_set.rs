@@ -17,6 +17,7 @@
 //! | `supertable.statement` | at most 1 KiB of the statement |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the new table metadata, if the statement changes it |
+//! | `supertable.isolation` | `serializable`, if it must not be committed after rows that it read changed; absent otherwise |
 //!
 //! One row for each superfile that is added, gets tombstones, or is dropped:
 //!
@@ -117,6 +118,9 @@ pub struct ChangeSet {
     pub rows_updated: u64,
     /// When the statement began, by its process's clock: milliseconds since the Unix epoch.
     pub started_at_ms: i64,
+    /// Whether it conflicts with every change of the table's rows since `base_version`: it read
+    /// them, and must take effect as if alone.
+    pub serializable: bool,
 }
 
 /// How the bytes of a change set are malformed.
@@ -220,6 +224,8 @@ const STARTED: &str = "supertable.started_at_ms";
 const STATEMENT: &str = "supertable.statement";
 const CHANGES: &str = "supertable.changes";
 const METADATA: &str = "supertable.metadata";
+const ISOLATION: &str = "supertable.isolation";
+const SERIALIZABLE: &str = "serializable";
 
 impl ChangeSet {
     /// How many superfiles it changes.
@@ -354,6 +360,12 @@ impl ChangeSet {
             rows_deleted: header.number(DELETED)?,
             rows_updated: header.number(UPDATED)?,
             started_at_ms: header.number(STARTED)?,
+            serializable: match header.0.get(ISOLATION).map(String::as_str) {
+                None => false,
+                Some(SERIALIZABLE) => true,
+                // A level that is not known may promise more than this version keeps.
+                Some(_) => return Err(header.bad(ISOLATION)),
+            },
         };
         if change_set.statement.len() > MAX_STATEMENT_LEN {
             return Err(header.bad(STATEMENT));
@@ -383,6 +395,9 @@ impl ChangeSet {
         ]);
         if let Some(metadata) = &self.metadata {
             header.insert(METADATA, to_hex(&wire::encode_metadata(metadata)?));
+        }
+        if self.serializable {
+            header.insert(ISOLATION, SERIALIZABLE.to_owned());
         }
         Ok(header
             .into_iter()

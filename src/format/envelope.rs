@@ -130,6 +130,28 @@ pub(crate) fn open<T: DeserializeOwned>(
     decode_payload(payload(format, bytes)?)
 }
 
+/// As [`open`], where one more value may follow the payload's first.
+pub(crate) fn open_with_tail<T: DeserializeOwned, U: DeserializeOwned>(
+    format: ObjectFormat,
+    bytes: &[u8],
+    expected: &ContentHash,
+) -> Result<(T, Option<U>), EnvelopeError> {
+    let actual = ContentHash::of(bytes);
+    if actual != *expected {
+        return Err(EnvelopeError::HashMismatch {
+            expected: *expected,
+            actual,
+        });
+    }
+    let payload = payload(format, bytes)?;
+    let (value, rest) = postcard::take_from_bytes(payload).map_err(EnvelopeError::Payload)?;
+    let tail = match rest.is_empty() {
+        true => None,
+        false => Some(decode_payload(rest)?),
+    };
+    Ok((value, tail))
+}
+
 /// The payload's bytes, with the frame verified by its own checksum only.
 pub(crate) fn payload(format: ObjectFormat, bytes: &[u8]) -> Result<&[u8], EnvelopeError> {
     let too_short = || EnvelopeError::TooShort { len: bytes.len() };

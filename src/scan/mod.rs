@@ -5,6 +5,7 @@
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
 pub(crate) mod columns;
+pub mod cover;
 mod defaults;
 mod ordering;
 pub mod pin;

@@ -4,11 +4,13 @@
 //! shared by every other one. Planning rules are synchronous, so they hand out pins; the scans,
 //! which are planned asynchronously, resolve them.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::format::SuperfileId;
 use crate::table::{Moment, Snapshot, Table};
 
 /// A table and the version of it that one statement reads.
@@ -18,6 +20,8 @@ pub struct Pin {
     /// The version that is meant; `None`: the current one.
     moment: Option<Moment>,
     snapshot: OnceCell<Arc<Snapshot>>,
+    /// Superfiles that the statement drops whole; its scan leaves them out.
+    dropped: OnceLock<BTreeSet<SuperfileId>>,
 }
 
 impl Pin {
@@ -27,6 +31,7 @@ impl Pin {
             table,
             moment: None,
             snapshot: OnceCell::new(),
+            dropped: OnceLock::new(),
         })
     }
 
@@ -36,6 +41,7 @@ impl Pin {
             table,
             moment: Some(moment),
             snapshot: OnceCell::new(),
+            dropped: OnceLock::new(),
         })
     }
 
@@ -45,6 +51,7 @@ impl Pin {
             table,
             moment: None,
             snapshot: OnceCell::new_with(Some(snapshot)),
+            dropped: OnceLock::new(),
         })
     }
 
@@ -67,5 +74,19 @@ impl Pin {
             })
             .await
             .map(Arc::clone)
+    }
+
+    /// Decides which superfiles the statement drops whole, or tells what was decided: scan and sink
+    /// must agree, whoever comes first.
+    pub fn decide_dropped(
+        &self,
+        decide: impl FnOnce() -> BTreeSet<SuperfileId>,
+    ) -> &BTreeSet<SuperfileId> {
+        self.dropped.get_or_init(decide)
+    }
+
+    /// What [`decide_dropped`](Self::decide_dropped) decided; nothing if no scan asked.
+    pub fn dropped(&self) -> Option<&BTreeSet<SuperfileId>> {
+        self.dropped.get()
     }
 }

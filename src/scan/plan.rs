@@ -8,6 +8,7 @@
 //! Invariant: the plan's rows are exactly the live rows of the snapshot, minus rows that cannot
 //! satisfy `filters`; whoever asks still applies the filters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -30,7 +31,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::format::manifest::{RowIds, SuperfileEntry};
-use crate::format::paths;
+use crate::format::{SuperfileId, paths};
 use crate::scan::columns::Adopted;
 use crate::scan::defaults::{InitialDefaults, initial_defaults};
 use crate::scan::ordering::{declared_order, ordered_groups};
@@ -114,6 +115,8 @@ pub struct ScanRequest<'a> {
     pub filters: &'a [Expr],
     /// At most so many rows are wanted, any of them.
     pub limit: Option<usize>,
+    /// Superfiles that are not read, because the statement drops them whole.
+    pub dropped: Option<&'a BTreeSet<SuperfileId>>,
     /// Where the objects are.
     pub location: &'a ScanLocation,
 }
@@ -151,6 +154,11 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     if let Some(subset) = request.subset {
         numbered.retain(|(_, entry)| subset.get(&entry.id).is_some());
     }
+    let mut left_out = 0;
+    if let Some(dropped) = request.dropped {
+        numbered.retain(|(_, entry)| !dropped.contains(&entry.id));
+        left_out = total - numbered.len();
+    }
     if let Some(predicate) = conjunction(request.filters.iter().cloned()) {
         let df_schema = DFSchema::try_from(Arc::clone(&full_schema))?;
         let predicate = state.create_physical_expr(predicate, &df_schema)?;
@@ -161,7 +169,8 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let entries: Vec<Arc<SuperfileEntry>> = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
     let summary = ScanSummary {
         superfiles: total,
-        pruned: total - entries.len(),
+        dropped: left_out,
+        pruned: total - left_out - entries.len(),
         tombstoned_rows: entries.iter().map(|e| e.rows - e.live_rows()).sum(),
     };
 

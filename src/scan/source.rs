@@ -39,6 +39,8 @@ use crate::table::Snapshot;
 pub struct ScanSummary {
     /// Superfiles in the snapshot.
     pub superfiles: usize,
+    /// Superfiles that the statement drops whole, and so does not read.
+    pub dropped: usize,
     /// Superfiles excluded by the manifest's statistics or by a limit.
     pub pruned: usize,
     /// Deleted rows in the superfiles that remain.
@@ -172,6 +174,7 @@ impl FileSource for SupertableSource {
     fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ScanSummary {
             superfiles,
+            dropped,
             pruned,
             tombstoned_rows,
         } = self.summary;
@@ -186,6 +189,11 @@ impl FileSource for SupertableSource {
                 writeln!(f, "superfiles_pruned={pruned}")?;
                 writeln!(f, "tombstoned_rows={tombstoned_rows}")?;
             }
+        }
+        match t {
+            _ if dropped == 0 => {}
+            DisplayFormatType::TreeRender => writeln!(f, "superfiles_dropped={dropped}")?,
+            _ => write!(f, ", superfiles_dropped={dropped}")?,
         }
         self.inner.fmt_extra(t, f)
     }

@@ -121,6 +121,7 @@ impl TableProvider for SubsetProvider {
                 snapshot: Arc::clone(&self.snapshot),
                 schema: Arc::clone(&self.schema),
                 hidden: HIDDEN,
+                dropped: None,
                 subset: Some(&self.subset),
                 projection: projection.map(Vec::as_slice),
                 filters,

@@ -17,6 +17,7 @@ use datafusion::sql::unparser::expr_to_sql;
 use futures::future::BoxFuture;
 
 use crate::config::{BLOOM_FILTER_COLUMNS, PREFIX, WriteOptions, check_table_option};
+use crate::dml::check::Conditions;
 use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,7 @@ pub async fn create_table(
     for (column, default) in &options.column_defaults {
         properties.insert(format!("{COLUMN_DEFAULT}{column}"), default.clone());
     }
+    Conditions::of(state, &Arc::new(schema.clone()), &properties)?;
     let spec = CreateTable {
         schema: Arc::new(schema.clone()),
         properties,
@@ -128,8 +130,11 @@ fn provider(
         };
         column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);
     }
+    let schema = session_schema(&metadata.schema);
+    let conditions = Conditions::of(state, &schema, &metadata.properties)?;
     Ok(SupertableProvider::new(TableAccess {
-        schema: session_schema(&metadata.schema),
+        schema,
+        conditions,
         table,
         location,
         column_defaults: Opaque::new(column_defaults),
@@ -217,11 +222,13 @@ async fn open_or_create(
             if !declared.fields().is_empty() {
                 check_declared(declared, &existing.schema(), location)?;
             }
+            check_options(&options.properties, &existing, location)?;
             return Ok(existing);
         }
         Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
         Err(e) => return Err(e),
     }
+    let wanted = options.properties.clone();
     // Another process may create it at the same moment.
     match create_table(state, location, declared, options).await {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
@@ -229,9 +236,33 @@ async fn open_or_create(
                 return Err(e);
             };
             check_declared(declared, &existing.schema(), location)?;
+            check_options(&wanted, &existing, location)?;
             Ok(existing)
         }
         other => other,
+    }
+}
+
+/// Checks that a table which exists already has the options that a statement gives.
+fn check_options(
+    wanted: &BTreeMap<String, String>,
+    existing: &SupertableProvider,
+    location: &str,
+) -> Result<()> {
+    let metadata = existing.table().metadata();
+    match wanted
+        .iter()
+        .find(|(key, value)| metadata.properties.get(*key) != Some(*value))
+    {
+        None => Ok(()),
+        Some((key, value)) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            location,
+            format!(
+                "the table exists, and its option {key} is not '{value}'; leave the options out to \
+                 open the table as it is"
+            ),
+        )),
     }
 }
 
@@ -264,19 +295,18 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
         );
     }
     for (key, value) in &cmd.options {
-        let Some(name) = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.')) else {
-            continue;
-        };
-        check_table_option(name, value).map_err(|e| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                format!("OPTIONS of {}", cmd.name),
-                "the table was not created",
-            )
-            .with_source(e)
-        })?;
+        if let Some(name) = own_option(key)
+            && let Err(e) = check_table_option(name, value)
+        {
+            return refuse(key, &e.strip_backtrace());
+        }
     }
     Ok(location)
+}
+
+/// The name of a supertable's option without its prefix; `None` for others' options.
+fn own_option(key: &str) -> Option<&str> {
+    key.strip_prefix(PREFIX)?.strip_prefix('.')
 }
 
 pub(crate) fn column_defaults<'a>(
@@ -300,10 +330,7 @@ fn properties(cmd: &CreateExternalTable) -> BTreeMap<String, String> {
     // Options of other namespaces configure the object store and may hold credentials.
     cmd.options
         .iter()
-        .filter(|(key, _)| {
-            key.strip_prefix(PREFIX)
-                .is_some_and(|rest| rest.starts_with('.'))
-        })
+        .filter(|(key, _)| own_option(key).is_some())
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
 }

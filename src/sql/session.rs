@@ -6,12 +6,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
-use crate::dml::SupertableAnalyzer;
+use crate::dml::{SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
@@ -55,6 +55,9 @@ fn register_state(state: &mut SessionState) {
         return;
     }
     state.add_analyzer_rule(Arc::new(SupertableAnalyzer));
+    if let Err(error) = state.register_udf(row_id_udf()) {
+        tracing::warn!(%error, "the function _id(…) cannot be registered");
+    }
     state
         .table_factories_mut()
         .insert(FILE_TYPE.to_owned(), Arc::new(SupertableFactory));

@@ -27,6 +27,7 @@
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
+//! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |
 //!
 //! "Moved": a change set that removes rows and adds some may have copied what it removed. Its
 //! tombstones do not prove that a row is gone, only that it is no longer *there*. A DELETE that

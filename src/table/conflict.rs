@@ -40,6 +40,8 @@ pub enum ConflictReason {
     CompactionSourceChanged,
     /// Rows were rewritten since an INSERT OVERWRITE decided which ones it replaces.
     Rewritten,
+    /// Rows of a table that a serializable statement read were changed.
+    ReadChanged,
     /// The table's properties or schema were changed, and the statement changes them too.
     MetadataChanged,
     /// The table's schema was changed, and the statement adds rows of the old one.
@@ -88,6 +90,9 @@ impl fmt::Display for Conflict {
             }
             ConflictReason::Rewritten => {
                 f.write_str("rows to be replaced have been rewritten since")
+            }
+            ConflictReason::ReadChanged => {
+                f.write_str("rows of the table, which was read as serializable, have changed since")
             }
             ConflictReason::MetadataChanged => {
                 f.write_str("the table's schema or properties have changed since")

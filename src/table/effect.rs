@@ -70,6 +70,7 @@ impl Staged {
             rows_deleted: effect.rows_deleted,
             rows_updated: effect.rows_updated,
             started_at_ms: parts.started_at_ms,
+            serializable: effect.serializable,
         };
         for superfile in &dropped {
             change_set.drop.push(drop_of(entry(base, superfile)?));

@@ -43,6 +43,8 @@ pub struct Effect {
     pub rows_updated: u64,
     /// New metadata of the table, if it changes.
     pub metadata: Option<TableMetadata>,
+    /// Whether the statement read the table, and must not be committed after a change of its rows.
+    pub serializable: bool,
 }
 
 /// How a statement ended.

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use chrono::TimeDelta;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_supertable::dml::check::Conditions;
 use datafusion_supertable::dml::opaque::Opaque;
 use datafusion_supertable::dml::{SupertableProvider, TableAccess};
 use datafusion_supertable::format::paths;
@@ -110,6 +111,7 @@ impl Session {
                     location: scan,
                     schema: session_schema(&table.metadata().schema),
                     column_defaults: Opaque::new(HashMap::new()),
+                    conditions: Conditions::default(),
                     definition: None,
                 });
                 session.ctx.register_table("t", Arc::new(provider)).unwrap();

@@ -92,3 +92,98 @@ async fn a_statement_that_prunes_everything_reads_no_superfile_and_commits_nothi
             .any(|o| o.kind == "put" && o.path.ends_with("current"))
     );
 }
+
+fn count(batches: &[datafusion::arrow::array::RecordBatch]) -> u64 {
+    batches[0].column(0).as_primitive::<UInt64Type>().value(0)
+}
+
+/// How often the pointer was written.
+fn commits(log: &[Operation]) -> usize {
+    log.iter()
+        .filter(|o| o.kind == "put" && o.path.ends_with("current"))
+        .count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_of_whole_superfiles_reads_only_the_one_at_the_edge() {
+    let plan = Plan::healthy();
+    let ctx = session(&plan).await;
+    run(&ctx, "DELETE FROM t WHERE id = 60000").await;
+    for (predicate, rows, read) in [
+        // Superfiles hold 50,000 rows each, in order.
+        ("id >= 120000 AND id IS NOT NULL", 80_000, 1),
+        ("id BETWEEN 50000 AND 99999", 49_999, 0),
+        ("id < 49999", 49_999, 1),
+    ] {
+        let before = plan.log().len();
+        let deleted = run(&ctx, &format!("DELETE FROM t WHERE {predicate}")).await;
+        assert_eq!(count(&deleted), rows, "{predicate}");
+        let log = plan.log().split_off(before);
+        assert_eq!(superfiles_read(&log).len(), read, "{predicate}: {log:#?}");
+    }
+    let left = run(&ctx, "SELECT min(id), max(id), count(*) FROM t").await;
+    let left = |i: usize| left[0].column(i).as_primitive::<Int64Type>().value(0);
+    assert_eq!((left(0), left(1), left(2)), (49_999, 119_999, 20_001));
+    datafusion_supertable::shutdown(&ctx).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_of_everything_reads_no_superfile() {
+    for statement in [
+        "DELETE FROM t",
+        "DELETE FROM t WHERE true",
+        "DELETE FROM t WHERE id IS NOT NULL",
+        "DELETE FROM t WHERE id >= 0 OR v = 'x'",
+    ] {
+        let plan = Plan::healthy();
+        let ctx = session(&plan).await;
+        run(&ctx, "DELETE FROM t WHERE id % 1000 = 1").await;
+        let before = plan.log().len();
+        assert_eq!(count(&run(&ctx, statement).await), 199_800, "{statement}");
+        let log = plan.log().split_off(before);
+        assert!(superfiles_read(&log).is_empty(), "{statement}: {log:#?}");
+        assert_eq!(commits(&log), 1, "{statement}");
+        assert!(
+            !log.iter()
+                .any(|o| o.kind == "put" && o.path.ends_with(".tombstones")),
+            "{statement}: {log:#?}"
+        );
+        let rows = run(&ctx, "SELECT count(*) FROM t").await;
+        assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), 0);
+        datafusion_supertable::shutdown(&ctx).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn statements_that_match_no_row_commit_nothing() {
+    let plan = Plan::healthy();
+    let ctx = session(&plan).await;
+    run(
+        &ctx,
+        "CREATE EXTERNAL TABLE empty (id BIGINT, v VARCHAR) STORED AS SUPERTABLE LOCATION 'counted://bucket/empty/'",
+    )
+    .await;
+    let before = plan.log().len();
+    for statement in [
+        "DELETE FROM t WHERE v = 'nothing'",
+        "DELETE FROM t WHERE false",
+        "DELETE FROM empty",
+        "UPDATE t SET v = 'x' WHERE v = 'nothing'",
+        "INSERT INTO t SELECT * FROM t WHERE v = 'nothing'",
+        "INSERT OVERWRITE empty SELECT * FROM empty",
+        "TRUNCATE TABLE empty",
+        "MERGE INTO t USING empty AS s ON t.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)",
+        "MERGE INTO t USING (SELECT -1 AS id) AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = 'x'",
+        "MERGE INTO t USING (SELECT 1 AS id) AS s ON t.id = s.id WHEN MATCHED AND t.v = 'nothing' THEN DELETE",
+    ] {
+        assert_eq!(count(&run(&ctx, statement).await), 0, "{statement}");
+    }
+    datafusion_supertable::shutdown(&ctx).await;
+    let log = plan.log().split_off(before);
+    assert_eq!(commits(&log), 0, "{log:#?}");
+    assert!(
+        !log.iter()
+            .any(|o| o.kind == "put" && !o.path.contains("/wal/")),
+        "{log:#?}"
+    );
+}

@@ -46,6 +46,16 @@ pub enum InvariantViolation {
         /// The one proposed.
         proposed: i32,
     },
+    /// The version in which rows last changed goes back, or lies ahead.
+    #[error(
+        "rows last changed in version {proposed}, which is before version {current} or yet to come"
+    )]
+    RowsChangedAt {
+        /// As the current version says.
+        current: u64,
+        /// As the proposed one says.
+        proposed: u64,
+    },
     /// The totals are not the sums of the entries.
     #[error("the totals {recorded:?} are not the sums {actual:?}")]
     Totals {
@@ -126,6 +136,12 @@ pub fn check_successor(current: &Manifest, proposed: &Manifest) -> Result<(), In
         return Err(InvariantViolation::FieldIds {
             current: old.metadata.next_field_id,
             proposed: new.metadata.next_field_id,
+        });
+    }
+    if !(old.rows_changed_at..=new.version).contains(&new.rows_changed_at) {
+        return Err(InvariantViolation::RowsChangedAt {
+            current: old.rows_changed_at,
+            proposed: new.rows_changed_at,
         });
     }
     check_records(current, proposed)?;

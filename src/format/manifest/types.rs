@@ -199,6 +199,9 @@ pub struct ManifestHeader {
     /// As long as nothing moved since a statement's base, a superfile that is gone held only rows
     /// that are gone.
     pub moved_at: u64,
+    /// The last version in which the table's rows changed: any came, went or changed, other than by
+    /// being moved to other superfiles in a compaction.
+    pub rows_changed_at: u64,
     /// The mutations that this version committed.
     pub commits: Vec<CommitRecord>,
     /// Mutations of earlier versions whose WAL documents are not yet known to be gone.
@@ -218,6 +221,7 @@ impl ManifestHeader {
             metadata_changed_at: 1,
             schema_changed_at: 1,
             moved_at: 0,
+            rows_changed_at: 1,
             commits: Vec::new(),
             pending: Vec::new(),
             totals: Totals::default(),

@@ -14,6 +14,7 @@
 //!                     next_field_id i32
 //!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
 //!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
+//!                     rows_changed_at u64, left out when it is `version`
 //! group  "STBLGRUP"   leaves seq<ref>      1 to 64
 //! leaf   "STBLLEAF"   entries seq<entry>   1 to 64
 //!
@@ -85,14 +86,18 @@ pub(super) fn encode_root(
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
     };
-    Ok(envelope::seal(ROOT, &wire)?)
+    Ok(match header.rows_changed_at == header.version {
+        true => envelope::seal(ROOT, &wire)?,
+        false => envelope::seal(ROOT, &(wire, header.rows_changed_at))?,
+    })
 }
 
 pub(super) fn decode_root(
     bytes: &[u8],
     expected: &ContentHash,
 ) -> Result<(ManifestHeader, Vec<NodeRef>), ManifestError> {
-    let wire: WireRoot = envelope::open(ROOT, bytes, expected)?;
+    let (wire, rows_changed_at): (WireRoot, Option<u64>) =
+        envelope::open_with_tail(ROOT, bytes, expected)?;
     let groups = refs(wire.groups)?;
     let totals =
         Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
@@ -104,6 +109,8 @@ pub(super) fn decode_root(
         metadata_changed_at: wire.metadata_changed_at,
         schema_changed_at: wire.schema_changed_at,
         moved_at: wire.moved_at,
+        // Where it is left out, also by builds that did not know of it, rows are taken to have changed.
+        rows_changed_at: rows_changed_at.unwrap_or(wire.version),
         commits: commits(wire.commits)?,
         pending: commits(wire.pending)?,
         totals,

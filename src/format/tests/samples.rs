@@ -144,6 +144,7 @@ pub(crate) fn manifest(n: u128) -> Manifest {
     header.version = 3;
     header.parent = Some(ContentHash::of(b"parent"));
     header.moved_at = 2;
+    header.rows_changed_at = 3;
     header.commits = vec![commit(3)];
     header.pending = vec![commit(2), commit(1)];
     let add = (0..n)
@@ -266,6 +267,7 @@ pub(crate) fn change_set() -> ChangeSet {
         rows_deleted: 998,
         rows_updated: 3,
         started_at_ms: 1_700_000_000_100,
+        serializable: false,
     }
 }
 
@@ -474,6 +476,7 @@ prop_compose! {
         with_metadata in any::<bool>(),
         statement in ".{0,60}",
         started_at_ms in any::<i64>(),
+        serializable in any::<bool>(),
     ) -> ChangeSet {
         ChangeSet {
             op,
@@ -494,6 +497,7 @@ prop_compose! {
             rows_deleted: counts[1],
             rows_updated: counts[2],
             started_at_ms,
+            serializable,
         }
     }
 }

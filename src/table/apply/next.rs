@@ -109,6 +109,7 @@ pub(super) struct Next<'a> {
     metadata_changed_at: u64,
     schema_changed_at: u64,
     moved_at: u64,
+    rows_changed_at: u64,
 }
 
 impl<'a> Next<'a> {
@@ -130,6 +131,7 @@ impl<'a> Next<'a> {
             metadata_changed_at: header.metadata_changed_at,
             schema_changed_at: header.schema_changed_at,
             moved_at: header.moved_at,
+            rows_changed_at: header.rows_changed_at,
         }
     }
 
@@ -176,6 +178,9 @@ impl<'a> Next<'a> {
             return conflict(ConflictReason::Rewritten);
         }
         let mut replaced = BTreeSet::new();
+        if change_set.serializable && self.rows_changed_at > base {
+            return conflict(ConflictReason::ReadChanged);
+        }
         for entry in &change_set.add {
             match self.manifest.get(&entry.id) {
                 Some(existing) if restores => {
@@ -419,6 +424,9 @@ impl<'a> Next<'a> {
         let restores = change_set.op == OpKind::Restore;
         self.changed = true;
         self.restored |= restores;
+        if change_set.op != OpKind::Compact && (effect.adds || !effect.states.is_empty()) {
+            self.rows_changed_at = self.version;
+        }
         self.states.extend(effect.states);
         self.replaced.extend(effect.replaced);
         self.added.extend(change_set.add.iter().map(|entry| {
@@ -508,6 +516,7 @@ impl<'a> Next<'a> {
             metadata_changed_at: self.metadata_changed_at,
             schema_changed_at: self.schema_changed_at,
             moved_at: self.moved_at,
+            rows_changed_at: self.rows_changed_at,
             commits,
             pending,
             totals: old.totals,

@@ -217,12 +217,13 @@ proptest! {
         entries in prop::collection::vec(samples::any_entry(), 0..150),
         commits in prop::collection::vec(samples::any_commit(), 0..4),
         pending in prop::collection::vec(samples::any_commit(), 0..4),
-        versions in any::<[u64; 4]>(),
+        versions in any::<[u64; 5]>(),
         created_at_ms in any::<i64>(),
     ) {
         let mut header = ManifestHeader::first(samples::metadata().into(), created_at_ms);
         header.version = versions[0];
         header.moved_at = versions[1];
+        header.rows_changed_at = versions[4];
         header.metadata_changed_at = versions[2];
         header.schema_changed_at = versions[3];
         header.commits = commits;

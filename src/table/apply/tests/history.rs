@@ -4,6 +4,7 @@
 //! What the model demands of a committed statement, whatever was committed since its base:
 //! - the rows that a DELETE, TRUNCATE or OVERWRITE was to remove are not there any more;
 //! - the rows that an UPDATE changed were as it read them, and have the new value;
+//! - the table is as a serializable statement read it;
 //! - a compaction changes nothing; an insert adds its rows; no other row changes;
 //! - the count is the number of rows that really went.
 //!
@@ -181,8 +182,11 @@ pub(super) fn statement(
             .collect()
     };
     let inserted = effect.insert.iter().copied().collect();
+    let mut change_set = world.change_set(op, &base, effect, drop_whole, files);
+    change_set.serializable =
+        matches!(op, OpKind::Delete | OpKind::Update | OpKind::Merge) && rng.random_bool(0.2);
     Statement {
-        change_set: world.change_set(op, &base, effect, drop_whole, files),
+        change_set,
         base,
         targets,
         inserted,
@@ -201,6 +205,9 @@ pub(super) fn model(
     };
     let held = world.rows(&statement.base);
     let op = statement.change_set.op;
+    if statement.change_set.serializable {
+        assert_eq!(*before, held, "what a serializable {op} read has changed");
+    }
     let (gone, left): (BTreeSet<Row>, BTreeSet<Row>) = statement
         .targets
         .iter()

@@ -159,6 +159,84 @@ fn a_truncate_counts_only_rows_that_were_left() {
     assert_eq!(world.commit(&truncate), Outcome::NothingLeft);
 }
 
+/// A DELETE that proved, unread, that all rows of a superfile go.
+fn delete_whole(world: &mut World, base: &Manifest) -> ChangeSet {
+    let all: std::collections::BTreeSet<_> = world.rows(base).into_keys().collect();
+    let effect = Effect {
+        delete: all,
+        ..Effect::default()
+    };
+    let change_set = world.change_set(OpKind::Delete, base, effect, true, 1);
+    assert_eq!(change_set.drop.len(), 1);
+    assert!(needed_sidecars(base, &change_set).is_empty());
+    change_set
+}
+
+#[test]
+fn a_delete_that_drops_a_superfile_merges_with_deletes_and_counts_what_was_left() {
+    let (mut world, base) = ten();
+    let (some, whole) = (
+        world.delete(&base, &[1, 2, 3]),
+        delete_whole(&mut world, &base),
+    );
+    assert_eq!(affected(&world.commit(&some)), 3);
+    assert_eq!(affected(&world.commit(&whole)), 7);
+    assert!(keys(&world).is_empty());
+    let again = world.delete(&base, &[1]);
+    assert_eq!(world.commit(&again), Outcome::NothingLeft);
+}
+
+#[test]
+fn a_delete_that_drops_a_superfile_keeps_rows_inserted_since() {
+    let (mut world, base) = ten();
+    let whole = delete_whole(&mut world, &base);
+    let _ = world.insert(&rows(10..12));
+    assert_eq!(affected(&world.commit(&whole)), 10);
+    assert_eq!(keys(&world), [10, 11]);
+}
+
+#[test]
+fn a_delete_that_drops_a_superfile_runs_again_when_its_rows_moved() {
+    for rewrite in [OpKind::Update, OpKind::Merge, OpKind::Compact] {
+        let (mut world, base) = ten();
+        let whole = delete_whole(&mut world, &base);
+        let moved = match rewrite {
+            OpKind::Compact => world.compact(&base),
+            op => world.replace(op, &base, &[4], 7),
+        };
+        let _ = world.commit(&moved);
+        let outcome = world.commit(&whole);
+        assert!(
+            matches!(reason(&outcome), R::RowsMoved | R::SuperfileGone),
+            "{rewrite}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn two_deletes_that_drop_the_same_superfile_count_its_rows_once() {
+    let (mut world, base) = ten();
+    let (a, b) = (
+        delete_whole(&mut world, &base),
+        delete_whole(&mut world, &base),
+    );
+    let ids = [world.wal_id(), world.wal_id()];
+    let outcomes = world.apply(&[(ids[0], &a), (ids[1], &b)], &[]);
+    assert_eq!(affected(&outcomes[0]), 10);
+    assert_eq!(outcomes[1], Outcome::NothingLeft);
+}
+
+#[test]
+fn an_update_loses_against_a_delete_that_dropped_its_superfile() {
+    let (mut world, base) = ten();
+    let (whole, update) = (
+        delete_whole(&mut world, &base),
+        world.update(&base, &[4], 7),
+    );
+    let _ = world.commit(&whole);
+    assert_eq!(*reason(&world.commit(&update)), R::SuperfileGone);
+}
+
 #[test]
 fn a_truncate_keeps_rows_inserted_since_and_runs_again_after_an_update() {
     let (mut world, base) = ten();
@@ -233,6 +311,68 @@ fn inserts_never_conflict() {
     let insert = world.change_set(OpKind::Insert, &base, effect, false, 2);
     let _ = world.commit(&truncate);
     assert_eq!(affected(&world.commit(&insert)), 2);
+}
+
+#[test]
+fn a_serializable_statement_conflicts_with_every_change_of_rows() {
+    type Change = fn(&mut World, &Manifest) -> ChangeSet;
+    let changes: [(&str, Change); 4] = [
+        ("delete", |w, base| w.delete(base, &[9])),
+        ("update", |w, base| w.update(base, &[9], 7)),
+        ("overwrite", |w, base| w.overwrite(base, &rows(20..21))),
+        ("insert", |w, base| {
+            let effect = Effect {
+                insert: rows(20..21),
+                ..Effect::default()
+            };
+            w.change_set(OpKind::Insert, base, effect, false, 1)
+        }),
+    ];
+    for (name, change) in changes {
+        let (mut world, base) = ten();
+        let change = change(&mut world, &base);
+        let mut delete = world.delete(&base, &[1]);
+        delete.serializable = true;
+        let _ = world.commit(&change);
+        assert_eq!(*reason(&world.commit(&delete)), R::ReadChanged, "{name}");
+        // Within one group the earlier ones count, too.
+        let base = world.current().clone();
+        let target = keys(&world)[0];
+        let (mut a, mut b) = (
+            world.delete(&base, &[target]),
+            world.delete(&base, &[target]),
+        );
+        (a.serializable, b.serializable) = (true, true);
+        let ids = [world.wal_id(), world.wal_id()];
+        let outcomes = world.apply(&[(ids[0], &a), (ids[1], &b)], &[]);
+        assert_eq!(affected(&outcomes[0]), 1);
+        assert_eq!(*reason(&outcomes[1]), R::ReadChanged);
+    }
+}
+
+#[test]
+fn a_serializable_statement_is_indifferent_to_compactions_and_metadata() {
+    let (mut world, base) = ten();
+    let mut insert = world.change_set(
+        OpKind::Insert,
+        &base,
+        Effect {
+            insert: rows(20..21),
+            ..Effect::default()
+        },
+        false,
+        1,
+    );
+    insert.serializable = true;
+    let compaction = world.compact(&base);
+    let _ = world.commit(&compaction);
+    let current = world.current().clone();
+    let altered = alter(&mut world, &current, Some("x"), false);
+    let _ = world.commit(&altered);
+    let header = world.current().header();
+    assert_eq!((header.version, header.rows_changed_at), (4, 2));
+    assert_eq!(affected(&world.commit(&insert)), 1);
+    assert_eq!(world.current().header().rows_changed_at, 5);
 }
 
 fn alter(world: &mut World, base: &Manifest, property: Option<&str>, field: bool) -> ChangeSet {

@@ -142,6 +142,7 @@ impl World {
             rows_deleted: 0,
             rows_updated: 0,
             started_at_ms: 0,
+            serializable: false,
         };
         let mut removed = 0;
         for entry in base.entries() {

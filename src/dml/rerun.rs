@@ -1,0 +1,179 @@
+//! A statement that lost against another one runs again.
+//!
+//! Owns the loop: attempt, and on a conflict a pause, a plan over the versions that are current
+//! then, and another attempt; bounded. Does not own what an attempt does, nor what a conflict is.
+//!
+//! Invariant: an attempt that lost left nothing visible. What a caller sees after the last one is an
+//! error of kind `Conflict`: nothing was changed, and the statement may be run again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::{LexOrdering, LexRequirement};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::future::BoxFuture;
+
+use crate::dml::analyzer::{Pins, repin};
+use crate::dml::opaque::Opaque;
+use crate::dml::provider::SupertableProvider;
+use crate::dml::spill::plan_in;
+use crate::error::{Error, ErrorKind};
+use crate::scan::Pin;
+use crate::table::{CommitOutcome, ConflictReason};
+
+/// How often a statement is attempted.
+pub(crate) const MAX_RUNS: usize = 10;
+
+/// How one attempt ended.
+pub(crate) enum Run {
+    /// It is committed; so many rows.
+    Done(u64),
+    /// Another statement was first; in words.
+    Lost(String),
+}
+
+impl Run {
+    /// The end of an attempt whose commit ended like this.
+    pub(crate) fn of(outcome: crate::error::Result<CommitOutcome>) -> Result<Self> {
+        match outcome {
+            Ok(CommitOutcome::Committed { rows_affected, .. }) => Ok(Self::Done(rows_affected)),
+            Ok(CommitOutcome::NothingToCommit) => Ok(Self::Done(0)),
+            // Rows of the old schema cannot be added, however often they are made.
+            Ok(CommitOutcome::Conflict(c)) if c.reason == ConflictReason::SchemaChanged => {
+                Err(Error::new(
+                    ErrorKind::Conflict,
+                    "table",
+                    format!("{c}, once this session has opened the table again"),
+                )
+                .into())
+            }
+            Ok(CommitOutcome::Conflict(conflict)) => Ok(Self::Lost(conflict.to_string())),
+            // Another process took this one for dead and undid it: as good as a lost race.
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Self::Lost(e.to_string())),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// One attempt at a statement.
+#[async_trait]
+pub(crate) trait Attempt: Send + Sync {
+    /// Reads `rows`, which the statement's plan yields over the version of `pin`, and commits.
+    async fn attempt(
+        &self,
+        rows: SendableRecordBatchStream,
+        pin: &Pin,
+        context: &Arc<TaskContext>,
+    ) -> Result<Run>;
+}
+
+/// What a statement needs to be planned anew.
+pub(crate) struct Rerun {
+    provider: SupertableProvider,
+    statement: String,
+    template: Opaque<LogicalPlan>,
+    /// A session of another kind than DataFusion's own gets the conflict instead.
+    session: Option<Arc<dyn Session>>,
+    /// The order that the sink's first input was given by its plan.
+    order: Option<LexOrdering>,
+}
+
+impl Rerun {
+    /// For a statement whose rows `template`, all of its scans pinned, yields.
+    pub(crate) fn new(
+        provider: SupertableProvider,
+        statement: String,
+        template: Opaque<LogicalPlan>,
+        session: &dyn Session,
+        order: Option<LexRequirement>,
+    ) -> Self {
+        Self {
+            provider,
+            statement,
+            template,
+            session: session
+                .as_any()
+                .downcast_ref::<SessionState>()
+                .map(|s| Arc::new(s.clone()) as Arc<dyn Session>),
+            order: order.map(LexOrdering::from),
+        }
+    }
+
+    /// The statement in words.
+    pub(crate) fn statement(&self) -> &str {
+        &self.statement
+    }
+
+    /// Attempts the statement until it is committed, or has lost [`MAX_RUNS`] times.
+    pub(crate) async fn run(
+        &self,
+        attempt: &dyn Attempt,
+        pin: &Arc<Pin>,
+        rows: SendableRecordBatchStream,
+        context: &Arc<TaskContext>,
+        reruns: Count,
+    ) -> Result<u64> {
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(5))
+            .with_max_delay(Duration::from_secs(1))
+            .with_max_times(MAX_RUNS - 1)
+            .with_jitter()
+            .build();
+        let mut rows = rows;
+        let mut pin = Arc::clone(pin);
+        loop {
+            let conflict = match attempt.attempt(rows, &pin, context).await? {
+                Run::Done(rows) => return Ok(rows),
+                Run::Lost(conflict) => conflict,
+            };
+            let (Some(pause), Some(session)) = (pauses.next(), &self.session) else {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    &self.statement,
+                    format!(
+                        "other statements kept committing first ({conflict}); nothing was \
+                         changed, and the statement can be run again"
+                    ),
+                )
+                .into());
+            };
+            tracing::debug!(statement = self.statement, %conflict, "conflict: running again");
+            reruns.add(1);
+            tokio::time::sleep(pause).await;
+            let pins = Pins::default();
+            let again = plan_again(&self.template, &pins, Arc::clone(session))?;
+            pin = pins.pin(&self.provider);
+            let plan = self.in_order(again.await?);
+            rows = execute_stream(plan, Arc::clone(context))?;
+        }
+    }
+
+    fn in_order(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match &self.order {
+            None => plan,
+            Some(order) => {
+                let one = Arc::new(CoalescePartitionsExec::new(plan));
+                Arc::new(SortExec::new(order.clone(), one))
+            }
+        }
+    }
+}
+
+/// Plans a statement anew over the versions of `pins`.
+fn plan_again(
+    template: &Opaque<LogicalPlan>,
+    pins: &Pins,
+    session: Arc<dyn Session>,
+) -> Result<BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>> {
+    let plan = repin(template.get().clone(), pins)?;
+    Ok(plan_in(session, &Opaque::new(plan)))
+}

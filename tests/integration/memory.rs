@@ -1,0 +1,140 @@
+//! Statements in a session whose memory is bounded: they spill, or fail and change nothing.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use tempfile::TempDir;
+
+const ROWS: i64 = 400_000;
+const POOL: usize = 48 << 20;
+
+/// A session with a pool of `bytes`, or without a bound.
+async fn session(dir: &TempDir, bytes: Option<usize>) -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(2);
+    // The default keeps 10 MB for each sort's merge, more than these pools have.
+    config.options_mut().execution.sort_spill_reservation_bytes = 128 << 10;
+    let runtime = match bytes {
+        None => RuntimeEnvBuilder::new().build_arc().unwrap(),
+        Some(bytes) => RuntimeEnvBuilder::new()
+            // Names the greatest consumers when it is exhausted.
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(
+                FairSpillPool::new(bytes),
+                NonZeroUsize::new(8).unwrap(),
+            )))
+            .build_arc()
+            .unwrap(),
+    };
+    let ctx = SessionContext::new_with_config_rt(config, runtime);
+    datafusion_supertable::register(&ctx).unwrap();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE t (k BIGINT NOT NULL, v BIGINT, s VARCHAR) STORED AS SUPERTABLE \
+         LOCATION '{}/t/'",
+        dir.path().display()
+    );
+    run(&ctx, &sql).await.unwrap();
+    ctx
+}
+
+async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
+    let batches = ctx.sql(sql).await?.collect().await?;
+    Ok(batches
+        .first()
+        .and_then(|b| b.column(0).as_primitive_opt::<UInt64Type>())
+        .map_or(0, |c| c.value(0)))
+}
+
+async fn number(ctx: &SessionContext, sql: &str) -> i64 {
+    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+    batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+async fn explain(ctx: &SessionContext, sql: &str) -> String {
+    let batches = ctx
+        .sql(&format!("EXPLAIN {sql}"))
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+async fn filled(dir: &TempDir) -> SessionContext {
+    let ctx = session(dir, None).await;
+    let sql = format!(
+        "INSERT INTO t SELECT value, 0, 'a value that takes some room ' || value FROM range(0, {ROWS})"
+    );
+    run(&ctx, &sql).await.unwrap();
+    ctx
+}
+
+/// Every row of the upper half changes, and as many rows are new.
+fn upsert() -> String {
+    format!(
+        "MERGE INTO t USING (SELECT value AS k, value * 2 AS v, 'the source has a lot of room for values, so much of it that it takes more than the whole pool: ' || value AS s \
+         FROM range({}, {})) AS s ON t.k = s.k \
+         WHEN MATCHED THEN UPDATE SET v = s.v, s = s.s \
+         WHEN NOT MATCHED THEN INSERT (k, v, s) VALUES (s.k, s.v, s.s)",
+        ROWS / 2,
+        ROWS + ROWS / 2
+    )
+}
+
+#[tokio::test]
+async fn a_large_upsert_spills_where_memory_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = filled(&dir).await;
+    let plan = explain(&free, &upsert()).await;
+    assert!(plan.contains("HashJoinExec"), "{plan}");
+
+    // The source's rows alone take more.
+    let bounded = session(&dir, Some(POOL)).await;
+    let plan = explain(&bounded, &upsert()).await;
+    assert!(plan.contains("SortMergeJoin"), "{plan}");
+    assert_eq!(run(&bounded, &upsert()).await.unwrap(), ROWS as u64);
+    assert_eq!(
+        number(&free, "SELECT count(*) FROM t").await,
+        ROWS + ROWS / 2
+    );
+    let changed = "SELECT count(*) FROM t WHERE v = k * 2 AND s LIKE 'the source %'";
+    assert_eq!(number(&free, changed).await, ROWS);
+    assert_eq!(
+        number(&free, "SELECT count(DISTINCT k) FROM t").await,
+        ROWS + ROWS / 2
+    );
+}
+
+#[tokio::test]
+async fn a_small_upsert_keeps_the_source_in_memory_and_streams_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(&dir).await;
+    let bounded = session(&dir, Some(POOL)).await;
+    let sql = "MERGE INTO t USING (VALUES (7, 70), (-1, 10)) AS s(k, v) ON t.k = s.k \
+               WHEN MATCHED THEN UPDATE SET v = s.v \
+               WHEN NOT MATCHED THEN INSERT (k, v) VALUES (s.k, s.v)";
+    let plan = explain(&bounded, sql).await;
+    assert!(plan.contains("HashJoinExec"), "{plan}");
+    assert_eq!(run(&bounded, sql).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_statement_without_enough_memory_fails_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = filled(&dir).await;
+    let starved = session(&dir, Some(64 << 10)).await;
+    let error = run(&starved, &upsert()).await.unwrap_err();
+    assert!(
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)),
+        "{error}"
+    );
+    datafusion_supertable::shutdown(&starved).await;
+    assert_eq!(number(&free, "SELECT count(*) FROM t").await, ROWS);
+    assert_eq!(number(&free, "SELECT sum(v) FROM t").await, 0);
+}
