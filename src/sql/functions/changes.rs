@@ -55,7 +55,7 @@ const CHANGE_TYPE: &str = "_change_type";
 const VERSION: &str = "_version";
 
 /// Up to so many rows are joined in memory; more are sorted, which spills.
-const JOIN_IN_MEMORY: u64 = 1 << 20;
+const JOIN_IN_MEMORY: u64 = 1 << 16;
 
 /// Memory that one sort of a large join keeps for merging: enough for a few batches.
 const MERGE_RESERVATION: usize = 2 << 20;
