@@ -11,10 +11,10 @@
 //! finds that it is gone, and nobody finds another table in its place. The next table of the name takes the
 //! next directory. At most one directory of a name has a table: number n + 1 is made only when n has a grave.
 //!
-//! - [`names`]: from names to directories and back.
-//! - [`tables`]: finding, creating and dropping tables.
-//! - [`provider`]: the catalog as DataFusion sees it.
-//! - [`statements`]: `CREATE TABLE … AS`, `CREATE OR REPLACE` and `DROP`, before DataFusion plans them its way.
+//! - `names`: from names to directories and back.
+//! - `tables`: finding, creating and dropping tables.
+//! - `provider`: the catalog as DataFusion sees it.
+//! - `statements`: `CREATE TABLE … AS`, `CREATE OR REPLACE` and `DROP`, before DataFusion plans them its way.
 
 mod names;
 mod provider;

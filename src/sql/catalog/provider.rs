@@ -184,6 +184,11 @@ impl SchemaProvider for SchemaView {
         if !self.table_exist(name) {
             return Ok(None);
         }
+        // DataFusion does not pass the reason on where the statement is a DROP.
+        tracing::warn!(
+            table = name,
+            "not dropped: the statement must go through datafusion_supertable::sql"
+        );
         Err(Error::new(
             ErrorKind::Unsupported,
             name,

@@ -74,8 +74,9 @@ impl SupertableCatalog {
     /// Registers the tables below `root` (a path or URL) with the session, as the catalog `name`.
     ///
     /// `CREATE TABLE … AS`, `CREATE OR REPLACE TABLE` and `DROP TABLE` on it are for
-    /// [`sql`](super::sql) or [`execute`](super::execute), which do them safely; with
-    /// `SessionContext::sql` the first collects its rows in memory, and the others are refused.
+    /// [`sql`](super::sql) or [`execute`](super::execute), which do them safely. With
+    /// `SessionContext::sql` the first collects its rows in memory, and the others leave the table as it is:
+    /// they fail, but for `DROP TABLE IF EXISTS`, which DataFusion lets do nothing.
     ///
     /// # Errors
     /// `root` is not a location that the session can reach.

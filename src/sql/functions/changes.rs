@@ -55,7 +55,10 @@ const CHANGE_TYPE: &str = "_change_type";
 const VERSION: &str = "_version";
 
 /// Up to so many rows are joined in memory; more are sorted, which spills.
-const JOIN_IN_MEMORY: u64 = 1 << 20;
+const JOIN_IN_MEMORY: u64 = 1 << 16;
+
+/// Memory that one sort of a large join keeps for merging: enough for a few batches.
+const MERGE_RESERVATION: usize = 2 << 20;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -315,7 +318,17 @@ fn moves_unchanged_rows(op: OpKind) -> bool {
 /// A session with the query's limits and memory, and without its catalogs.
 fn session(context: &TaskContext, rows: u64) -> SessionContext {
     let mut config = context.session_config().clone();
-    config.options_mut().optimizer.prefer_hash_join = rows <= JOIN_IN_MEMORY;
+    if rows > JOIN_IN_MEMORY {
+        // DataFusion sorts both sides, which spills, only where they are partitioned.
+        let partitions = config.target_partitions().max(2);
+        config = config.with_target_partitions(partitions);
+        let options = config.options_mut();
+        options.optimizer.prefer_hash_join = false;
+        options.optimizer.repartition_joins = true;
+        // Each partition of each side reserves it for merging what it spilled.
+        let reserved = options.execution.sort_spill_reservation_bytes;
+        options.execution.sort_spill_reservation_bytes = reserved.min(MERGE_RESERVATION);
+    }
     SessionContext::new_with_config_rt(config, context.runtime_env())
 }
 

@@ -21,9 +21,9 @@ use crate::format::manifest::Manifest;
 use crate::format::{ChangeSet, OpKind, WalId};
 use crate::table::apply::Outcome;
 
-struct Statement {
-    base: Manifest,
-    change_set: ChangeSet,
+pub(super) struct Statement {
+    pub base: Manifest,
+    pub change_set: ChangeSet,
     targets: BTreeSet<Row>,
     inserted: Rows,
 }
@@ -35,7 +35,12 @@ struct Seen {
     nothing: usize,
 }
 
-fn statement(world: &mut World, rng: &mut StdRng, next_row: &mut Row, lag: usize) -> Statement {
+pub(super) fn statement(
+    world: &mut World,
+    rng: &mut StdRng,
+    next_row: &mut Row,
+    lag: usize,
+) -> Statement {
     let back = rng.random_range(0..=lag.min(world.versions.len() - 1));
     let base = world.versions[world.versions.len() - 1 - back].clone();
     let held = world.rows(&base);
@@ -185,7 +190,12 @@ fn statement(world: &mut World, rng: &mut StdRng, next_row: &mut Row, lag: usize
 }
 
 /// The model: what the table holds after a statement that was committed on `before`.
-fn model(world: &World, before: &Rows, statement: &Statement, outcome: &Outcome) -> Rows {
+pub(super) fn model(
+    world: &World,
+    before: &Rows,
+    statement: &Statement,
+    outcome: &Outcome,
+) -> Rows {
     let Outcome::Committed(record) = outcome else {
         panic!("{outcome:?}")
     };
