@@ -25,6 +25,7 @@ mod data;
 mod measure;
 mod scans;
 mod statements;
+mod writers;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,10 @@ use measure::Report;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if writers::is_child() {
+        writers::serve().await;
+        return ExitCode::SUCCESS;
+    }
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
@@ -50,6 +55,9 @@ async fn main() -> ExitCode {
     }
     if runs("commit") {
         commits::measure(&mut report).await;
+    }
+    if runs("writers") {
+        writers::measure(&mut report, rows).await;
     }
     report.print();
     ExitCode::SUCCESS

@@ -35,6 +35,7 @@ pub struct CollectedRows {
 
 #[derive(Debug)]
 enum Chunk {
+    /// Ascending, whatever the order of arrival: a row that comes twice must be found.
     List(Vec<u16>),
     Bits(Box<[u64; CHUNK_WORDS]>),
 }
@@ -139,12 +140,16 @@ impl Chunk {
             },
             Chunk::List(list) => {
                 // Ascending arrivals, the usual case, need no search.
-                if list.last().is_some_and(|last| *last >= low) && list.contains(&low) {
-                    return Added::Twice;
-                }
+                let at = match list.last() {
+                    Some(last) if *last >= low => match list.binary_search(&low) {
+                        Ok(_) => return Added::Twice,
+                        Err(at) => at,
+                    },
+                    _ => list.len(),
+                };
                 if list.len() < LIST_LIMIT {
                     let before = list.capacity();
-                    list.push(low);
+                    list.insert(at, low);
                     let grown = (list.capacity() - before) * size_of::<u16>();
                     return Added::New { grown_bytes: grown };
                 }
@@ -233,7 +238,25 @@ mod tests {
         assert!(collector().add(&batch(&[(0, 1 << 24)]), 0, 1).is_err());
     }
 
+    #[test]
+    fn a_row_matched_twice_is_refused_in_whatever_order_rows_arrive() {
+        // The first arrival lies above the last one, the second above that: found by the differential.
+        let mut some = collector();
+        let twice = some.add(&batch(&[(0, 5), (0, 9), (0, 2), (0, 5)]), 0, 1);
+        assert!(twice.is_err());
+    }
+
     proptest! {
+        #[test]
+        fn rows_are_refused_exactly_if_one_arrives_twice(
+            rows in proptest::collection::vec(0_i64..2_000, 0..400),
+        ) {
+            let rows: Vec<_> = rows.into_iter().map(|p| (0, p)).collect();
+            let distinct = rows.iter().collect::<BTreeSet<_>>().len();
+            let added = collector().add(&batch(&rows), 0, 1);
+            prop_assert_eq!(added.is_ok(), distinct == rows.len());
+        }
+
         #[test]
         fn bitmaps_hold_exactly_what_was_added(
             rows in proptest::collection::btree_set((0_i32..3, 0_i64..200_000), 0..3000),

@@ -253,10 +253,6 @@ impl Inner {
             listed,
         } = self.look(batch, approach, help).await?;
         self.verify(batch, &tip, documents).await?;
-        if help {
-            // Those that are committed already count as well: their owners will be back.
-            self.contended.store(!listed.is_empty(), Ordering::Relaxed);
-        }
         if batch.is_empty() {
             return Ok(Turn::Moved);
         }

@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use crate::format::{StateDoc, WalId, WalState};
 
 /// Looks at the pointer before a follower loses patience with its leader. From APPENDED, a leader that takes
-/// others along needs seven round trips to the swing at most.
-const PATIENCE: u32 = 8;
+/// others along needs ten round trips to the swing at most, and half as many as a rule.
+const PATIENCE: u32 = 10;
 
 /// So many more for each ready mutation that is older than the follower's: those whose leader died must not
 /// all lose patience at once.

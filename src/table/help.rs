@@ -3,9 +3,10 @@
 //! A *leader* takes along every mutation that is ready, and waits a little for those that are about to be. A
 //! *follower* watches the pointer until its own are committed.
 //!
-//! A leader does not wait idly. It drafts as if those that are coming had come, uploads that draft and meanwhile
-//! reads their documents again: if they are APPENDED by then, the draft is the one to swing to, and waiting cost
-//! nothing; if not, it drafts again.
+//! If most of the crowd is missing, a leader waits for it: two groups that miss each other by a little would
+//! go on to do so, each at the pace of both. Otherwise it does not wait idly: it drafts as if those that are
+//! coming had come, uploads that draft and meanwhile reads their documents again. If they are APPENDED by then,
+//! the draft is the one to swing to, and waiting cost nothing; if not, it drafts again.
 //!
 //! Owns: the steps of both. Does not own the choice between them (`crowd`), nor the swing (`commit`).
 //! Invariants: what the pointer is swung to holds only mutations whose documents were seen APPENDED after the
@@ -14,6 +15,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::commit::{Party, Ready, Turn};
@@ -26,8 +28,11 @@ use crate::error::Result;
 use crate::format::{ChangeSet, WalId};
 use crate::wal::backoff::jittered;
 
-/// How often a leader drafts anew for mutations that are about to be ready.
-const WAITS: usize = 2;
+/// How many round trips a leader waits while most of the crowd is missing.
+const WAITS_FOR_MOST: usize = 3;
+
+/// How often a leader drafts as if those had come that are about to.
+const DRAFTS_IN_ADVANCE: usize = 2;
 
 /// A follower waits for its look at the pointer, and no less than this, or half of it.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -41,16 +46,47 @@ impl Inner {
         listed: Vec<WalId>,
         insist: bool,
     ) -> Result<Turn> {
-        let (others, ()) = futures::join!(
-            self.read_others(listed, batch, tip),
-            self.warm_up(batch, tip)
+        let mut known: HashSet<WalId> = batch.iter().map(|ready| ready.id).collect();
+        // The owners of what the tip committed will be back.
+        let just_committed = listed.iter().any(|id| {
+            let record = tip.snapshot.record(id);
+            !known.contains(id) && record.is_some_and(|it| it.version == tip.snapshot.version())
+        });
+        let listed = self.newly_listed(&mut known, listed, tip);
+        let (mut others, (), late) = futures::join!(
+            self.read_again(listed, tip),
+            self.warm_up(batch, tip),
+            self.list_others()
         );
+        // A document that just lies there, of a statement that takes long or whose process died, is no contention.
+        let contended = just_committed || !others.ready.is_empty() || !others.coming.is_empty();
+        self.contended.store(contended, Ordering::Relaxed);
         let mine = batch.iter().map(|ready| ready.id);
         let rivals = others.ready.iter().filter(|ready| self.is_attended(ready));
         match duty(mine, rivals.map(|ready| ready.id)) {
             Duty::Follow { looks } if !insist => self.follow_leader(batch, tip, looks).await,
-            Duty::Follow { .. } | Duty::Lead => self.lead_others(batch, tip, others).await,
+            Duty::Follow { .. } | Duty::Lead => {
+                others
+                    .coming
+                    .extend(self.newly_listed(&mut known, late, tip));
+                self.lead_others(batch, tip, others, known).await
+            }
         }
+    }
+
+    /// Those that were not `known` and that `tip` does not hold, as many as the limits allow.
+    fn newly_listed(
+        &self,
+        known: &mut HashSet<WalId>,
+        listed: Vec<WalId>,
+        tip: &Tip,
+    ) -> Vec<Coming> {
+        listed
+            .into_iter()
+            .filter(|id| tip.snapshot.record(id).is_none() && known.insert(*id))
+            .take(self.limits.help_at_most)
+            .map(Coming::unread)
+            .collect()
     }
 
     async fn lead_others(
@@ -58,12 +94,30 @@ impl Inner {
         batch: &mut Vec<Ready>,
         tip: &Tip,
         others: Others,
+        mut known: HashSet<WalId>,
     ) -> Result<Turn> {
         let Others { ready, mut coming } = others;
         batch.extend(ready);
         let mut waits = 0;
+        let last_time = tip.snapshot.manifest().header().commits.len();
+        while waits < WAITS_FOR_MOST && most_are_missing(batch, &coming, last_time) {
+            let (observed, now, late) = futures::join!(
+                self.observe(),
+                self.read_again(std::mem::take(&mut coming), tip),
+                self.list_others()
+            );
+            let observed = observed?;
+            if observed.version() > tip.snapshot.version() {
+                return Ok(Turn::Lost(Some(observed)));
+            }
+            batch.extend(now.ready);
+            coming = now.coming;
+            coming.extend(self.newly_listed(&mut known, late, tip));
+            waits += 1;
+        }
+        let mut drafts = 0;
         loop {
-            if waits == WAITS {
+            if drafts == DRAFTS_IN_ADVANCE {
                 coming.clear();
             }
             let mut draft = self.draft_for_all(batch, &coming, tip).await?;
@@ -75,23 +129,28 @@ impl Inner {
             if !has_own(batch) || draft.records().is_empty() {
                 return Ok(Turn::Moved);
             }
+            let others = async {
+                Ok(futures::join!(
+                    self.read_again(coming.clone(), tip),
+                    self.list_others()
+                ))
+            };
             // Where others swing too, one look beside the upload spares a swing that cannot succeed.
-            let (_, observed, now) =
-                futures::try_join!(self.upload(&draft), self.observe(), async {
-                    Ok(self.read_again(coming.clone(), tip).await)
-                })?;
+            let (_, observed, (now, late)) =
+                futures::try_join!(self.upload(&draft), self.observe(), others)?;
             if observed.version() > tip.snapshot.version() {
                 self.drop_unused_in_background(draft);
                 return Ok(Turn::Lost(Some(observed)));
             }
             let complete = is_complete(&draft, batch, &coming, &now);
             batch.extend(now.ready);
-            coming = now.coming;
             if complete {
                 return self.swing_and_tell(batch, draft).await;
             }
             self.drop_unused_in_background(draft);
-            waits += 1;
+            coming = now.coming;
+            coming.extend(self.newly_listed(&mut known, late, tip));
+            drafts += 1;
         }
     }
 
@@ -142,6 +201,14 @@ impl Inner {
         }
         Ok(Turn::Unled)
     }
+}
+
+/// Whether those that have a change set are fewer than half of the crowd: of all that have begun, or of as many
+/// as met `last_time`, who are likely to be back.
+fn most_are_missing(batch: &[Ready], coming: &[Coming], last_time: usize) -> bool {
+    let here = batch.len() + foreseen(coming).count();
+    let crowd = last_time.max(batch.len() + coming.len());
+    2 * here < crowd
 }
 
 fn has_own(batch: &[Ready]) -> bool {

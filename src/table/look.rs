@@ -48,6 +48,13 @@ pub(super) struct Coming {
     pub(super) foreseen: Option<Foreseen>,
 }
 
+impl Coming {
+    /// One whose objects were not read yet.
+    pub(super) fn unread(id: WalId) -> Self {
+        Self { id, foreseen: None }
+    }
+}
+
 /// A change set that no document names yet.
 #[derive(Clone, Debug)]
 pub(super) struct Foreseen {
@@ -137,27 +144,11 @@ impl Inner {
         }
     }
 
-    /// What becomes of the listed mutations that `tip` does not hold, as many as the limits allow. Best effort:
-    /// what cannot be read is left to its owner and to recovery.
+    /// What has become of mutations that `tip` does not hold. Best effort: what cannot be read is left to its
+    /// owner and to recovery.
     ///
     /// Unlike recovery this does not look through the history for documents that landed after their
     /// mutation ended: without their change set, which is deleted before them, they are not ready.
-    pub(super) async fn read_others(
-        &self,
-        listed: Vec<WalId>,
-        mine: &[Ready],
-        tip: &Tip,
-    ) -> Others {
-        let candidates = listed
-            .into_iter()
-            .filter(|id| mine.iter().all(|ready| ready.id != *id))
-            .filter(|id| tip.snapshot.record(id).is_none())
-            .take(self.limits.help_at_most)
-            .map(|id| Coming { id, foreseen: None });
-        self.read_again(candidates.collect(), tip).await
-    }
-
-    /// What has become of them.
     pub(super) async fn read_again(&self, candidates: Vec<Coming>, tip: &Tip) -> Others {
         let found: Vec<Option<Other>> = futures::stream::iter(candidates)
             .map(|candidate| self.read_other(candidate, tip))

@@ -24,13 +24,21 @@ fn cuts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[test]
 fn a_damaged_pointer_is_always_an_error() {
-    let bytes = samples::pointer().encode().unwrap();
-    assert!(bytes.len() < 512);
-    for damaged in flips(&bytes) {
-        assert!(Pointer::decode(&damaged).is_err());
-    }
-    for damaged in cuts(&bytes) {
-        assert!(Pointer::decode(damaged).is_err());
+    let with_nodes = Pointer {
+        new_nodes: (0..20_u8).map(|n| ContentHash::of(&[n])).collect(),
+        ..samples::pointer()
+    };
+    for pointer in [samples::pointer(), with_nodes] {
+        let bytes = pointer.encode().unwrap();
+        // As many nodes as a pointer has room for, and no more.
+        assert!(bytes.len() < 1024);
+        assert!(Pointer::decode(&bytes).unwrap().new_nodes.len() <= 8);
+        for damaged in flips(&bytes) {
+            assert!(Pointer::decode(&damaged).is_err());
+        }
+        for damaged in cuts(&bytes) {
+            assert!(Pointer::decode(damaged).is_err());
+        }
     }
 }
 
@@ -41,6 +49,7 @@ fn other_spellings_of_a_pointer_are_refused() {
         text.replace(',', ", "),
         format!("{text}\n"),
         format!(" {text}"),
+        text.replace(",\"checksum\"", ",\"new_nodes\":[],\"checksum\""),
     ] {
         assert!(matches!(
             Pointer::decode(other.as_bytes()),

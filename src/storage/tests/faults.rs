@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::fault_store::{Fault, FaultStore};
-use crate::storage::{CasOutcome, ObjectVersion, RetryPolicy, Storage, StorageError};
+use crate::storage::{CasOutcome, ObjectVersion, Replaced, RetryPolicy, Storage, StorageError};
 
 fn storage() -> (Arc<FaultStore>, Storage) {
     let store = Arc::new(FaultStore::default());
@@ -48,6 +48,19 @@ async fn replace_under(
     let body = fresh();
     let outcome = storage.replace(&key(), &version, body.clone()).await;
     (store, outcome, body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loser_is_told_what_won() {
+    let (_, storage) = storage();
+    let version = created(&storage).await;
+    let winner = fresh();
+    let won = storage.replace(&key(), &version, winner.clone()).await;
+    let Ok(CasOutcome::Committed(now)) = won else {
+        panic!("lost alone: {won:?}")
+    };
+    let lost = storage.replace_or_read(&key(), &version, fresh()).await;
+    assert_eq!(lost.unwrap(), Replaced::Lost(Some((winner, now))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,13 @@
 //! no comparison across types, no arithmetic that overflows or divides, no backslash in a `LIKE`
 //! pattern, no NaN and no negative zero. [`Dialect::Full`] adds what only DataFusion has.
 
+use std::collections::HashSet;
+
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+
+pub use super::values::Kind;
 
 /// What the second evaluator of a program understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,47 +19,6 @@ pub enum Dialect {
     Shared,
     /// DataFusion only.
     Full,
-}
-
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The first column: small integers, on which arithmetic is safe.
-    Key,
-    Int,
-    Big,
-    Text,
-    Bool,
-    Double,
-    Date,
-    Real,
-    Decimal,
-    Huge,
-    Timestamp,
-    Zoned,
-}
-
-impl Kind {
-    /// The type's name in both dialects.
-    pub fn sql(self) -> &'static str {
-        match self {
-            Self::Key | Self::Big => "BIGINT",
-            Self::Int => "INT",
-            Self::Text => "VARCHAR",
-            Self::Bool => "BOOLEAN",
-            Self::Double => "DOUBLE",
-            Self::Date => "DATE",
-            Self::Real => "REAL",
-            Self::Decimal => "DECIMAL(10, 2)",
-            Self::Huge => "DECIMAL(38, 0)",
-            Self::Timestamp => "TIMESTAMP",
-            Self::Zoned => "TIMESTAMP WITH TIME ZONE",
-        }
-    }
-
-    fn is_float(self) -> bool {
-        matches!(self, Self::Double | Self::Real)
-    }
 }
 
 /// A statement on the tables `t` and `u`, whose columns are the same: `c0`, `c1`, ….
@@ -72,6 +35,8 @@ pub enum Statement {
         exprs: Vec<String>,
         from: &'static str,
         pred: String,
+        /// `INSERT OVERWRITE`: in place of what is there.
+        overwrite: bool,
     },
     Delete {
         table: &'static str,
@@ -126,6 +91,10 @@ pub struct Generator {
     pub rng: StdRng,
     pub dialect: Dialect,
     pub kinds: Vec<Kind>,
+    /// The value of the statement's parameter, if it is to be prepared.
+    pub(super) parameter: Option<i64>,
+    /// Columns that the statement compares with a list already.
+    listed: HashSet<String>,
 }
 
 /// How a predicate may use subqueries.
@@ -142,7 +111,8 @@ impl Generator {
         let all: &[Kind] = match dialect {
             Dialect::Shared => &[Int, Big, Text, Bool, Double, Date, Key],
             Dialect::Full => &[
-                Double, Double, Real, Decimal, Huge, Timestamp, Zoned, Text, Big, Bool, Date,
+                Double, Double, Real, Decimal, Huge, Fine, Timestamp, Zoned, Text, Bytes, Big,
+                Small, Unsigned, Bool, Date,
             ],
         };
         let mut kinds = vec![Key];
@@ -153,6 +123,8 @@ impl Generator {
             rng,
             dialect,
             kinds,
+            parameter: None,
+            listed: HashSet::new(),
         }
     }
 
@@ -160,90 +132,12 @@ impl Generator {
         self.rng.random_range(0..n) == 0
     }
 
-    fn pick(&mut self, from: &[&str]) -> String {
+    pub(super) fn pick(&mut self, from: &[&str]) -> String {
         (*from.choose(&mut self.rng).unwrap()).to_owned()
     }
 
     fn table(&mut self) -> &'static str {
         if self.one_in(4) { "u" } else { "t" }
-    }
-
-    /// A literal that is not NULL.
-    fn value(&mut self, kind: Kind) -> String {
-        match kind {
-            Kind::Key => self.rng.random_range(-3..40).to_string(),
-            Kind::Int => self.pick(&["0", "1", "-1", "7", "2147483647", "-2147483648", "42"]),
-            Kind::Big => self.pick(&[
-                "0",
-                "1",
-                "-1",
-                "9223372036854775807",
-                "-9223372036854775807",
-                "4294967296",
-                "17",
-            ]),
-            Kind::Text => self.pick(&[
-                "''", "'a'", "'A'", "'ab'", "'abc'", "'b'", "' '", "'é'", "'日本'", "'zz'",
-                "'a_c'", "'%'", "'it''s'", "'NULL'",
-            ]),
-            Kind::Bool => self.pick(&["TRUE", "FALSE"]),
-            Kind::Double | Kind::Real => {
-                let shared = [
-                    "0.0", "1.5", "-2.25", "100.0", "0.5", "{INF}", "-{INF}", "3.0",
-                ];
-                let odd = ["{NAN}", "{NAN}", "(-0.0)", "-{INF}"];
-                let odd_one = self.dialect == Dialect::Full && self.one_in(3);
-                let text = if odd_one {
-                    self.pick(&odd)
-                } else {
-                    self.pick(&shared)
-                };
-                match kind {
-                    Kind::Real => format!("CAST({text} AS REAL)"),
-                    _ => text,
-                }
-            }
-            Kind::Date => self.pick(&[
-                "DATE '1970-01-01'",
-                "DATE '2024-02-29'",
-                "DATE '1900-12-31'",
-                "DATE '2024-03-01'",
-                "DATE '9999-12-31'",
-            ]),
-            Kind::Decimal => {
-                let v = self.pick(&["0", "0.01", "-0.01", "99999999.99", "-99999999.99", "5.5"]);
-                format!("CAST('{v}' AS DECIMAL(10, 2))")
-            }
-            Kind::Huge => {
-                let v = self.pick(&[
-                    "0",
-                    "1",
-                    "99999999999999999999999999999999999999",
-                    "-99999999999999999999999999999999999999",
-                    "170141183460469231731687303715",
-                ]);
-                format!("CAST('{v}' AS DECIMAL(38, 0))")
-            }
-            Kind::Timestamp | Kind::Zoned => {
-                let v = self.pick(&[
-                    "1970-01-01T00:00:00",
-                    "2024-02-29T23:59:59.999999999",
-                    "1969-12-31T23:59:59.5",
-                    "2024-10-27T02:30:00",
-                    "2262-04-11T23:47:16.854775807",
-                ]);
-                let zone = if kind == Kind::Zoned { "Z" } else { "" };
-                format!("CAST('{v}{zone}' AS {})", kind.sql())
-            }
-        }
-    }
-
-    fn value_or_null(&mut self, kind: Kind) -> String {
-        if self.one_in(5) {
-            "NULL".to_owned()
-        } else {
-            self.value(kind)
-        }
     }
 
     fn any_column(&mut self) -> usize {
@@ -348,7 +242,7 @@ impl Generator {
                 let (a, b) = (self.value_or_null(kind), self.value(kind));
                 format!("{c} {not}BETWEEN {a} AND {b}")
             }
-            2 | 3 => {
+            2 | 3 if self.listed.insert(c.clone()) => {
                 let mut list: Vec<String> = (0..self.rng.random_range(1..5))
                     .map(|_| self.value(kind))
                     .collect();
@@ -406,6 +300,9 @@ impl Generator {
             }
             3 if kind == Kind::Key => format!("{c} + 1"),
             3 if kind == Kind::Text => format!("{c} || 'x'"),
+            5 if kind == Kind::Text && self.dialect == Dialect::Full => {
+                format!("arrow_cast({c}, 'Dictionary(Int32, Utf8)')")
+            }
             4 if kind != Kind::Key => {
                 let v = self.value(kind);
                 format!("nullif({c}, {v})")
@@ -434,8 +331,16 @@ impl Generator {
         Statement::Insert { table, rows }
     }
 
-    /// The next statement; `rows` is how many rows the larger table has.
+    /// The next statement; `rows` is how many rows the larger table has. One in four is meant to be prepared.
     pub fn statement(&mut self, rows: usize) -> Statement {
+        self.parameter = self.one_in(4).then(|| self.rng.random_range(-3..40));
+        self.listed.clear();
+        let statement = self.any_statement(rows);
+        self.parameter = None;
+        statement
+    }
+
+    fn any_statement(&mut self, rows: usize) -> Statement {
         let table = self.table();
         match self.rng.random_range(0..100) {
             0..14 => {
@@ -453,6 +358,7 @@ impl Generator {
                     exprs,
                     from,
                     pred,
+                    overwrite: self.one_in(4),
                 }
             }
             14..46 => {

@@ -138,14 +138,19 @@ impl Oracle {
                 exprs,
                 from,
                 pred,
+                overwrite,
             } => {
                 let sql = format!("SELECT {} FROM {from} AS s WHERE {pred}", listed(exprs));
                 let staged = self.stage(&sql).await?;
-                Ok(Outcome::Affected(self.apply(
-                    table,
-                    &HashSet::new(),
-                    vec![staged],
-                )))
+                let gone = match overwrite {
+                    true => {
+                        self.numbers(&format!("SELECT {table}.rn FROM {table}"))
+                            .await?
+                    }
+                    false => vec![],
+                };
+                let gone = gone.iter().map(|r| r[0]).collect();
+                Ok(Outcome::Affected(self.apply(table, &gone, vec![staged])))
             }
             Statement::Truncate { table } => self.delete(table, "").await,
             Statement::Delete { table, pred } => self.delete(table, &filter(pred)).await,
@@ -424,13 +429,34 @@ fn sqlite_rows(db: &Connection, sql: &str) -> Result<Vec<Vec<Value>>, String> {
 }
 
 fn for_sqlite(sql: &str) -> String {
-    sql.replace("DATE '", "'").replace("{INF}", "9e999")
+    let sql = sql.replace("DATE '", "'").replace("{INF}", "9e999");
+    with_parameter(&sql, None)
+}
+
+/// The SQL with its parameter in place, or with the placeholder `instead`.
+pub fn with_parameter(sql: &str, instead: Option<&str>) -> String {
+    let mut parts = sql.split("{P:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (value, rest) = part.split_once('}').unwrap();
+        out.push_str(&format!("({})", instead.unwrap_or(value)));
+        out.push_str(rest);
+    }
+    out
+}
+
+/// The value of the SQL's parameter, if it has one.
+pub fn parameter(sql: &str) -> Option<&str> {
+    let (_, from) = sql.split_once("{P:")?;
+    Some(from.split_once('}')?.0)
 }
 
 /// The words that stand for values without a literal.
 pub fn for_datafusion(sql: &str) -> String {
-    sql.replace("{INF}", "CAST('Infinity' AS DOUBLE)")
-        .replace("{NAN}", "CAST('NaN' AS DOUBLE)")
+    let sql = sql
+        .replace("{INF}", "CAST('Infinity' AS DOUBLE)")
+        .replace("{NAN}", "CAST('NaN' AS DOUBLE)");
+    with_parameter(&sql, None)
 }
 
 fn render_value(value: Value) -> String {

@@ -144,6 +144,8 @@ impl Crowd {
             table.settle().await;
         }
         ticking.abort();
+        let versions = setup.snapshot().await.unwrap().version() - snapshot.version();
+        println!("{order:?}: {versions} versions in {elapsed:?}");
         let left = rows(&setup)
             .await
             .iter()
