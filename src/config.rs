@@ -6,6 +6,7 @@
 //! `SHOW supertable.x` would not find them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use datafusion::common::{Result, config_err};
@@ -23,6 +24,8 @@ pub struct SupertableOptions {
     pub target_file_rows: u64,
     /// A superfile is closed once its rows took so many bytes of memory before encoding.
     pub target_file_bytes: u64,
+    /// Whether small superfiles are joined in the background after writes.
+    pub auto_compact: bool,
 }
 
 impl Default for SupertableOptions {
@@ -30,6 +33,7 @@ impl Default for SupertableOptions {
         Self {
             target_file_rows: MAX_SUPERFILE_ROWS,
             target_file_bytes: 2 << 30,
+            auto_compact: false,
         }
     }
 }
@@ -38,6 +42,15 @@ impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Whether writes to a table with these properties are followed by a compaction: the session says
+    /// so, or the table does.
+    pub fn auto_compact_for(&self, properties: &BTreeMap<String, String>) -> bool {
+        self.auto_compact
+            || properties
+                .get(AUTO_COMPACT)
+                .is_some_and(|value| value == "true")
     }
 }
 
@@ -74,6 +87,7 @@ impl ExtensionOptions for SupertableOptions {
                 }
                 self.target_file_bytes = bytes;
             }
+            "auto_compact" => self.auto_compact = parse(key, value)?,
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
@@ -91,6 +105,11 @@ impl ExtensionOptions for SupertableOptions {
                 self.target_file_bytes,
                 "Bytes in memory, before encoding, at which a superfile is closed.",
             ),
+            entry(
+                "auto_compact",
+                self.auto_compact,
+                "Whether small superfiles are joined in the background after writes.",
+            ),
         ]
     }
 }
@@ -103,7 +122,21 @@ impl ExtensionOptions for SupertableOptions {
 pub struct SupertableTableOptions {}
 
 /// The names of the options a table can be created with.
-pub const TABLE_OPTIONS: &[&str] = &[];
+pub const TABLE_OPTIONS: &[&str] = &["auto_compact"];
+
+/// The property in which a table keeps whether writes are followed by a compaction.
+pub const AUTO_COMPACT: &str = "supertable.auto_compact";
+
+/// Checks the value of one of [`TABLE_OPTIONS`].
+///
+/// # Errors
+/// The value is not one that the option can have.
+pub fn check_table_option(name: &str, value: &str) -> Result<()> {
+    match name {
+        "auto_compact" => parse::<bool>(name, value).map(|_| ()),
+        _ => Ok(()),
+    }
+}
 
 impl ConfigExtension for SupertableTableOptions {
     const PREFIX: &'static str = PREFIX;
@@ -122,12 +155,12 @@ impl ExtensionOptions for SupertableTableOptions {
         Box::new(self.clone())
     }
 
-    fn set(&mut self, key: &str, _value: &str) -> Result<()> {
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let name = strip_prefix(key);
-        if TABLE_OPTIONS.contains(&name) {
-            return Ok(());
+        if !TABLE_OPTIONS.contains(&name) {
+            return config_err!("there is no table option {PREFIX}.{name}");
         }
-        config_err!("there is no table option {PREFIX}.{name}")
+        check_table_option(name, value)
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {

@@ -78,6 +78,11 @@ impl Error {
         &self.subject
     }
 
+    /// What is said about it, without the cause.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The crate's error inside a DataFusion error, if there is one anywhere in its chain.
     pub fn find_in(error: &DataFusionError) -> Option<&Error> {
         let mut current: Option<&(dyn StdError + 'static)> = Some(error);

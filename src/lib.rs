@@ -43,4 +43,4 @@ pub mod table;
 pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};
-pub use sql::{SupertableSessionExt, register, shutdown};
+pub use sql::{SupertableCatalog, SupertableSessionExt, execute, register, shutdown, sql};

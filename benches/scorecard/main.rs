@@ -25,6 +25,7 @@ mod data;
 mod measure;
 mod scans;
 mod statements;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,9 @@ async fn main() -> ExitCode {
     }
     if runs("commit") {
         commits::measure(&mut report).await;
+    }
+    if runs("upkeep") {
+        upkeep::measure(&mut report, rows).await;
     }
     report.print();
     ExitCode::SUCCESS

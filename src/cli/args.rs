@@ -29,6 +29,11 @@ pub struct Args {
     #[arg(short = 'c', long, num_args = 0.., value_parser = non_empty)]
     pub command: Vec<String>,
 
+    /// A location (path or URL) whose supertables are the default catalog: CREATE TABLE makes one there,
+    /// DROP TABLE removes it, SHOW TABLES lists them. Schemas are directories, 'public' by default
+    #[arg(long, value_name = "LOCATION", value_parser = non_empty_location)]
+    pub catalog: Option<String>,
+
     /// The memory pool limitation (e.g. '10g'), default to None (no limit)
     #[arg(short = 'm', long, value_parser = memory_limit)]
     pub memory_limit: Option<usize>,
@@ -120,6 +125,14 @@ fn non_empty(command: &str) -> Result<String, String> {
         Err("-c flag expects only non empty commands".to_owned())
     } else {
         Ok(command.to_owned())
+    }
+}
+
+fn non_empty_location(location: &str) -> Result<String, String> {
+    if location.trim().is_empty() {
+        Err("--catalog expects a path or URL".to_owned())
+    } else {
+        Ok(location.to_owned())
     }
 }
 

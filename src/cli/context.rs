@@ -1,7 +1,8 @@
 //! The session as datafusion-cli's functions see it.
 //!
-//! Owns the one addition to a plain session: a statement with `azure.*` options gets the store
-//! that they describe, registered before the statement runs.
+//! Owns the additions to a plain session: a statement with `azure.*` options gets the store
+//! that they describe, registered before the statement runs; tables of a `--catalog` are created and
+//! dropped by this crate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -83,6 +84,6 @@ impl CliSessionContext for CliContext {
             LogicalPlan::Copy(copy) => self.register_azure(&copy.output_url, &copy.options)?,
             _ => {}
         }
-        self.session.execute_logical_plan(plan).await
+        crate::sql::execute(&self.session, plan).await
     }
 }

@@ -31,6 +31,10 @@ use datafusion_cli::print_options::PrintOptions;
 use super::Args;
 use super::context::CliContext;
 use super::registry::StoreRegistry;
+use crate::sql::SupertableCatalog;
+
+/// The name of the catalog that `--catalog` opens.
+const CATALOG: &str = "supertable";
 
 /// A session with everything that `supertable` offers, and how to print its results.
 pub struct CliSession {
@@ -59,6 +63,9 @@ pub async fn build(args: &Args) -> Result<CliSession> {
     )));
     register_table_functions(&session);
     crate::register(&session)?;
+    if let Some(location) = &args.catalog {
+        open_catalog(&session, location).await?;
+    }
 
     Ok(CliSession {
         context: CliContext::new(session.clone()),
@@ -71,6 +78,25 @@ pub async fn build(args: &Args) -> Result<CliSession> {
             instrumented_registry: profiled,
         },
     })
+}
+
+/// Makes the supertables below `location` the session's default catalog.
+async fn open_catalog(session: &SessionContext, location: &str) -> Result<()> {
+    if location.contains("://") {
+        // datafusion-cli builds a URL's store when a table of that name is looked for, and only then. That
+        // there is no such table does not matter.
+        let list = Arc::clone(session.state().catalog_list());
+        let schema = list.catalog("datafusion").and_then(|c| c.schema("public"));
+        if let Some(schema) = schema {
+            let _ = schema.table(location).await;
+        }
+    }
+    SupertableCatalog::open(session, CATALOG, location)?;
+    let state = session.state_ref();
+    let mut state = state.write();
+    let options = state.config_mut().options_mut();
+    options.catalog.default_catalog = CATALOG.to_owned();
+    Ok(())
 }
 
 fn session_config(args: &Args) -> Result<SessionConfig> {

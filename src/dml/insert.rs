@@ -25,6 +25,7 @@ use futures::StreamExt;
 use parquet::file::metadata::SortingColumn;
 
 use crate::config::SupertableOptions;
+use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::TableAccess;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
@@ -275,7 +276,11 @@ impl DataSink for InsertSink {
             .global_counter("superfiles_written")
             .add(effect.add.len());
         match mutation.commit(effect).await? {
-            CommitOutcome::Committed { .. } | CommitOutcome::NothingToCommit => Ok(rows),
+            CommitOutcome::Committed { .. } => {
+                compact_after_write(&self.access, context);
+                Ok(rows)
+            }
+            CommitOutcome::NothingToCommit => Ok(rows),
             CommitOutcome::Conflict(conflict) => Err(Error::new(
                 ErrorKind::Conflict,
                 words,

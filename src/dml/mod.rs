@@ -7,6 +7,8 @@
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
+//! - [`optimize`]: compaction, on demand and after writes.
+//! - [`version`]: the table as it was; it can only be read.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
 
 pub mod analyzer;
@@ -14,8 +16,11 @@ pub mod collect;
 pub mod insert;
 pub mod merge;
 pub mod opaque;
+pub mod optimize;
 pub mod provider;
 pub mod sink;
+pub mod version;
 
 pub use analyzer::SupertableAnalyzer;
 pub use provider::{SupertableProvider, TableAccess};
+pub use version::VersionProvider;

@@ -258,6 +258,7 @@ impl PinnedProvider {
                     snapshot,
                     schema: Arc::clone(&access.schema),
                     hidden: self.hidden,
+                    subset: None,
                     projection: projection.as_deref(),
                     filters: filters.get(),
                     limit,

@@ -36,6 +36,7 @@ use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::opaque::Opaque;
+use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
@@ -287,7 +288,10 @@ impl ChangeSink {
             }
         };
         match mutation.commit(effect).await {
-            Ok(CommitOutcome::Committed { rows_affected, .. }) => Ok(Run::Done(rows_affected)),
+            Ok(CommitOutcome::Committed { rows_affected, .. }) => {
+                compact_after_write(self.provider.access(), context);
+                Ok(Run::Done(rows_affected))
+            }
             Ok(CommitOutcome::NothingToCommit) => Ok(Run::Done(0)),
             Ok(CommitOutcome::Conflict(conflict)) => Ok(Run::Lost(conflict.to_string())),
             // Another process took this one for dead and undid it: as good as a lost race.
@@ -349,7 +353,7 @@ impl ChangeSink {
 }
 
 /// The table's columns followed by the stored row id.
-fn with_row_id(schema: &SchemaRef) -> SchemaRef {
+pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
     fields.push(stored_row_id_field());
     Arc::new(Schema::new(fields))

@@ -113,12 +113,14 @@ pub(crate) fn seal<T: Serialize>(
     Ok((ContentHash::of(&out), out.into()))
 }
 
-/// The payload of a framed object whose bytes must hash to `expected`.
-pub(crate) fn open<T: DeserializeOwned>(
+/// The payload of a framed object whose bytes must hash to `expected`, and the `tail` bytes that may
+/// stand after it.
+pub(crate) fn open<'b, T: DeserializeOwned>(
     format: ObjectFormat,
-    bytes: &[u8],
+    bytes: &'b [u8],
     expected: &ContentHash,
-) -> Result<T, EnvelopeError> {
+    tail: usize,
+) -> Result<(T, &'b [u8]), EnvelopeError> {
     // Damage is found here, before the version: a flipped version bit is damage, not the future.
     let actual = ContentHash::of(bytes);
     if actual != *expected {
@@ -127,7 +129,13 @@ pub(crate) fn open<T: DeserializeOwned>(
             actual,
         });
     }
-    decode_payload(payload(format, bytes)?)
+    let payload = payload(format, bytes)?;
+    let (value, rest) = postcard::take_from_bytes(payload).map_err(EnvelopeError::Payload)?;
+    if rest.is_empty() || rest.len() == tail {
+        Ok((value, rest))
+    } else {
+        Err(EnvelopeError::TrailingBytes { extra: rest.len() })
+    }
 }
 
 /// The payload's bytes, with the frame verified by its own checksum only.

@@ -26,6 +26,7 @@ pub mod stats;
 pub(crate) mod tests;
 pub mod tombstones;
 
+pub use change_set::moves::{RowMoves, Run};
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 pub use error::FormatError;
 pub use ids::{
@@ -33,7 +34,7 @@ pub use ids::{
     WalId,
 };
 pub use ipc::IpcError;
-pub use pointer::{Pointer, PointerError};
+pub use pointer::{Grave, Head, Pointer, PointerError};
 pub use state_doc::{
     IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
 };

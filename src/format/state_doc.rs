@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | `wal_id` | 32 lowercase hex digits |
 //! | `schema_version` | 1 |
-//! | `op_kind` | `"UPDATE"`, `"DELETE"`, `"INSERT"`, `"MERGE"`, `"TRUNCATE"`, `"OVERWRITE"`, `"COMPACT"`, `"ALTER"` |
+//! | `op_kind` | `"UPDATE"`, `"DELETE"`, `"INSERT"`, `"MERGE"`, `"TRUNCATE"`, `"OVERWRITE"`, `"COMPACT"`, `"ALTER"`, `"RESTORE"` |
 //! | `state` | `"INTENT"`, `"APPENDED"`, `"COMPLETE"` |
 //! | `created_at` | RFC 3339 |
 //! | `lease` | `{owner, acquired_at, expires_at}` or null |
@@ -69,6 +69,9 @@ pub enum OpKind {
     Compact,
     /// A change of the table's schema or properties.
     Alter,
+    /// An earlier version becomes the current one again: rows come and go, and superfiles of that version
+    /// come back as they were.
+    Restore,
 }
 
 impl OpKind {
@@ -83,6 +86,7 @@ impl OpKind {
             Self::Overwrite => "OVERWRITE",
             Self::Compact => "COMPACT",
             Self::Alter => "ALTER",
+            Self::Restore => "RESTORE",
         }
     }
 
@@ -97,6 +101,7 @@ impl OpKind {
             Self::Overwrite,
             Self::Compact,
             Self::Alter,
+            Self::Restore,
         ]
         .into_iter()
         .find(|op| op.as_str() == name)

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
-use crate::table::{Snapshot, Table};
+use crate::table::{Moment, Snapshot, Table};
 
 /// A table and the version of it that one statement reads.
 #[derive(Debug)]
 pub struct Pin {
     table: Table,
+    /// The version that is meant; `None`: the current one.
+    moment: Option<Moment>,
     snapshot: OnceCell<Arc<Snapshot>>,
 }
 
@@ -23,6 +25,16 @@ impl Pin {
     pub fn latest(table: Table) -> Arc<Self> {
         Arc::new(Self {
             table,
+            moment: None,
+            snapshot: OnceCell::new(),
+        })
+    }
+
+    /// A pin on an earlier version, which is looked for when the pin is first resolved.
+    pub fn at(table: Table, moment: Moment) -> Arc<Self> {
+        Arc::new(Self {
+            table,
+            moment: Some(moment),
             snapshot: OnceCell::new(),
         })
     }
@@ -31,6 +43,7 @@ impl Pin {
     pub fn to(table: Table, snapshot: Arc<Snapshot>) -> Arc<Self> {
         Arc::new(Self {
             table,
+            moment: None,
             snapshot: OnceCell::new_with(Some(snapshot)),
         })
     }
@@ -46,7 +59,12 @@ impl Pin {
     /// What reading the pointer and the manifest can raise; the pin stays unresolved then.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
         self.snapshot
-            .get_or_try_init(|| self.table.snapshot())
+            .get_or_try_init(|| async {
+                match self.moment {
+                    None => self.table.snapshot().await,
+                    Some(moment) => self.table.snapshot_of(moment).await,
+                }
+            })
             .await
             .map(Arc::clone)
     }

@@ -8,6 +8,7 @@
 //! Invariant: the plan's rows are exactly the live rows of the snapshot, minus rows that cannot
 //! satisfy `filters`; whoever asks still applies the filters.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -31,6 +32,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use crate::format::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::paths;
 use crate::scan::ordering::{declared_order, ordered_groups};
@@ -43,6 +45,7 @@ use crate::scan::row_address::{
 };
 use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
 use crate::scan::statistics::{ColumnIds, logical, physical};
+use crate::scan::subset::{Rows, Subset};
 use crate::table::Snapshot;
 
 /// Where a table's objects are, in terms of a session's object stores.
@@ -105,6 +108,8 @@ pub struct ScanRequest<'a> {
     pub schema: SchemaRef,
     /// Hidden columns that follow the visible ones.
     pub hidden: HiddenColumns,
+    /// The superfiles and rows that are read; all live ones if `None`.
+    pub subset: Option<&'a Subset>,
     /// Wanted columns, as indices into `schema` extended by `hidden`; all if `None`.
     pub projection: Option<&'a [usize]>,
     /// Predicates that every wanted row satisfies; used for pruning only.
@@ -126,6 +131,18 @@ pub fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
 /// Fails if a filter or the projection does not fit the schema, or if the session does not know
 /// the table's object store.
 pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan_scan_of(state, request, None)
+}
+
+/// [`plan_scan`] of some superfiles only; those that the snapshot does not have yield nothing.
+///
+/// # Errors
+/// As [`plan_scan`].
+pub fn plan_scan_of(
+    state: &dyn Session,
+    request: ScanRequest<'_>,
+    only: Option<&HashSet<SuperfileId>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let full_schema = request.hidden.extend(&request.schema);
     let wanted: Vec<usize> = match request.projection {
         Some(indices) => indices.to_vec(),
@@ -144,7 +161,14 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let column_ids = ColumnIds::of(&request.snapshot.schema());
     let all = scan_order(&request.snapshot);
     let total = all.len();
-    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all.into_iter().enumerate().collect();
+    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all
+        .into_iter()
+        .enumerate()
+        .filter(|(_, entry)| only.is_none_or(|only| only.contains(&entry.id)))
+        .collect();
+    if let Some(subset) = request.subset {
+        numbered.retain(|(_, entry)| subset.get(&entry.id).is_some());
+    }
     if let Some(predicate) = conjunction(request.filters.iter().cloned()) {
         let df_schema = DFSchema::try_from(Arc::clone(&full_schema))?;
         let predicate = state.create_physical_expr(predicate, &df_schema)?;
@@ -165,12 +189,15 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
         &column_ids,
         layout.table_schema.table_schema().fields().len() - request.schema.fields().len(),
     )?;
-    if request.limit.is_some() {
+    if request.limit.is_some() || request.subset.is_some() {
         statistics = statistics.to_inexact();
     }
     let files = numbered
         .iter()
-        .map(|(ordinal, entry)| layout.file(*ordinal, entry, request.location, &column_ids))
+        .map(|(ordinal, entry)| {
+            let rows = request.subset.and_then(|subset| subset.get(&entry.id));
+            layout.file(*ordinal, entry, rows, request.location, &column_ids)
+        })
         .collect::<Result<Vec<_>>>()?;
     let partitions = state.config().target_partitions();
     let all_columns = layout.table_schema.table_schema();
@@ -302,6 +329,7 @@ impl Layout {
         &self,
         ordinal: usize,
         entry: &Arc<SuperfileEntry>,
+        rows: Option<&Rows>,
         location: &ScanLocation,
         columns: &ColumnIds,
     ) -> Result<PartitionedFile> {
@@ -339,8 +367,16 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
-        if let Some(reference) = &entry.tombstones {
-            file = file.with_extension(Arc::new(Tombstoned::new(*reference, entry.rows)));
+        let mark = match rows {
+            Some(Rows::At(positions)) => {
+                Some(Tombstoned::all_but(Arc::clone(positions), entry.rows))
+            }
+            Some(Rows::Live) | None => entry
+                .tombstones
+                .map(|reference| Tombstoned::new(reference, entry.rows)),
+        };
+        if let Some(mark) = mark {
+            file = file.with_extension(Arc::new(mark));
         }
         Ok(file)
     }

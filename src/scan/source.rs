@@ -28,6 +28,7 @@ use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdo
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::RowSelection;
+use roaring::RoaringBitmap;
 
 use crate::format::manifest::TombstoneRef;
 use crate::scan::selection::live_selection;
@@ -47,19 +48,46 @@ pub struct ScanSummary {
 /// The mark of a file that has tombstones; shared by all byte-range pieces of that file.
 #[derive(Debug)]
 pub(crate) struct Tombstoned {
-    reference: TombstoneRef,
+    deleted: Deleted,
     rows: u64,
     selection: OnceLock<RowSelection>,
+}
+
+/// Which rows of a file are not wanted.
+#[derive(Debug)]
+enum Deleted {
+    /// Those that a sidecar names.
+    Sidecar(TombstoneRef),
+    /// All but those at these positions.
+    AllBut(Arc<RoaringBitmap>),
 }
 
 impl Tombstoned {
     pub(crate) fn new(reference: TombstoneRef, rows: u64) -> Self {
         Self {
-            reference,
+            deleted: Deleted::Sidecar(reference),
             rows,
             selection: OnceLock::new(),
         }
     }
+
+    /// The mark of a file of which only certain rows are wanted.
+    pub(crate) fn all_but(positions: Arc<RoaringBitmap>, rows: u64) -> Self {
+        Self {
+            deleted: Deleted::AllBut(positions),
+            rows,
+            selection: OnceLock::new(),
+        }
+    }
+}
+
+/// The positions of a file of `rows` rows that are not among `positions`.
+fn others(positions: &RoaringBitmap, rows: u64) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    if let Some(last) = rows.checked_sub(1) {
+        all.insert_range(0..=u32::try_from(last).unwrap_or(u32::MAX));
+    }
+    all - positions
 }
 
 /// A `ParquetSource` that applies the tombstones of one snapshot.
@@ -289,8 +317,13 @@ impl MorselPlanner for LoadTombstones {
                 Some(selection) => selection.clone(),
                 None => {
                     let _timer = self.load_time.timer();
-                    let deleted = self.snapshot.tombstones(&mark.reference).await?;
-                    self.sidecars_opened.add(1);
+                    let deleted = match &mark.deleted {
+                        Deleted::Sidecar(reference) => {
+                            self.sidecars_opened.add(1);
+                            self.snapshot.tombstones(reference).await?
+                        }
+                        Deleted::AllBut(positions) => Arc::new(others(positions, mark.rows)),
+                    };
                     mark.selection
                         .get_or_init(|| live_selection(&deleted, mark.rows))
                         .clone()

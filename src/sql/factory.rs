@@ -16,7 +16,7 @@ use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
 use futures::future::BoxFuture;
 
-use crate::config::{PREFIX, TABLE_OPTIONS};
+use crate::config::{PREFIX, TABLE_OPTIONS, check_table_option};
 use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
@@ -109,6 +109,15 @@ fn provider(
         column_defaults: Opaque::new(column_defaults),
         definition,
     }))
+}
+
+/// A provider of the same open table with the columns and defaults that it has now.
+pub(crate) fn open_again(
+    state: &dyn Session,
+    known: &SupertableProvider,
+) -> Result<SupertableProvider> {
+    let access = known.access();
+    provider(state, access.table.clone(), access.location.clone(), None)
 }
 
 fn parse_default(state: &dyn Session, column: &str, sql: &str) -> Result<Expr> {
@@ -235,12 +244,22 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
     }) {
         return refuse(key, "there is no such table option");
     }
+    for (key, value) in &cmd.options {
+        let name = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.'));
+        if let Some(Err(error)) = name.map(|name| check_table_option(name, value)) {
+            return Err(
+                Error::new(ErrorKind::InvalidArgument, key, "has a bad value").with_source(error),
+            );
+        }
+    }
     Ok(location)
 }
 
-fn column_defaults(defaults: &HashMap<String, Expr>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn column_defaults<'a>(
+    defaults: impl IntoIterator<Item = (&'a String, &'a Expr)>,
+) -> Result<BTreeMap<String, String>> {
     defaults
-        .iter()
+        .into_iter()
         .map(|(column, default)| match expr_to_sql(default) {
             Ok(sql) => Ok((column.clone(), sql.to_string())),
             Err(e) => Err(Error::new(

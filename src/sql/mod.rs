@@ -1,12 +1,15 @@
 //! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, and the
 //! functions of a table.
 
+pub mod catalog;
 pub mod factory;
 mod functions;
 pub mod location;
 mod relations;
 pub mod schema;
 pub mod session;
+mod wait;
 
+pub use catalog::{SupertableCatalog, execute, sql};
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};
 pub use session::{SupertableSessionExt, register, shutdown};

@@ -13,6 +13,7 @@ use datafusion::prelude::SessionContext;
 use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::SupertableAnalyzer;
 use crate::error::Result;
+use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::table_functions;
 use crate::sql::relations::SupertableRelations;
@@ -94,18 +95,33 @@ pub async fn shutdown(ctx: &SessionContext) {
 
 /// The tables that a session has opened, also those whose name was dropped since.
 #[derive(Debug, Default)]
-pub(crate) struct OpenTables(Mutex<Vec<Table>>);
+pub(crate) struct OpenTables {
+    tables: Mutex<Vec<Table>>,
+    /// The session's catalogs of supertables.
+    catalogs: Mutex<Vec<SupertableCatalog>>,
+}
 
 impl OpenTables {
     pub(crate) fn add(&self, table: &Table) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(table.clone());
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tables.iter().any(|known| known.is_same(table)) {
+            tables.push(table.clone());
+        }
+    }
+
+    pub(crate) fn add_catalog(&self, catalog: &SupertableCatalog) {
+        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        catalogs.retain(|known| known.name() != catalog.name());
+        catalogs.push(catalog.clone());
+    }
+
+    pub(crate) fn catalog(&self, name: &str) -> Option<SupertableCatalog> {
+        let catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        catalogs.iter().find(|known| known.name() == name).cloned()
     }
 
     fn all(&self) -> Vec<Table> {
-        self.0
+        self.tables
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

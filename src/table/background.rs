@@ -187,12 +187,6 @@ impl Inner {
     }
 
     /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged.
-    pub(super) fn undo_conflicting_in_background(self: &Arc<Self>, doc: StateDoc, etag: Etag) {
-        let inner = Arc::clone(self);
-        self.spawn(async move { inner.undo_or_leave(&doc, &etag).await });
-    }
-
-    /// The same, awaited.
     pub(super) async fn undo_or_leave(&self, doc: &StateDoc, etag: &Etag) {
         if let Err(error) = self.undo_conflicting(doc, etag).await {
             tracing::debug!(wal_id = %doc.wal_id, %error, "undoing is left to recovery");

@@ -29,6 +29,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::conflict::Conflict;
 use super::draft::{Draft, Swung};
+use super::drop::{dropped, is_grave};
 use super::handle::{Inner, Observed};
 use super::look::Seen;
 use super::tip::Tip;
@@ -212,6 +213,13 @@ impl Inner {
                         after_loss.wait(&self.env).await;
                     }
                     approach.observed = observed;
+                }
+                Err(error) if is_grave(&error) => {
+                    // Nobody will ever commit them: a grave stays.
+                    for ready in batch.drain(..) {
+                        self.finish(ready, Err(dropped()), None);
+                    }
+                    (lost, failed) = (0, 0);
                 }
                 Err(error) => {
                     tracing::warn!(%error, mutations = batch.len(), "a commit attempt failed");

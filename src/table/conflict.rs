@@ -4,8 +4,8 @@
 //! again (the caller).
 //!
 //! Invariant: a conflict is final for its change set. What it reports (a row changed, a superfile
-//! gone, a newer schema) no later version takes back, so a mutation found in conflict is never
-//! committed afterwards.
+//! gone, a newer schema) no later version takes back, but for a restore; so the caller is told only when
+//! the document has been taken, and a mutation found in conflict is never committed afterwards.
 
 use std::fmt;
 
@@ -44,6 +44,9 @@ pub enum ConflictReason {
     MetadataChanged,
     /// The table's schema was changed, and the statement adds rows of the old one.
     SchemaChanged,
+    /// A restore replaces one version, and that is no longer the current one; or a restore came before
+    /// in the same draft.
+    NotCurrent,
 }
 
 impl Conflict {
@@ -87,6 +90,7 @@ impl fmt::Display for Conflict {
                 f.write_str("the table's schema or properties have changed since")
             }
             ConflictReason::SchemaChanged => f.write_str("the table's schema has changed since"),
+            ConflictReason::NotCurrent => f.write_str("the table has changed since"),
         }?;
         if let Some(superfile) = &self.superfile {
             write!(f, " (superfile {superfile})")?;

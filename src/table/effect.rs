@@ -18,8 +18,8 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{RowIds, SuperfileEntry, TombstoneRef};
 use crate::format::{
-    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, Sidecar, SidecarId, SuperfileId,
-    TombstoneChange, paths,
+    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, Sidecar, SidecarId,
+    SuperfileId, TombstoneChange, paths,
 };
 use crate::wal::machine::Appendix;
 
@@ -48,6 +48,7 @@ impl Staged {
     ) -> Result<Option<Self>> {
         let base = &parts.base;
         let dropped: BTreeSet<SuperfileId> = effect.drop.iter().copied().collect();
+        let mut moves = effect.moves;
         let losses: Vec<Option<Loss>> = futures::stream::iter(
             effect
                 .delete
@@ -72,7 +73,11 @@ impl Staged {
             started_at_ms: parts.started_at_ms,
         };
         for superfile in &dropped {
-            change_set.drop.push(drop_of(entry(base, superfile)?));
+            let moved = moves.remove(superfile);
+            change_set.drop.push(DropChange {
+                moved: moved.map(Arc::new),
+                ..drop_of(entry(base, superfile)?)
+            });
         }
         let mut sidecars = Vec::new();
         for loss in losses.into_iter().flatten() {
@@ -120,6 +125,10 @@ impl Staged {
             let RowIds::Span(first) = entry.row_ids else {
                 return None;
             };
+            if self.change_set.op == OpKind::Restore {
+                // They come back under the ids that they have.
+                return None;
+            }
             let last = first.checked_add(entry.rows.checked_sub(1)?)?;
             Some(IdSpan { first, last })
         });
@@ -155,6 +164,7 @@ fn drop_of(entry: &Arc<SuperfileEntry>) -> DropChange {
         superfile: entry.id,
         base: entry.tombstones.map(|t| t.sidecar),
         live_rows: entry.live_rows(),
+        moved: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: telling, and choosing between retiring and undoing. Does not own that work (`background`), nor how the
 //! ending came about (`commit`, `verify`).
 //! Invariants: whoever waits is told once; what is told is in the table's history, or is said to be unknown; a
-//! mutation with nothing left to do is reported only after its document was taken. A crash leaves a document
+//! mutation that conflicts or has nothing left to do is reported only after its document was taken. A crash leaves a document
 //! that recovery ends in the same way.
 
 use std::sync::Arc;
@@ -58,14 +58,10 @@ impl Inner {
                     self.retire_in_background(id, change_set, record.version, at, doc, etag);
                 }
             }
-            Ok(Ending::Conflict(conflict)) => {
-                tracing::debug!(wal_id = %id, %conflict, "conflicts with a committed version");
-                self.undo_conflicting_in_background(doc, etag);
-            }
-            Ok(Ending::NothingLeft) => {
-                tracing::debug!(wal_id = %id, "all rows to be removed are gone already");
-                // The answer waits for the document to be taken: a later version may bring such rows back
-                // (a restore does), and then it must be too late to commit.
+            Ok(Ending::Conflict(_) | Ending::NothingLeft) => {
+                tracing::debug!(wal_id = %id, ?ending, "will not be committed");
+                // The answer waits for the document to be taken: a later version may bring rows back (a
+                // restore does), and then it must be too late to commit.
                 let inner = Arc::clone(self);
                 self.spawn(async move {
                     inner.undo_or_leave(&doc, &etag).await;

@@ -7,7 +7,7 @@
 //! A crash while a table is created leaves manifest nodes, over which it can be created again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -15,6 +15,7 @@ use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
 use super::commit::Committer;
+use super::drop::dropped;
 use super::limits::Limits;
 use super::mutation::Mutation;
 use super::reader::Reader;
@@ -26,7 +27,7 @@ use crate::format::manifest::{
     Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
 };
 use crate::format::paths::{self, ObjectName};
-use crate::format::{FormatError, OpKind, Pointer, TableId, WalId};
+use crate::format::{FormatError, Head, OpKind, Pointer, TableId, WalId};
 use crate::storage::{CasOutcome, Fetched, ObjectVersion, Storage};
 use crate::wal::{Env, WalStore};
 
@@ -70,9 +71,21 @@ pub(super) struct Inner {
     pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
     pub(super) tracker: TaskTracker,
     pub(super) runtime: tokio::runtime::Handle,
+    /// Whether a compaction waits for its turn.
+    upkeep_waits: Arc<AtomicBool>,
     tip: TipCell,
     /// One reader loads a new version; the others wait and find it.
     loading: tokio::sync::Mutex<()>,
+}
+
+/// The right to wait for background upkeep.
+#[derive(Debug)]
+pub(crate) struct UpkeepTurn(Arc<AtomicBool>);
+
+impl Drop for UpkeepTurn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What the pointer said when it was read.
@@ -115,8 +128,11 @@ impl Table {
         spec: CreateTable,
     ) -> Result<Self> {
         let pointer_path = paths::pointer();
-        if storage.get(&pointer_path).await?.is_some() {
-            return Err(exists());
+        if let Some((bytes, _)) = storage.get(&pointer_path).await? {
+            return Err(match Head::decode(&bytes) {
+                Ok(Head::Dropped(_)) => dropped(),
+                _ => exists(),
+            });
         }
         refuse_foreign(&storage).await?;
         let (schema, next_field_id) = assign_field_ids(&spec.schema, 1).map_err(|source| {
@@ -250,6 +266,7 @@ impl Table {
                 others_seen: Mutex::default(),
                 tracker,
                 runtime,
+                upkeep_waits: Arc::default(),
                 tip: TipCell::new(snapshot),
                 loading: tokio::sync::Mutex::default(),
             }),
@@ -296,14 +313,35 @@ impl Table {
         self.inner.tracker.wait().await;
     }
 
+    /// Asks for a turn of background upkeep; `None` if one waits already. The turn ends when the token
+    /// is dropped.
+    pub(crate) fn begin_upkeep(&self) -> Option<UpkeepTurn> {
+        let waits = Arc::clone(&self.inner.upkeep_waits);
+        let first = !waits.swap(true, Ordering::AcqRel);
+        first.then_some(UpkeepTurn(waits))
+    }
+
+    /// Runs `task` in the background; [`settle`](Self::settle) waits for it.
+    pub(crate) fn spawn_upkeep(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawn(task);
+    }
+
     /// Whether both are clones of one table, which commit together and share one tip.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// The storage.
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    pub(super) fn reader(&self) -> &Arc<Reader> {
+        &self.inner.reader
     }
 
     /// Clock and ids.
@@ -375,6 +413,11 @@ impl Inner {
             ));
         }
         Ok(Observed::New(pointer, state))
+    }
+
+    /// Takes over that the pointer names the same version in another state.
+    pub(super) fn adopt_renamed(&self, snapshot: &Snapshot, state: ObjectVersion) {
+        self.tip.adopt(Arc::new(snapshot.under(state)));
     }
 
     /// Loads the version that an observed pointer names, unless a newer one is known by now.
@@ -476,7 +519,11 @@ async fn load(
 }
 
 fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
-    Pointer::decode(bytes).map_err(|error| FormatError::from(error).at(&paths::pointer()))
+    match Head::decode(bytes) {
+        Ok(Head::Table(pointer)) => Ok(pointer),
+        Ok(Head::Dropped(_)) => Err(dropped()),
+        Err(error) => Err(FormatError::from(error).at(&paths::pointer())),
+    }
 }
 
 /// Nodes of a creation that did not get to its pointer are the only thing that a new table may find.

@@ -2,15 +2,19 @@
 //!
 //! [`Table`] is the handle, [`Snapshot`] one pinned version, [`Mutation`] one statement's way to a commit.
 //! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
-//! for every ready mutation at once; `recovery` ends what dead writers began.
+//! for every ready mutation at once; `recovery` ends what dead writers began, `vacuum` deletes what no version
+//! needs any more, and `compaction` says which superfiles are worth writing anew.
 
 pub mod apply;
 mod background;
 mod cache;
 mod commit;
+pub mod compaction;
 pub mod conflict;
 mod crowd;
+pub mod diff;
 mod draft;
+pub mod drop;
 mod effect;
 mod ending;
 mod floats;
@@ -23,20 +27,27 @@ mod mutation;
 mod owner;
 mod reader;
 mod recovery;
+mod restore;
 mod snapshot;
 mod tip;
+pub mod vacuum;
 mod verify;
+pub mod versions;
 mod writer;
 
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
 pub use conflict::{Conflict, ConflictReason};
+pub use diff::{Difference, difference};
 pub use handle::{CreateTable, Table};
-pub use limits::Limits;
+pub use limits::{Limits, PROGRESS};
 pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
+pub use restore::Restored;
 pub use snapshot::Snapshot;
+pub use vacuum::{Removed, VacuumOptions, VacuumReport};
+pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
 pub(crate) use writer::check_not_null;

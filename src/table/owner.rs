@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
+use super::drop::{dropped, is_grave};
 use super::effect::Staged;
 use super::mutation::{CommitOutcome, Effect, Parts, next_in};
 use super::recovery::committer_gone;
@@ -317,6 +318,9 @@ impl Parts {
     }
 
     fn unknown(&self, cause: &Error) -> Error {
+        if is_grave(cause) {
+            return dropped();
+        }
         Error::new(
             ErrorKind::OutcomeUnknown,
             self.driver.id().to_string(),

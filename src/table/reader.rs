@@ -90,6 +90,23 @@ impl Reader {
         Ok(loader.header().clone())
     }
 
+    /// The same as the store has it now.
+    pub(super) async fn stored_header(&self, root: &ContentHash) -> Result<ManifestHeader> {
+        let bytes = self.stored_node(root).await?;
+        let loader =
+            ManifestLoader::new(root, &bytes, None).map_err(|error| damaged(root, error))?;
+        Ok(loader.header().clone())
+    }
+
+    /// Whether the store has the node now.
+    pub(super) async fn is_stored(&self, hash: &ContentHash) -> Result<bool> {
+        Ok(self
+            .storage
+            .get(&paths::manifest_node(hash))
+            .await?
+            .is_some())
+    }
+
     /// The deleted positions that `tombstones` names.
     pub(super) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
         if let Some(bitmap) = self.bitmaps.get(&tombstones.sidecar) {
@@ -160,11 +177,20 @@ impl Reader {
         self.nodes.insert(hash, bytes, weight);
     }
 
+    /// Empties the cache of nodes, after some were deleted from the store.
+    pub(super) fn forget_nodes(&self) {
+        self.nodes.clear();
+    }
+
     /// A node's bytes. Those from the cache were verified when they came in.
     async fn node(&self, hash: &ContentHash) -> Result<Bytes> {
-        if let Some(bytes) = self.nodes.get(hash) {
-            return Ok(bytes);
+        match self.nodes.get(hash) {
+            Some(bytes) => Ok(bytes),
+            None => self.stored_node(hash).await,
         }
+    }
+
+    async fn stored_node(&self, hash: &ContentHash) -> Result<Bytes> {
         let path = paths::manifest_node(hash);
         let Some((bytes, _)) = self.storage.get(&path).await? else {
             return Err(Error::new(

@@ -242,3 +242,65 @@ fn ctrl_c_ends_a_statement_and_leaves_nothing_of_it() {
     );
     assert_eq!(text(&again.stdout), "n\n1\n", "{}", text(&again.stderr));
 }
+
+#[test]
+fn a_location_of_tables_is_the_default_catalog() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |sql: &[&str]| {
+        let output = supertable(directory.path())
+            .args(["--format", "csv", "--catalog", "lake", "-c"])
+            .args(sql)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    run(&[
+        "CREATE TABLE t (id INT NOT NULL, v VARCHAR)",
+        "INSERT INTO t VALUES (1, 'a'), (2, 'b')",
+        "CREATE TABLE odd AS SELECT * FROM t WHERE id % 2 = 1",
+        "DELETE FROM t WHERE id = 2",
+    ]);
+    let pointer = directory.path().join("lake/public/t/_supertable/current");
+    assert!(pointer.exists());
+    // Another process.
+    assert_eq!(
+        run(&["SELECT t.id, odd.v FROM t JOIN odd ON t.id = odd.id"]),
+        "id,v\n1,a\n"
+    );
+    let tables = "SELECT table_name FROM information_schema.tables \
+                  WHERE table_schema = 'public' ORDER BY 1";
+    assert_eq!(run(&[tables]), "table_name\nodd\nt\n");
+    run(&["DROP TABLE t"]);
+    assert_eq!(run(&[tables]), "table_name\nodd\n");
+
+    let help = supertable(directory.path()).arg("--help").output().unwrap();
+    assert!(text(&help.stdout).contains("--catalog <LOCATION>"));
+}
+
+#[test]
+fn a_catalog_can_be_on_s3() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let environment = runtime.block_on(async { s3::server().await.environment() });
+    let catalog = format!("s3://{}/cli-catalog/", s3::BUCKET);
+    let output = supertable(directory.path())
+        .envs(environment)
+        .args(["--format", "csv", "--catalog", &catalog, "-c"])
+        .args([
+            "CREATE TABLE \"odd name\" AS SELECT 7 AS n",
+            "DELETE FROM \"odd name\" WHERE n = 8",
+            "SELECT n FROM \"odd name\"",
+            "DROP TABLE \"odd name\"",
+            "CREATE TABLE \"odd name\" AS SELECT 8 AS n",
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'",
+        ])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains("n\n7\n") && shown.contains("table_name\nodd name\n"),
+        "{shown}"
+    );
+}

@@ -7,6 +7,8 @@
 //! - `__LOCAL__`: an empty local directory, ending in `/`, wherever the tables are.
 //! - `__DATA__`: the directory `sql/data`, ending in `/`.
 //!
+//! Every session has a catalog `lake` of the supertables below `__LOCATION__catalog/`.
+//!
 //! Each `connection <name>` is a session of its own that shares nothing with the others but the
 //! place: what one wrote, another sees only if it was really stored. After a file's last record all
 //! sessions are shut down, and then no WAL document may be left under any table.
@@ -28,6 +30,7 @@ use datafusion::arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Ty
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_supertable::SupertableCatalog;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use sqllogictest::{
@@ -133,6 +136,8 @@ impl Database {
             session.register_object_store(url, Arc::clone(store));
         }
         datafusion_supertable::register(&session).map_err(|e| Failure(e.into()))?;
+        let catalog = format!("{}catalog/", place.base);
+        SupertableCatalog::open(&session, "lake", &catalog).map_err(|e| Failure(e.into()))?;
         Ok(Self { session, words })
     }
 }
@@ -159,7 +164,9 @@ impl AsyncDB for Database {
         for (word, value) in &self.words {
             sql = sql.replace(word, value);
         }
-        let frame = self.session.sql(&sql).await.map_err(Failure)?;
+        let frame = datafusion_supertable::sql(&self.session, &sql)
+            .await
+            .map_err(Failure)?;
         let types: Vec<Column> = frame
             .schema()
             .fields()

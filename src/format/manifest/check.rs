@@ -14,6 +14,7 @@ use super::tree::{Group, Leaf, Manifest};
 use super::types::Totals;
 use super::wire;
 use crate::format::ids::{ContentHash, SuperfileId, WalId};
+use crate::format::state_doc::OpKind;
 
 /// Why a manifest must not follow another one.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +54,7 @@ pub enum InvariantViolation {
         /// What the entries add up to.
         actual: Totals,
     },
-    /// A superfile's rows, size or row ids change, or its tombstones become fewer.
+    /// A superfile's rows, size or row ids change, or its tombstones become fewer without a restore.
     #[error("superfile {superfile} changes in a way that an immutable file cannot")]
     Superfile {
         /// The superfile.
@@ -162,6 +163,7 @@ fn check_records(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
 /// Superfiles that stay are the files they were.
 fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), InvariantViolation> {
     let shared = Shared::of(current);
+    let restores = (proposed.header().commits.iter()).any(|c| c.op == OpKind::Restore);
     let changed = shared
         .new_groups(proposed)
         .flat_map(|g| shared.new_leaves(g))
@@ -175,7 +177,7 @@ fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
             && old.size == new.size
             && old.row_ids == new.row_ids
             && old.created_at_ms == new.created_at_ms;
-        if !same_file || new.deleted_rows() < old.deleted_rows() {
+        if !same_file || (new.deleted_rows() < old.deleted_rows() && !restores) {
             return Err(InvariantViolation::Superfile { superfile: new.id });
         }
     }

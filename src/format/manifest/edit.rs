@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::error::{EditError, ManifestError};
 use super::tree::{Group, Leaf, MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, Manifest};
 use super::types::{ManifestHeader, SuperfileEntry, TombstoneRef};
@@ -47,22 +49,30 @@ pub struct TombstoneUpdate {
 pub struct ManifestEdit {
     /// Superfiles to add.
     pub add: Vec<SuperfileEntry>,
+    /// Superfiles of the manifest whose entries become these.
+    pub replace: Vec<SuperfileEntry>,
     /// Superfiles to give other tombstones.
     pub set_tombstones: Vec<TombstoneUpdate>,
     /// Superfiles to drop.
     pub drop: Vec<SuperfileId>,
+    /// Sets the names of new nodes apart from those of any other edit; nil: equal nodes are named alike.
+    pub salt: Uuid,
 }
 
 impl ManifestEdit {
     /// Whether nothing is to change.
     pub fn is_empty(&self) -> bool {
-        self.add.is_empty() && self.set_tombstones.is_empty() && self.drop.is_empty()
+        self.add.is_empty()
+            && self.replace.is_empty()
+            && self.set_tombstones.is_empty()
+            && self.drop.is_empty()
     }
 }
 
 /// One change of one entry.
 enum Change {
     Add(Arc<SuperfileEntry>),
+    Replace(Arc<SuperfileEntry>),
     Tombstones(TombstoneUpdate),
     Drop,
 }
@@ -78,6 +88,7 @@ impl Manifest {
     /// # Errors
     /// [`EditError`] when the edit contradicts the manifest; nothing is changed then.
     pub fn edit(&self, edit: ManifestEdit, header: ManifestHeader) -> Result<Self, EditError> {
+        let salt = edit.salt;
         let changes = collect(edit)?;
         let parts = route(&changes, self.groups(), |g| g.first())?;
         let mut groups = Vec::with_capacity(self.groups().len() + 1);
@@ -90,9 +101,9 @@ impl Manifest {
                     touched.push(false);
                 }
                 _ => {
-                    let leaves = edit_group(group.map(Arc::as_ref), changes, i == last)?;
+                    let leaves = edit_group(group.map(Arc::as_ref), changes, i == last, salt)?;
                     for chunk in split(leaves, MAX_LEAVES_PER_GROUP, i == last) {
-                        if let Some(group) = Group::new(chunk)? {
+                        if let Some(group) = Group::new(chunk, salt)? {
                             groups.push(group);
                             touched.push(true);
                         }
@@ -100,8 +111,13 @@ impl Manifest {
                 }
             }
         }
-        let groups = join_small(groups, touched, |g| g.leaves(), Group::new)?;
-        Ok(Self::new(header, groups)?)
+        let groups = join_small(
+            groups,
+            touched,
+            |g| g.leaves(),
+            |leaves| Group::new(leaves, salt),
+        )?;
+        Ok(Self::new(header, groups, salt)?)
     }
 }
 
@@ -120,6 +136,13 @@ fn collect(edit: ManifestEdit) -> Result<Vec<(SuperfileId, Change)>, EditError> 
         let id = entry.id;
         insert(id, Change::Add(Arc::new(entry)), |superfile| {
             EditError::AlreadyThere { superfile }
+        })?;
+    }
+    for entry in edit.replace {
+        wire::check_entry(&entry)?;
+        let id = entry.id;
+        insert(id, Change::Replace(Arc::new(entry)), |superfile| {
+            EditError::NamedTwice { superfile }
         })?;
     }
     for update in edit.set_tombstones {
@@ -167,6 +190,7 @@ fn edit_group(
     group: Option<&Group>,
     changes: &Changes,
     is_last: bool,
+    salt: Uuid,
 ) -> Result<Vec<Arc<Leaf>>, EditError> {
     let parts = route(changes, group.map_or(&[], Group::leaves), |l| l.first())?;
     let mut leaves = Vec::with_capacity(parts.len() + 1);
@@ -181,7 +205,7 @@ fn edit_group(
             _ => {
                 let entries = edit_entries(leaf.map_or(&[], |l| l.entries()), changes)?;
                 for chunk in split(entries, MAX_ENTRIES_PER_LEAF, is_last && i == last) {
-                    if let Some(leaf) = Leaf::new(chunk)? {
+                    if let Some(leaf) = Leaf::new(chunk, salt)? {
                         leaves.push(leaf);
                         touched.push(true);
                     }
@@ -189,7 +213,12 @@ fn edit_group(
             }
         }
     }
-    Ok(join_small(leaves, touched, |l| l.entries(), Leaf::new)?)
+    Ok(join_small(
+        leaves,
+        touched,
+        |l| l.entries(),
+        |entries| Leaf::new(entries, salt),
+    )?)
 }
 
 /// The entries of a leaf after `changes`: a merge of two ascending sequences.
@@ -211,6 +240,7 @@ fn edit_entries(
             }
             (_, None) => return Err(EditError::NotThere { superfile: *id }),
             (Change::Drop, Some(_)) => {}
+            (Change::Replace(entry), Some(_)) => out.push(Arc::clone(entry)),
             (Change::Tombstones(update), Some(entry)) => {
                 let entry = SuperfileEntry {
                     tombstones: Some(update.tombstones),

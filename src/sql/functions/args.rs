@@ -22,6 +22,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use crate::sql::functions::lookup::TableLookup;
+use crate::table::Moment;
 
 /// The metadata key of a mark; see [`named`].
 const NAME_KEY: &str = "supertable.argument";
@@ -200,6 +201,20 @@ impl Call {
         self.typed(name, "a timestamp", |value| timestamp_ms(value, zone))
     }
 
+    /// An argument that says which version is meant: its number, or a moment at which it was current.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub(crate) fn moment(&self, name: &str) -> Result<Option<Moment>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) if value.data_type().is_integer() => {
+                Ok(self.u64(name)?.map(Moment::Version))
+            }
+            Some(_) => Ok(self.timestamp_ms(name)?.map(Moment::Time)),
+        }
+    }
+
     fn typed<T>(
         &self,
         name: &str,
@@ -333,11 +348,15 @@ fn interval(value: &ScalarValue) -> Option<Duration> {
 }
 
 fn timestamp_ms(value: &ScalarValue, zone: &str) -> Option<i64> {
-    let is_moment = match value.data_type() {
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => true,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        _ => false,
-    };
+    let is_moment = matches!(
+        value.data_type(),
+        DataType::Timestamp(..)
+            | DataType::Date32
+            | DataType::Date64
+            | DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+    );
     if !is_moment {
         return None;
     }

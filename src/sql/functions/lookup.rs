@@ -33,6 +33,11 @@ impl TableLookup {
         }
     }
 
+    /// The name, as it was written.
+    pub(crate) fn name(&self) -> &TableReference {
+        &self.name
+    }
+
     /// The table.
     ///
     /// # Errors

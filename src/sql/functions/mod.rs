@@ -2,7 +2,16 @@
 //!
 //! | function | rows |
 //! | --- | --- |
+//! | `supertable_at('t', version or timestamp)` | the table as it was |
+//! | `supertable_changes('t', from, to)` | the rows that came, went or changed after `from`, up to `to` |
+//! | `supertable_files('t')` | its superfiles: rows, bytes, tombstones, bounds of columns |
+//! | `supertable_history('t')` | what was done to it, newest first |
+//! | `supertable_properties('t')` | what it is, as keys and values |
+//! | `supertable_restore('t', version or timestamp)` | the version that was made; the table is as it was |
+//! | `supertable_wal('t')` | the mutations in flight |
 //! | `supertable_recover('t')` | what crashed statements left behind, finished or undone |
+//! | `supertable_optimize('t', …)` | small superfiles and those with many deleted rows, written anew |
+//! | `supertable_vacuum('t', …)` | objects that no retained version refers to, deleted |
 //!
 //! - [`list`]: which functions there are.
 //! - [`args`]: what a call names: the table, and typed arguments by position or by name.
@@ -15,7 +24,16 @@
 //! relation planner ([`super::relations`]), because DataFusion's own refuses them.
 
 pub(crate) mod args;
+pub(crate) mod at;
+pub(crate) mod changes;
+pub(crate) mod files;
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod lookup;
+pub(crate) mod optimize;
+pub(crate) mod properties;
 pub(crate) mod recover;
+pub(crate) mod restore;
 pub(crate) mod rows;
+pub(crate) mod vacuum;
+pub(crate) mod wal;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::Result as DataFusionResult;
@@ -48,6 +48,11 @@ pub(crate) fn lazy_stream(
         schema,
         vec![Arc::new(rows)],
     )?))
+}
+
+/// The type of a moment in a function's answer.
+pub(crate) fn moment_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
 }
 
 /// A batch of a function's answer.

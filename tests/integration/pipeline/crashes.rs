@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion_supertable::error::{ErrorKind, Result};
-use datafusion_supertable::table::{CommitOutcome, Table};
+use datafusion_supertable::table::{CommitOutcome, Moment, Table};
 
 use super::world::{Rows, World, delete, insert, rows, truncate, update};
 use crate::support::fault_store::{Crash, Plan};
@@ -16,14 +16,17 @@ enum Statement {
     DeleteWholeSuperfile,
     Update,
     Truncate,
+    /// The rows that the world has deleted come back.
+    Restore,
 }
 
-const STATEMENTS: [Statement; 5] = [
+const STATEMENTS: [Statement; 6] = [
     Statement::Insert,
     Statement::Delete,
     Statement::DeleteWholeSuperfile,
     Statement::Update,
     Statement::Truncate,
+    Statement::Restore,
 ];
 
 impl Statement {
@@ -36,6 +39,13 @@ impl Statement {
             }
             Self::Update => update(table, &[("a", &[5]), ("b", &[6, 7])], "new").await,
             Self::Truncate => truncate(table).await,
+            Self::Restore => {
+                let restored = table.restore(Moment::Version(4)).await?;
+                Ok(CommitOutcome::Committed {
+                    version: restored.version,
+                    rows_affected: 2,
+                })
+            }
         }
     }
 }

@@ -6,8 +6,11 @@
 mod conflicts;
 mod crashes;
 mod damage;
+mod drops;
 mod fencing;
+mod restores;
 mod round_trips;
 mod throughput;
 mod together;
+mod vacuum;
 mod world;

@@ -167,7 +167,7 @@ fn a_node_that_is_not_what_its_parent_says_is_refused() {
 fn a_leaf_of_wrong_size_or_order_is_refused() {
     let seal = |entries: Vec<SuperfileEntry>| {
         let entries: Vec<_> = entries.into_iter().map(std::sync::Arc::new).collect();
-        wire::encode_leaf(&entries).unwrap()
+        wire::encode_leaf(&entries, uuid::Uuid::nil()).unwrap()
     };
     let decode = |(hash, bytes): (ContentHash, bytes::Bytes)| {
         let manifest = samples::manifest(1);

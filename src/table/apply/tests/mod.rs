@@ -7,5 +7,6 @@
 )]
 
 mod history;
+mod restores;
 mod rules;
 mod world;

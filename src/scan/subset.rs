@@ -1,0 +1,133 @@
+//! Some rows of a version: of some superfiles, and of these all live rows or certain positions.
+//!
+//! Owns the choice of rows, and the provider that yields them with their ids. Who compares two versions
+//! reads just the rows that came or went.
+//!
+//! Invariant: positions that are asked for are yielded whether or not the version has deleted them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::{self, BoxFuture};
+use roaring::RoaringBitmap;
+
+use crate::format::SuperfileId;
+use crate::scan::plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
+use crate::table::Snapshot;
+
+/// Which rows of one superfile.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// Those that the version has not deleted.
+    Live,
+    /// Those at these positions.
+    At(Arc<RoaringBitmap>),
+}
+
+/// Rows of some superfiles of a version.
+#[derive(Debug, Clone, Default)]
+pub struct Subset(BTreeMap<SuperfileId, Rows>);
+
+impl Subset {
+    /// Adds rows of a superfile.
+    pub fn insert(&mut self, superfile: SuperfileId, rows: Rows) {
+        self.0.insert(superfile, rows);
+    }
+
+    /// Whether there is no superfile.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, superfile: &SuperfileId) -> Option<&Rows> {
+        self.0.get(superfile)
+    }
+}
+
+/// Rows of a version: the table's columns and `_id`.
+#[derive(Debug)]
+pub struct SubsetProvider {
+    snapshot: Arc<Snapshot>,
+    schema: SchemaRef,
+    location: ScanLocation,
+    subset: Subset,
+}
+
+/// What is read beside the table's own columns.
+const HIDDEN: HiddenColumns = HiddenColumns {
+    row_id: true,
+    address: false,
+};
+
+impl SubsetProvider {
+    /// The rows `subset` of `snapshot`, whose columns a session sees as `schema`.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        schema: SchemaRef,
+        location: ScanLocation,
+        subset: Subset,
+    ) -> Self {
+        Self {
+            snapshot,
+            schema,
+            location,
+            subset,
+        }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SubsetProvider {
+    fn schema(&self) -> SchemaRef {
+        HIDDEN.extend(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    // Written out, because an async body would hold the expressions.
+    fn scan<'a, 's, 'p, 'e, 'f>(
+        &'a self,
+        state: &'s dyn Session,
+        projection: Option<&'p Vec<usize>>,
+        filters: &'e [Expr],
+        _limit: Option<usize>,
+    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
+    where
+        'a: 'f,
+        's: 'f,
+        'p: 'f,
+        'e: 'f,
+        Self: 'f,
+    {
+        let plan = plan_scan(
+            state,
+            ScanRequest {
+                snapshot: Arc::clone(&self.snapshot),
+                schema: Arc::clone(&self.schema),
+                hidden: HIDDEN,
+                subset: Some(&self.subset),
+                projection: projection.map(Vec::as_slice),
+                filters,
+                limit: None,
+                location: &self.location,
+            },
+        );
+        Box::pin(future::ready(plan))
+    }
+}

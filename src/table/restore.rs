@@ -1,0 +1,109 @@
+//! Restore: an earlier version's rows and columns become the current ones again, in a new version.
+//!
+//! Owns what the change set of a restore holds. Does not own its rules (`apply`), nor finding the version
+//! (`versions`).
+//! Invariants: it replaces exactly the version that it was made from, or conflicts and is made anew. The
+//! document is durable before the earlier version is looked for, from the store and not from memory, along
+//! the chain from the version that is replaced: so a vacuum has either cut the chain before, and there is
+//! nothing to restore, or sees the document and leaves everything alone.
+//! A crash leaves a mutation like any other; it stages nothing, so undoing it deletes nothing of the versions.
+
+use std::sync::Arc;
+
+use super::diff::difference;
+use super::handle::Table;
+use super::mutation::{CommitOutcome, Effect};
+use super::snapshot::Snapshot;
+use super::versions::{Moment, Nodes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::OpKind;
+use crate::format::manifest::{SuperfileEntry, TableMetadata};
+
+/// How often a restore is made anew because another statement was committed first.
+const MAX_RUNS: usize = 10;
+
+/// What a restore did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The version that is as it was.
+    pub from: u64,
+    /// The version that was made; the current one if it was the same already.
+    pub version: u64,
+    /// How many live rows the table has in it.
+    pub live_rows: u64,
+}
+
+impl Table {
+    /// Makes the table what it was at `moment`, in a new version. Later versions stay in the history, and can
+    /// be restored in turn.
+    ///
+    /// # Errors
+    /// `NotFound` says which versions there are; `Conflict` if other statements kept committing first.
+    pub async fn restore(&self, moment: Moment) -> Result<Restored> {
+        for _ in 0..MAX_RUNS {
+            let base = self.snapshot().await?;
+            let words = match moment {
+                Moment::Version(version) => format!("RESTORE to version {version}"),
+                Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
+            };
+            let mutation = self.begin(OpKind::Restore, Arc::clone(&base), words);
+            // Dropping the mutation where this fails aborts it.
+            mutation.durable().await?;
+            let old = self.find(moment, Arc::clone(&base), Nodes::Stored).await?;
+            let done = |version| Restored {
+                from: old.version(),
+                version,
+                live_rows: old.manifest().totals().live_rows,
+            };
+            match mutation.commit(effect(&base, &old)).await? {
+                CommitOutcome::Committed { version, .. } => return Ok(done(version)),
+                CommitOutcome::NothingToCommit => return Ok(done(base.version())),
+                CommitOutcome::Conflict(_) => {}
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "RESTORE",
+            "other statements kept committing first; nothing was changed",
+        ))
+    }
+}
+
+/// What makes `base` into `old`.
+fn effect(base: &Snapshot, old: &Snapshot) -> Effect {
+    let difference = difference(base.manifest(), old.manifest());
+    let live = |entries: &[Arc<SuperfileEntry>]| -> u64 {
+        entries.iter().map(|entry| entry.live_rows()).sum()
+    };
+    let mut effect = Effect {
+        drop: difference.removed.iter().map(|entry| entry.id).collect(),
+        rows_inserted: live(&difference.added),
+        rows_deleted: live(&difference.removed),
+        metadata: metadata(base.metadata(), old.metadata()),
+        ..Effect::default()
+    };
+    for (now, then) in &difference.changed {
+        let (now, then) = (now.live_rows(), then.live_rows());
+        effect.rows_inserted += then.saturating_sub(now);
+        effect.rows_deleted += now.saturating_sub(then);
+    }
+    let changed = difference.changed.iter().map(|(_, then)| then);
+    effect.add = difference
+        .added
+        .iter()
+        .chain(changed)
+        .map(|entry| entry.as_ref().clone())
+        .collect();
+    effect
+}
+
+/// The metadata that goes with the old columns, if they are others. Field ids are never given out twice.
+fn metadata(base: &TableMetadata, old: &TableMetadata) -> Option<TableMetadata> {
+    if base.schema == old.schema {
+        return None;
+    }
+    Some(TableMetadata {
+        next_field_id: base.next_field_id,
+        ..old.clone()
+    })
+}
