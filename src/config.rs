@@ -72,6 +72,8 @@ pub struct SupertableOptions {
     pub expose_row_id: bool,
     /// What statements are protected from; the table decides where the session does not.
     pub isolation: Option<Isolation>,
+    /// Whether small superfiles are joined in the background after writes.
+    pub auto_compact: bool,
 }
 
 impl Default for SupertableOptions {
@@ -82,6 +84,7 @@ impl Default for SupertableOptions {
             write: WriteOptions::default(),
             expose_row_id: false,
             isolation: None,
+            auto_compact: false,
         }
     }
 }
@@ -90,6 +93,15 @@ impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Whether writes to a table with these properties are followed by a compaction: the session says
+    /// so, or the table does.
+    pub fn auto_compact_for(&self, properties: &BTreeMap<String, String>) -> bool {
+        self.auto_compact
+            || properties
+                .get(AUTO_COMPACT)
+                .is_some_and(|value| value == "true")
     }
 
     /// How superfiles of a table with these properties are written; a file's target is always set.
@@ -161,6 +173,7 @@ impl ExtensionOptions for SupertableOptions {
             name if WriteOptions::has(name) => self.write.set(name, value)?,
             EXPOSE_ROW_ID => self.expose_row_id = parse(key, value)?,
             ISOLATION => self.isolation = Some(parse(key, value)?),
+            "auto_compact" => self.auto_compact = parse(key, value)?,
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
@@ -177,6 +190,11 @@ impl ExtensionOptions for SupertableOptions {
                 "target_file_bytes",
                 self.target_file_bytes,
                 "Bytes in memory, before encoding, at which a superfile is closed.",
+            ),
+            entry(
+                "auto_compact",
+                self.auto_compact,
+                "Whether small superfiles are joined in the background after writes.",
             ),
             entry(
                 EXPOSE_ROW_ID,
@@ -202,6 +220,9 @@ impl ExtensionOptions for SupertableOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupertableTableOptions {}
 
+/// The property in which a table keeps whether writes are followed by a compaction.
+pub const AUTO_COMPACT: &str = "supertable.auto_compact";
+
 /// Checks an option (without its prefix) that a table is created with.
 ///
 /// # Errors
@@ -209,7 +230,7 @@ pub struct SupertableTableOptions {}
 /// knows the table's columns.
 pub fn check_table_option(name: &str, value: &str) -> Result<()> {
     match name {
-        EXPOSE_ROW_ID => parse::<bool>(name, value).map(drop),
+        "auto_compact" | EXPOSE_ROW_ID => parse::<bool>(name, value).map(drop),
         ISOLATION => parse::<Isolation>(name, value).map(drop),
         _ if WriteOptions::has(name) => WriteOptions::default().set(name, value),
         _ if name.strip_prefix(CHECK).is_some_and(|n| !n.is_empty()) => Ok(()),

@@ -25,6 +25,7 @@ mod data;
 mod measure;
 mod scans;
 mod statements;
+mod upkeep;
 mod writers;
 
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ async fn main() -> ExitCode {
     }
     if runs("writers") {
         writers::measure(&mut report, rows).await;
+    }
+    if runs("upkeep") {
+        upkeep::measure(&mut report, rows).await;
     }
     report.print();
     ExitCode::SUCCESS

@@ -13,6 +13,7 @@
 mod args;
 mod azure;
 mod context;
+mod progress;
 mod registry;
 mod run;
 mod script;

@@ -29,6 +29,7 @@ use parquet::file::metadata::SortingColumn;
 use crate::config::SupertableOptions;
 use crate::dml::check::Checks;
 use crate::dml::opaque::Opaque;
+use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::{SupertableProvider, TableAccess};
 use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run};
 use crate::error::{Error, ErrorKind};
@@ -347,7 +348,11 @@ impl Attempt for InsertSink {
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")
             .add(effect.add.len());
-        Run::of(mutation.commit(effect).await)
+        let run = Run::of(mutation.commit(effect).await)?;
+        if matches!(run, Run::Done(_)) {
+            compact_after_write(&self.access, context);
+        }
+        Ok(run)
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
+//! - [`optimize`]: compaction, on demand and after writes.
 //! - [`version`]: the table as it was; it can only be read.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
 //! - [`row_id`]: the function `_id(…)`.
@@ -21,6 +22,7 @@ mod guard;
 pub mod insert;
 pub mod merge;
 pub mod opaque;
+pub mod optimize;
 pub mod provider;
 mod rerun;
 pub mod row_id;

@@ -31,6 +31,7 @@ use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::opaque::Opaque;
+use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
 use crate::dml::rerun::{Attempt, Rerun, Run};
 use crate::dml::spill::{plan_in, spilling_session};
@@ -238,7 +239,11 @@ impl Attempt for ChangeSink {
                 return Err(e);
             }
         };
-        Run::of(mutation.commit(effect).await)
+        let run = Run::of(mutation.commit(effect).await)?;
+        if matches!(run, Run::Done(_)) {
+            compact_after_write(self.provider.access(), context);
+        }
+        Ok(run)
     }
 }
 
@@ -308,7 +313,7 @@ impl ChangeSink {
 }
 
 /// The table's columns followed by the stored row id.
-fn with_row_id(schema: &SchemaRef) -> SchemaRef {
+pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
     fields.push(stored_row_id_field());
     Arc::new(Schema::new(fields))

@@ -36,6 +36,10 @@
 //! | `sidecar_cardinality` | UInt64? | same | its positions | |
 //! | `sidecar_size` | UInt64? | same | its bytes | |
 //! | `delta` | Binary? | | roaring bitmap of the positions that the statement removes | |
+//! | `moves` | Binary? | | | where its rows are now (see [`moves`]) |
+//!
+//! The last column is there only if a compaction says where it put rows; without it the stream is as it
+//! was before the column was invented.
 //!
 //! (`rows` is the delta's cardinality in a TOMBSTONE row.)
 //!
@@ -43,9 +47,11 @@
 //! place of those they have (which may be more). It holds for its base version alone.
 //!
 //! Invariant: no superfile is named twice; a delta is not empty; a staged union holds at least
-//! its delta, and exactly it where there was no sidecar before.
+//! its delta, and exactly it where there was no sidecar before. If one source says where its rows are, all
+//! do, and together they fill every place of the added superfiles exactly once.
 
 mod columns;
+pub mod moves;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -56,6 +62,7 @@ use datafusion::arrow::datatypes::Schema;
 use roaring::RoaringBitmap;
 
 use self::columns::Columns;
+use self::moves::{MovesError, RowMoves};
 use super::ids::{ContentHash, SidecarId, SuperfileId};
 use super::ipc::{self, IpcError};
 use super::manifest::ManifestError;
@@ -91,6 +98,8 @@ pub struct DropChange {
     pub base: Option<SidecarId>,
     /// The rows that were live then.
     pub live_rows: u64,
+    /// Where a compaction put them, so that tombstones which come meanwhile can be carried over.
+    pub moved: Option<Arc<RowMoves>>,
 }
 
 /// The whole effect of one statement on a snapshot.
@@ -198,6 +207,17 @@ pub enum ChangeSetError {
         /// The superfile.
         superfile: SuperfileId,
     },
+    /// What a source says of its moved rows is malformed.
+    #[error("the moves of superfile {superfile} are malformed")]
+    BadMoves {
+        /// The superfile.
+        superfile: SuperfileId,
+        /// Why.
+        source: MovesError,
+    },
+    /// The sources' moves do not fill the added superfiles.
+    #[error("the moved rows are not those of the added superfiles")]
+    InconsistentMoves,
     /// An entry or the metadata is malformed.
     #[error("an entry is malformed")]
     Entry(#[from] ManifestError),
@@ -277,7 +297,42 @@ impl ChangeSet {
         if let Some(metadata) = &self.metadata {
             metadata.check().map_err(ManifestError::from)?;
         }
-        Ok(())
+        self.check_moves()
+    }
+
+    /// Whether it says where the rows of its sources are.
+    pub fn tells_moves(&self) -> bool {
+        self.drop.iter().any(|change| change.moved.is_some())
+    }
+
+    fn check_moves(&self) -> Result<(), ChangeSetError> {
+        if !self.tells_moves() {
+            return Ok(());
+        }
+        let mut places = RoaringBitmap::new();
+        for change in &self.drop {
+            let moved = change
+                .moved
+                .as_ref()
+                .filter(|moved| moved.rows() == change.live_rows)
+                .ok_or(ChangeSetError::InconsistentMoves)?;
+            for run in moved.runs() {
+                let last = run.to + (run.rows - 1);
+                if places.insert_range(run.to..=last) != u64::from(run.rows) {
+                    return Err(ChangeSetError::BadMoves {
+                        superfile: change.superfile,
+                        source: MovesError::Overlap,
+                    });
+                }
+            }
+        }
+        let rows: u64 = self.add.iter().map(|entry| entry.rows).sum();
+        let filled = places.len() == rows && places.max().is_none_or(|max| u64::from(max) < rows);
+        if filled && self.tombstone.is_empty() {
+            Ok(())
+        } else {
+            Err(ChangeSetError::InconsistentMoves)
+        }
     }
 
     /// The change set's bytes, and their hash for the WAL document.
@@ -286,11 +341,11 @@ impl ChangeSet {
     /// [`ChangeSetError`] when the change set breaks its invariant.
     pub fn encode(&self) -> Result<(ContentHash, Bytes), ChangeSetError> {
         self.check()?;
-        let fields = columns::schema().fields().clone();
+        let fields = columns::schema(self.tells_moves()).fields().clone();
         let schema = Arc::new(Schema::new_with_metadata(fields, self.header()?));
         let mut out = Vec::new();
         let mut writer = StreamWriter::try_new(&mut out, &schema).map_err(IpcError::from)?;
-        let mut rows = Columns::new();
+        let mut rows = Columns::new(self.tells_moves());
         for entry in &self.add {
             rows.push_add(entry)?;
             rows.flush_full(&schema, &mut writer)?;
@@ -338,7 +393,8 @@ impl ChangeSet {
                 found: version.to_owned(),
             });
         }
-        if schema.fields() != columns::schema().fields() {
+        let known = [false, true].map(columns::schema);
+        if known.iter().all(|known| schema.fields() != known.fields()) {
             return Err(ChangeSetError::BadColumns);
         }
         let op = header.text(OP)?;

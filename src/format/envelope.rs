@@ -113,12 +113,25 @@ pub(crate) fn seal<T: Serialize>(
     Ok((ContentHash::of(&out), out.into()))
 }
 
-/// The payload of a framed object whose bytes must hash to `expected`.
-pub(crate) fn open<T: DeserializeOwned>(
+/// The payload of a framed object whose bytes must hash to `expected`, and the `tail` bytes that may
+/// stand after it.
+pub(crate) fn open<'b, T: DeserializeOwned>(
     format: ObjectFormat,
-    bytes: &[u8],
+    bytes: &'b [u8],
     expected: &ContentHash,
-) -> Result<T, EnvelopeError> {
+    tail: usize,
+) -> Result<(T, &'b [u8]), EnvelopeError> {
+    let (value, rest) = open_start(format, bytes, expected)?;
+    check_tail(rest, tail)?;
+    Ok((value, rest))
+}
+
+/// As [`open`], with whatever stands after the payload's first value.
+pub(crate) fn open_start<'b, T: DeserializeOwned>(
+    format: ObjectFormat,
+    bytes: &'b [u8],
+    expected: &ContentHash,
+) -> Result<(T, &'b [u8]), EnvelopeError> {
     // Damage is found here, before the version: a flipped version bit is damage, not the future.
     let actual = ContentHash::of(bytes);
     if actual != *expected {
@@ -127,29 +140,22 @@ pub(crate) fn open<T: DeserializeOwned>(
             actual,
         });
     }
-    decode_payload(payload(format, bytes)?)
+    postcard::take_from_bytes(payload(format, bytes)?).map_err(EnvelopeError::Payload)
 }
 
-/// As [`open`], where one more value may follow the payload's first.
-pub(crate) fn open_with_tail<T: DeserializeOwned, U: DeserializeOwned>(
-    format: ObjectFormat,
-    bytes: &[u8],
-    expected: &ContentHash,
-) -> Result<(T, Option<U>), EnvelopeError> {
-    let actual = ContentHash::of(bytes);
-    if actual != *expected {
-        return Err(EnvelopeError::HashMismatch {
-            expected: *expected,
-            actual,
-        });
+/// One more value, after which `tail` bytes may stand.
+pub(crate) fn take<T: DeserializeOwned>(bytes: &[u8], tail: usize) -> Result<T, EnvelopeError> {
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(EnvelopeError::Payload)?;
+    check_tail(rest, tail)?;
+    Ok(value)
+}
+
+fn check_tail(rest: &[u8], tail: usize) -> Result<(), EnvelopeError> {
+    match rest.len() {
+        0 => Ok(()),
+        extra if extra == tail => Ok(()),
+        extra => Err(EnvelopeError::TrailingBytes { extra }),
     }
-    let payload = payload(format, bytes)?;
-    let (value, rest) = postcard::take_from_bytes(payload).map_err(EnvelopeError::Payload)?;
-    let tail = match rest.is_empty() {
-        true => None,
-        false => Some(decode_payload(rest)?),
-    };
-    Ok((value, tail))
 }
 
 /// The payload's bytes, with the frame verified by its own checksum only.

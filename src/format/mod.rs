@@ -26,6 +26,7 @@ pub mod stats;
 pub(crate) mod tests;
 pub mod tombstones;
 
+pub use change_set::moves::{RowMoves, Run};
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 pub use error::FormatError;
 pub use ids::{

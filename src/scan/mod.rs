@@ -20,6 +20,6 @@ pub mod statistics;
 pub mod subset;
 
 pub use pin::Pin;
-pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
+pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan, plan_scan_of};
 pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
 pub use subset::{Rows, Subset, SubsetProvider};

@@ -8,7 +8,7 @@
 //! Invariant: the plan's rows are exactly the live rows of the snapshot, minus rows that cannot
 //! satisfy `filters`; whoever asks still applies the filters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -132,6 +132,18 @@ pub fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
 /// Fails if a filter or the projection does not fit the schema, or if the session does not know
 /// the table's object store.
 pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan_scan_of(state, request, None)
+}
+
+/// [`plan_scan`] of some superfiles only; those that the snapshot does not have yield nothing.
+///
+/// # Errors
+/// As [`plan_scan`].
+pub fn plan_scan_of(
+    state: &dyn Session,
+    request: ScanRequest<'_>,
+    only: Option<&HashSet<SuperfileId>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let full_schema = request.hidden.extend(&request.schema);
     let wanted: Vec<usize> = match request.projection {
         Some(indices) => indices.to_vec(),
@@ -150,7 +162,11 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
     let column_ids = ColumnIds::of(&request.snapshot.schema());
     let all = scan_order(&request.snapshot);
     let total = all.len();
-    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all.into_iter().enumerate().collect();
+    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all
+        .into_iter()
+        .enumerate()
+        .filter(|(_, entry)| only.is_none_or(|only| only.contains(&entry.id)))
+        .collect();
     if let Some(subset) = request.subset {
         numbered.retain(|(_, entry)| subset.get(&entry.id).is_some());
     }

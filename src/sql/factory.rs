@@ -301,6 +301,14 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
             return refuse(key, &e.strip_backtrace());
         }
     }
+    for (key, value) in &cmd.options {
+        let name = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.'));
+        if let Some(Err(error)) = name.map(|name| check_table_option(name, value)) {
+            return Err(
+                Error::new(ErrorKind::InvalidArgument, key, "has a bad value").with_source(error),
+            );
+        }
+    }
     Ok(location)
 }
 

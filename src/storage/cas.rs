@@ -45,6 +45,9 @@ use super::local::{LocalStore, SyncCounts};
 use super::retry::{Answer, RetryPolicy, classify};
 use super::version::ObjectVersion;
 
+/// Deletes that are under way at once where a bulk delete failed.
+const DELETES_AT_ONCE: usize = 16;
+
 /// What became of a conditional write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a lost race is a value, not an error"]
@@ -252,6 +255,35 @@ impl Storage {
             }
         })
         .await
+    }
+
+    /// Deletes objects in bulk, as many in one request as the store takes; missing ones are a
+    /// success. When this returns they are durably gone.
+    ///
+    /// # Errors
+    /// [`StorageError::Store`] for one that cannot be deleted; others may be gone then.
+    pub async fn delete_all(&self, paths: Vec<Path>) -> Result<(), StorageError> {
+        let stream = futures::stream::iter(paths.clone().into_iter().map(Ok)).boxed();
+        let mut answers = self.store.delete_stream(stream);
+        let mut failed = false;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(_) | Err(StoreError::NotFound { .. }) => {}
+                Err(error) => {
+                    debug!(%error, "a bulk delete was not acknowledged");
+                    failed = true;
+                }
+            }
+        }
+        if !failed {
+            return Ok(());
+        }
+        // An answer does not always say which object it is about: each one again, on its own.
+        futures::stream::iter(paths)
+            .map(|path| async move { self.delete(&path).await })
+            .buffer_unordered(DELETES_AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// The objects below `prefix` (by whole path segments), at any depth, in no promised order. An

@@ -21,10 +21,15 @@
 //! | same | the superfile is gone, and something moved | conflict: its rows may live on elsewhere |
 //! | UPDATE, MERGE, and whatever else removes and adds rows | other rows of the superfile went | the tombstones are united |
 //! | same | any of its target rows, or its superfile, is gone | conflict |
-//! | COMPACT | anything happened to a source | conflict |
+//! | COMPACT | rows of a source were deleted or changed | carried over: they are deleted where it put them |
+//! | same | a source is gone, and nothing moved in the table | all its rows are carried over so |
+//! | same | a source is gone, and something moved | conflict: another one copied its rows too |
+//! | same | a source has rows back that the compaction did not copy | conflict |
+//! | same, if it does not say where it put the rows | anything happened to a source | conflict |
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
+//! | removes rows | the table was restored | conflict, because what conflicts must do so for ever |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
 //! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |
@@ -37,7 +42,10 @@
 //! affected. The price: a DELETE also runs again when an UPDATE touched *other* rows of a
 //! superfile in which a DELETE removed one of its targets meanwhile. It is right all the same.
 //!
-//! A superfile all of whose rows are deleted leaves the manifest.
+//! A superfile all of whose rows are deleted leaves the manifest, or does not come in.
+//!
+//! A compaction asks nothing of the rows it copied, since it changes none: whatever took a row out of its
+//! source (a DELETE, or an UPDATE whose new version is elsewhere) takes the copy out too.
 //!
 //! A RESTORE is the one change set that takes tombstones back. All superfiles that it touches, and the
 //! table, are marked as moved in its version: what is deleted there may live elsewhere, or again.
@@ -48,6 +56,7 @@
 //! sets removed and with those they added; each committed change set is applied whole or not at
 //! all; the same input gives the same output.
 
+mod carry;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -197,19 +206,25 @@ pub fn needed_sidecars_of_group(
 ) -> Vec<(SuperfileId, TombstoneRef)> {
     let mut touched = HashSet::new();
     let mut needed = BTreeMap::new();
-    for change in change_sets.iter().flat_map(|cs| &cs.tombstone) {
-        let first_touch = touched.insert(change.superfile);
-        let Some(in_force) = manifest
-            .get(&change.superfile)
-            .and_then(|entry| entry.tombstones)
-        else {
+    for (superfile, base) in change_sets.iter().flat_map(|cs| judged_by_rows(cs)) {
+        let first_touch = touched.insert(superfile);
+        let Some(in_force) = manifest.get(&superfile).and_then(|entry| entry.tombstones) else {
             continue;
         };
-        if !first_touch || change.base != Some(in_force.sidecar) {
-            needed.insert(change.superfile, in_force);
+        if !first_touch || base != Some(in_force.sidecar) {
+            needed.insert(superfile, in_force);
         }
     }
     needed.into_iter().collect()
+}
+
+/// The superfiles of whose rows a change set tells, each with its sidecar at the base.
+pub(super) fn judged_by_rows(
+    change_set: &ChangeSet,
+) -> impl Iterator<Item = (SuperfileId, Option<SidecarId>)> {
+    let tombstones = change_set.tombstone.iter().map(|c| (c.superfile, c.base));
+    let moved = change_set.drop.iter().filter(|c| c.moved.is_some());
+    tombstones.chain(moved.map(|c| (c.superfile, c.base)))
 }
 
 /// Applies `changes` in order to `manifest` (whose root hashes to `manifest_hash`), in one new

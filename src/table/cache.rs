@@ -90,6 +90,14 @@ impl<K: Eq + Hash + Clone, V: Clone> ByteCache<K, V> {
         }
     }
 
+    /// Drops everything.
+    pub fn clear(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.entries.clear();
+        inner.by_use.clear();
+        inner.weight = 0;
+    }
+
     #[cfg(test)]
     fn weight(&self) -> usize {
         self.inner

@@ -49,6 +49,8 @@ pub enum ConflictReason {
     /// Something was committed, and the statement's new schema fits only the empty table that it
     /// saw.
     NoLongerEmpty,
+    /// The table was restored since: rows that were lost to the statement may be there again.
+    Restored,
     /// A restore replaces one version, and that is no longer the current one; or a restore came before
     /// in the same draft.
     NotCurrent,
@@ -83,6 +85,7 @@ impl fmt::Display for Conflict {
         match &self.reason {
             ConflictReason::RowsChanged { rows: 1 } => f.write_str("1 row has changed since"),
             ConflictReason::RowsChanged { rows } => write!(f, "{rows} rows have changed since"),
+            ConflictReason::Restored => f.write_str("the table has been restored since"),
             ConflictReason::RowsMoved => f.write_str("rows to be removed have changed since"),
             ConflictReason::SuperfileGone => f.write_str("rows have been rewritten since"),
             ConflictReason::CompactionSourceChanged => {

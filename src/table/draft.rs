@@ -15,7 +15,9 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use super::apply::{ApplyContext, ApplyError, Outcome, apply, needed_sidecars_of_group};
+use super::apply::{
+    ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
+};
 use super::commit::Ending;
 use super::handle::{Inner, Observed};
 use super::snapshot::Snapshot;
@@ -198,10 +200,8 @@ impl Inner {
             }
         }
         changes.retain(|(id, change_set)| {
-            let blocked = change_set
-                .tombstone
-                .iter()
-                .find_map(|change| unreadable.get(&change.superfile));
+            let blocked =
+                judged_by_rows(change_set).find_map(|(superfile, _)| unreadable.get(&superfile));
             if let Some(why) = blocked {
                 let error = Error::new(
                     ErrorKind::Corrupt,

@@ -48,6 +48,7 @@ impl Staged {
     ) -> Result<Option<Self>> {
         let base = &parts.base;
         let dropped: BTreeSet<SuperfileId> = effect.drop.iter().copied().collect();
+        let mut moves = effect.moves;
         let losses: Vec<Option<Loss>> = futures::stream::iter(
             effect
                 .delete
@@ -73,7 +74,11 @@ impl Staged {
             serializable: effect.serializable,
         };
         for superfile in &dropped {
-            change_set.drop.push(drop_of(entry(base, superfile)?));
+            let moved = moves.remove(superfile);
+            change_set.drop.push(DropChange {
+                moved: moved.map(Arc::new),
+                ..drop_of(entry(base, superfile)?)
+            });
         }
         let mut sidecars = Vec::new();
         for loss in losses.into_iter().flatten() {
@@ -160,6 +165,7 @@ fn drop_of(entry: &Arc<SuperfileEntry>) -> DropChange {
         superfile: entry.id,
         base: entry.tombstones.map(|t| t.sidecar),
         live_rows: entry.live_rows(),
+        moved: None,
     }
 }
 

@@ -7,7 +7,7 @@
 //! A crash while a table is created leaves manifest nodes, over which it can be created again.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -71,9 +71,21 @@ pub(super) struct Inner {
     pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
     pub(super) tracker: TaskTracker,
     pub(super) runtime: tokio::runtime::Handle,
+    /// Whether a compaction waits for its turn.
+    upkeep_waits: Arc<AtomicBool>,
     tip: TipCell,
     /// One reader loads a new version; the others wait and find it.
     loading: tokio::sync::Mutex<()>,
+}
+
+/// The right to wait for background upkeep.
+#[derive(Debug)]
+pub(crate) struct UpkeepTurn(Arc<AtomicBool>);
+
+impl Drop for UpkeepTurn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What the pointer said when it was read.
@@ -254,6 +266,7 @@ impl Table {
                 others_seen: Mutex::default(),
                 tracker,
                 runtime,
+                upkeep_waits: Arc::default(),
                 tip: TipCell::new(snapshot),
                 loading: tokio::sync::Mutex::default(),
             }),
@@ -300,9 +313,26 @@ impl Table {
         self.inner.tracker.wait().await;
     }
 
+    /// Asks for a turn of background upkeep; `None` if one waits already. The turn ends when the token
+    /// is dropped.
+    pub(crate) fn begin_upkeep(&self) -> Option<UpkeepTurn> {
+        let waits = Arc::clone(&self.inner.upkeep_waits);
+        let first = !waits.swap(true, Ordering::AcqRel);
+        first.then_some(UpkeepTurn(waits))
+    }
+
+    /// Runs `task` in the background; [`settle`](Self::settle) waits for it.
+    pub(crate) fn spawn_upkeep(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawn(task);
+    }
+
     /// Whether both are clones of one table, which commit together and share one tip.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// The storage.
@@ -383,6 +413,11 @@ impl Inner {
             ));
         }
         Ok(Observed::New(pointer, state))
+    }
+
+    /// Takes over that the pointer names the same version in another state.
+    pub(super) fn adopt_renamed(&self, snapshot: &Snapshot, state: ObjectVersion) {
+        self.tip.adopt(Arc::new(snapshot.under(state)));
     }
 
     /// Loads the version that an observed pointer names, unless a newer one is known by now.

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+/// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
+/// `total`, `bytes`.
+pub const PROGRESS: &str = "datafusion_supertable::progress";
+
 /// Bounds of one open [`Table`](super::Table).
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -2,12 +2,14 @@
 //!
 //! [`Table`] is the handle, [`Snapshot`] one pinned version, [`Mutation`] one statement's way to a commit.
 //! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
-//! for every ready mutation at once; `recovery` ends what dead writers began.
+//! for every ready mutation at once; `recovery` ends what dead writers began, `vacuum` deletes what no version
+//! needs any more, and `compaction` says which superfiles are worth writing anew.
 
 pub mod apply;
 mod background;
 mod cache;
 mod commit;
+pub mod compaction;
 pub mod conflict;
 mod crowd;
 pub mod diff;
@@ -29,6 +31,7 @@ mod recovery;
 mod restore;
 mod snapshot;
 mod tip;
+pub mod vacuum;
 mod verify;
 pub mod versions;
 mod writer;
@@ -39,11 +42,12 @@ pub use apply::{
 pub use conflict::{Conflict, ConflictReason};
 pub use diff::{Difference, difference};
 pub use handle::{CreateTable, Table};
-pub use limits::Limits;
+pub use limits::{Limits, PROGRESS};
 pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
 pub use restore::Restored;
 pub use snapshot::Snapshot;
+pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 

@@ -21,7 +21,7 @@ use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::ID_BLOCK_LEN;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
-use crate::format::{IdBlock, OpKind, SuperfileId, WalId};
+use crate::format::{IdBlock, OpKind, RowMoves, SuperfileId, WalId};
 use crate::wal::Driver;
 use crate::wal::machine::Intention;
 
@@ -35,6 +35,9 @@ pub struct Effect {
     pub delete: BTreeMap<SuperfileId, RoaringBitmap>,
     /// Superfiles of the snapshot to remove with all their rows.
     pub drop: Vec<SuperfileId>,
+    /// Where the rows of the superfiles in `drop` are in those in `add`, if they were copied: of all of
+    /// them, or of none.
+    pub moves: BTreeMap<SuperfileId, RowMoves>,
     /// Rows that come in.
     pub rows_inserted: u64,
     /// Rows that go.

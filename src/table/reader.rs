@@ -177,6 +177,11 @@ impl Reader {
         self.nodes.insert(hash, bytes, weight);
     }
 
+    /// Empties the cache of nodes, after some were deleted from the store.
+    pub(super) fn forget_nodes(&self) {
+        self.nodes.clear();
+    }
+
     /// A node's bytes. Those from the cache were verified when they came in.
     async fn node(&self, hash: &ContentHash) -> Result<Bytes> {
         match self.nodes.get(hash) {

@@ -5,7 +5,9 @@
 //! for its buffers in the session's memory pool. Does not own what makes a superfile part of the
 //! table: that is the mutation's commit.
 //!
-//! Invariant: an entry is handed out only after the store acknowledged the whole file. A crash
+//! Invariant: rows are stored in the order in which they were given, file after file in the order of the
+//! entries; a compaction records where rows are by counting them. An entry is handed out only after the
+//! store acknowledged the whole file. A crash
 //! leaves objects that no manifest names; they lie in the mutation's id block and are removed when
 //! the mutation is undone.
 

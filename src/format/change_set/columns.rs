@@ -16,6 +16,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
+use super::moves::RowMoves;
 use super::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 use crate::format::ids::{ContentHash, RowId};
 use crate::format::ipc::IpcError;
@@ -32,9 +33,9 @@ const BATCH_ROWS: usize = 4096;
 /// … or this many bytes of statistics and bitmaps.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The columns, without the stream's own metadata.
-pub(super) fn schema() -> &'static Schema {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+/// The columns, without the stream's own metadata; the last one if `moves`.
+pub(super) fn schema(moves: bool) -> &'static Schema {
+    static PLAIN: LazyLock<Schema> = LazyLock::new(|| {
         let id = || DataType::FixedSizeBinary(16);
         Schema::new(vec![
             Field::new("kind", DataType::Utf8, false),
@@ -52,7 +53,15 @@ pub(super) fn schema() -> &'static Schema {
             Field::new("delta", DataType::Binary, true),
         ])
     });
-    &SCHEMA
+    static WITH_MOVES: LazyLock<Schema> = LazyLock::new(|| {
+        let mut fields: Vec<_> = PLAIN.fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new("moves", DataType::Binary, true)));
+        Schema::new(fields)
+    });
+    match moves {
+        true => &WITH_MOVES,
+        false => &PLAIN,
+    }
 }
 
 /// The columns of a batch under construction.
@@ -72,6 +81,7 @@ pub(super) struct Columns {
     sidecar_cardinality: UInt64Builder,
     sidecar_size: UInt64Builder,
     delta: BinaryBuilder,
+    moves: Option<BinaryBuilder>,
 }
 
 /// The values of one row that not every kind has.
@@ -84,10 +94,11 @@ struct Row {
     base: Option<Uuid>,
     sidecar: Option<TombstoneRef>,
     delta: Option<Vec<u8>>,
+    moves: Option<Vec<u8>>,
 }
 
 impl Columns {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(moves: bool) -> Self {
         Self {
             rows_in_batch: 0,
             bytes_in_batch: 0,
@@ -104,6 +115,7 @@ impl Columns {
             sidecar_cardinality: UInt64Builder::new(),
             sidecar_size: UInt64Builder::new(),
             delta: BinaryBuilder::new(),
+            moves: moves.then(BinaryBuilder::new),
         }
     }
 
@@ -151,6 +163,7 @@ impl Columns {
     pub(super) fn push_drop(&mut self, change: &DropChange) -> Result<(), ChangeSetError> {
         let row = Row {
             base: change.base.map(|b| b.as_uuid()),
+            moves: change.moved.as_ref().map(|moved| moved.encode()),
             ..Row::default()
         };
         self.push(DROP, change.superfile.as_uuid(), change.live_rows, row)
@@ -176,6 +189,7 @@ impl Columns {
         self.rows_in_batch += 1;
         self.bytes_in_batch += row.stats.as_ref().map_or(0, Vec::len);
         self.bytes_in_batch += row.delta.as_ref().map_or(0, Vec::len);
+        self.bytes_in_batch += row.moves.as_ref().map_or(0, Vec::len);
         self.kind.append_value(kind);
         fixed(&mut self.superfile, Some(superfile.as_bytes()))?;
         self.rows.append_value(rows);
@@ -203,6 +217,9 @@ impl Columns {
             .append_option(row.sidecar.map(|t| t.cardinality));
         self.sidecar_size.append_option(row.sidecar.map(|t| t.size));
         self.delta.append_option(row.delta);
+        if let Some(moves) = &mut self.moves {
+            moves.append_option(row.moves);
+        }
         Ok(())
     }
 
@@ -227,7 +244,7 @@ impl Columns {
         if self.rows_in_batch == 0 {
             return Ok(());
         }
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(self.kind.finish()),
             Arc::new(self.superfile.finish()),
             Arc::new(self.rows.finish()),
@@ -242,6 +259,9 @@ impl Columns {
             Arc::new(self.sidecar_size.finish()),
             Arc::new(self.delta.finish()),
         ];
+        if let Some(moves) = &mut self.moves {
+            columns.push(Arc::new(moves.finish()));
+        }
         self.rows_in_batch = 0;
         self.bytes_in_batch = 0;
         let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(IpcError::from)?;
@@ -265,6 +285,7 @@ struct Batch<'a> {
     sidecar_cardinality: &'a UInt64Array,
     sidecar_size: &'a UInt64Array,
     delta: &'a BinaryArray,
+    moves: Option<&'a BinaryArray>,
 }
 
 /// Adds a batch's rows to `into`.
@@ -283,6 +304,7 @@ pub(super) fn read_batch(batch: &RecordBatch, into: &mut ChangeSet) -> Result<()
         sidecar_cardinality: column(batch, "sidecar_cardinality")?,
         sidecar_size: column(batch, "sidecar_size")?,
         delta: column(batch, "delta")?,
+        moves: column(batch, "moves").ok(),
     };
     for i in 0..batch.num_rows() {
         let kind = if columns.kind.is_valid(i) {
@@ -406,10 +428,18 @@ impl Batch<'_> {
     }
 
     fn drop(&self, i: usize) -> Result<DropChange, ChangeSetError> {
+        let superfile = self.superfile(DROP, i)?.into();
+        let moved = self
+            .moves
+            .and_then(|moves| bytes(moves, i))
+            .map(RowMoves::decode)
+            .transpose()
+            .map_err(|source| ChangeSetError::BadMoves { superfile, source })?;
         Ok(DropChange {
-            superfile: self.superfile(DROP, i)?.into(),
+            superfile,
             base: fixed(self.base, i).map(|b| Uuid::from_bytes(b).into()),
             live_rows: self.rows(DROP, i)?,
+            moved: moved.map(Arc::new),
         })
     }
 }

@@ -56,6 +56,16 @@ pub enum InvariantViolation {
         /// As the proposed one says.
         proposed: u64,
     },
+    /// The version that was last restored goes back, or lies ahead.
+    #[error(
+        "last restored in version {proposed}, which is before version {current} or yet to come"
+    )]
+    RestoredAt {
+        /// As the current version says.
+        current: u64,
+        /// As the proposed one says.
+        proposed: u64,
+    },
     /// The totals are not the sums of the entries.
     #[error("the totals {recorded:?} are not the sums {actual:?}")]
     Totals {
@@ -142,6 +152,12 @@ pub fn check_successor(current: &Manifest, proposed: &Manifest) -> Result<(), In
         return Err(InvariantViolation::RowsChangedAt {
             current: old.rows_changed_at,
             proposed: new.rows_changed_at,
+        });
+    }
+    if !(old.restored_at..=new.version).contains(&new.restored_at) {
+        return Err(InvariantViolation::RestoredAt {
+            current: old.restored_at,
+            proposed: new.restored_at,
         });
     }
     check_records(current, proposed)?;

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::error::{EditError, ManifestError};
 use super::tree::{Group, Leaf, MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, Manifest};
 use super::types::{ManifestHeader, SuperfileEntry, TombstoneRef};
@@ -53,6 +55,8 @@ pub struct ManifestEdit {
     pub set_tombstones: Vec<TombstoneUpdate>,
     /// Superfiles to drop.
     pub drop: Vec<SuperfileId>,
+    /// Sets the names of new nodes apart from those of any other edit; nil: equal nodes are named alike.
+    pub salt: Uuid,
 }
 
 impl ManifestEdit {
@@ -84,6 +88,7 @@ impl Manifest {
     /// # Errors
     /// [`EditError`] when the edit contradicts the manifest; nothing is changed then.
     pub fn edit(&self, edit: ManifestEdit, header: ManifestHeader) -> Result<Self, EditError> {
+        let salt = edit.salt;
         let changes = collect(edit)?;
         let parts = route(&changes, self.groups(), |g| g.first())?;
         let mut groups = Vec::with_capacity(self.groups().len() + 1);
@@ -96,9 +101,9 @@ impl Manifest {
                     touched.push(false);
                 }
                 _ => {
-                    let leaves = edit_group(group.map(Arc::as_ref), changes, i == last)?;
+                    let leaves = edit_group(group.map(Arc::as_ref), changes, i == last, salt)?;
                     for chunk in split(leaves, MAX_LEAVES_PER_GROUP, i == last) {
-                        if let Some(group) = Group::new(chunk)? {
+                        if let Some(group) = Group::new(chunk, salt)? {
                             groups.push(group);
                             touched.push(true);
                         }
@@ -106,8 +111,13 @@ impl Manifest {
                 }
             }
         }
-        let groups = join_small(groups, touched, |g| g.leaves(), Group::new)?;
-        Ok(Self::new(header, groups)?)
+        let groups = join_small(
+            groups,
+            touched,
+            |g| g.leaves(),
+            |leaves| Group::new(leaves, salt),
+        )?;
+        Ok(Self::new(header, groups, salt)?)
     }
 }
 
@@ -180,6 +190,7 @@ fn edit_group(
     group: Option<&Group>,
     changes: &Changes,
     is_last: bool,
+    salt: Uuid,
 ) -> Result<Vec<Arc<Leaf>>, EditError> {
     let parts = route(changes, group.map_or(&[], Group::leaves), |l| l.first())?;
     let mut leaves = Vec::with_capacity(parts.len() + 1);
@@ -194,7 +205,7 @@ fn edit_group(
             _ => {
                 let entries = edit_entries(leaf.map_or(&[], |l| l.entries()), changes)?;
                 for chunk in split(entries, MAX_ENTRIES_PER_LEAF, is_last && i == last) {
-                    if let Some(leaf) = Leaf::new(chunk)? {
+                    if let Some(leaf) = Leaf::new(chunk, salt)? {
                         leaves.push(leaf);
                         touched.push(true);
                     }
@@ -202,7 +213,12 @@ fn edit_group(
             }
         }
     }
-    Ok(join_small(leaves, touched, |l| l.entries(), Leaf::new)?)
+    Ok(join_small(
+        leaves,
+        touched,
+        |l| l.entries(),
+        |entries| Leaf::new(entries, salt),
+    )?)
 }
 
 /// The entries of a leaf after `changes`: a merge of two ascending sequences.

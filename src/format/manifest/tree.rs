@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::error::ManifestError;
 use super::types::{ManifestHeader, SuperfileEntry, Totals};
@@ -74,6 +75,8 @@ pub struct Leaf {
     entries: Vec<Arc<SuperfileEntry>>,
     first: SuperfileId,
     totals: Totals,
+    /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
+    salt: Uuid,
     identity: Identity,
 }
 
@@ -83,6 +86,8 @@ pub struct Group {
     leaves: Vec<Arc<Leaf>>,
     first: SuperfileId,
     totals: Totals,
+    /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
+    salt: Uuid,
     identity: Identity,
 }
 
@@ -90,6 +95,7 @@ impl Leaf {
     /// A new leaf, not yet stored; `None` if there are no entries.
     pub(super) fn new(
         entries: Vec<Arc<SuperfileEntry>>,
+        salt: Uuid,
     ) -> Result<Option<Arc<Self>>, ManifestError> {
         let Some(first) = entries.first().map(|e| e.id) else {
             return Ok(None);
@@ -100,6 +106,7 @@ impl Leaf {
             entries,
             first,
             totals,
+            salt,
             identity: Identity::default(),
         })))
     }
@@ -110,6 +117,7 @@ impl Leaf {
             entries: wire::decode_leaf(bytes, node)?,
             first: node.first,
             totals: node.totals,
+            salt: Uuid::nil(),
             identity: Identity::stored(node.hash),
         }))
     }
@@ -137,7 +145,7 @@ impl Leaf {
     fn reference(&self, new: &mut NewNodes) -> Result<NodeRef, ManifestError> {
         let hash = self
             .identity
-            .name(new, || wire::encode_leaf(&self.entries))?;
+            .name(new, || wire::encode_leaf(&self.entries, self.salt))?;
         Ok(NodeRef {
             hash,
             first: self.first,
@@ -148,7 +156,10 @@ impl Leaf {
 
 impl Group {
     /// A new group, not yet stored; `None` if there are no leaves.
-    pub(super) fn new(leaves: Vec<Arc<Leaf>>) -> Result<Option<Arc<Self>>, ManifestError> {
+    pub(super) fn new(
+        leaves: Vec<Arc<Leaf>>,
+        salt: Uuid,
+    ) -> Result<Option<Arc<Self>>, ManifestError> {
         let Some(first) = leaves.first().map(|l| l.first) else {
             return Ok(None);
         };
@@ -158,6 +169,7 @@ impl Group {
             leaves,
             first,
             totals,
+            salt,
             identity: Identity::default(),
         })))
     }
@@ -168,6 +180,7 @@ impl Group {
             leaves,
             first: node.first,
             totals: node.totals,
+            salt: Uuid::nil(),
             identity: Identity::stored(node.hash),
         })
     }
@@ -202,7 +215,8 @@ impl Group {
                     .iter()
                     .map(|leaf| leaf.reference(new))
                     .collect::<Result<Vec<_>, _>>()?;
-                self.identity.name(new, || wire::encode_group(&leaves))?
+                self.identity
+                    .name(new, || wire::encode_group(&leaves, self.salt))?
             }
         };
         Ok(NodeRef {
@@ -256,6 +270,7 @@ impl EncodedManifest {
 pub struct Manifest {
     header: Arc<ManifestHeader>,
     groups: Vec<Arc<Group>>,
+    salt: Uuid,
     root: Arc<Identity>,
 }
 
@@ -268,6 +283,7 @@ impl Manifest {
                 ..header
             }),
             groups: Vec::new(),
+            salt: Uuid::nil(),
             root: Arc::default(),
         }
     }
@@ -276,12 +292,14 @@ impl Manifest {
     pub(super) fn new(
         header: ManifestHeader,
         groups: Vec<Arc<Group>>,
+        salt: Uuid,
     ) -> Result<Self, ManifestError> {
         let totals =
             Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
         Ok(Self {
             header: Arc::new(ManifestHeader { totals, ..header }),
             groups,
+            salt,
             root: Arc::default(),
         })
     }
@@ -295,6 +313,7 @@ impl Manifest {
         Self {
             header: Arc::new(header),
             groups,
+            salt: Uuid::nil(),
             root: Arc::new(Identity::stored(root)),
         }
     }
@@ -351,9 +370,9 @@ impl Manifest {
             .iter()
             .map(|group| group.reference(&mut new_nodes))
             .collect::<Result<Vec<_>, _>>()?;
-        let root = self
-            .root
-            .name(&mut new_nodes, || wire::encode_root(&self.header, &groups))?;
+        let root = self.root.name(&mut new_nodes, || {
+            wire::encode_root(&self.header, &groups, self.salt)
+        })?;
         Ok(EncodedManifest { root, new_nodes })
     }
 

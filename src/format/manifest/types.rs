@@ -202,6 +202,10 @@ pub struct ManifestHeader {
     /// The last version in which the table's rows changed: any came, went or changed, other than by
     /// being moved to other superfiles in a compaction.
     pub rows_changed_at: u64,
+    /// The last version that a RESTORE made. 0: never. What conflicts must conflict for ever, but a
+    /// restore brings back rows that a statement of an older base lost: so no such statement that
+    /// removes rows is committed after it.
+    pub restored_at: u64,
     /// The mutations that this version committed.
     pub commits: Vec<CommitRecord>,
     /// Mutations of earlier versions whose WAL documents are not yet known to be gone.
@@ -222,6 +226,7 @@ impl ManifestHeader {
             schema_changed_at: 1,
             moved_at: 0,
             rows_changed_at: 1,
+            restored_at: 0,
             commits: Vec::new(),
             pending: Vec::new(),
             totals: Totals::default(),

@@ -14,9 +14,11 @@
 //!                     next_field_id i32
 //!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
 //!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
-//!                     rows_changed_at u64, left out when it is `version`
-//! group  "STBLGRUP"   leaves seq<ref>      1 to 64
-//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64
+//!                     rows_changed_at u64 · restored_at u64, left out when they are `version` and 0
+//!                     and no salt follows
+//!                     salt [u8;16], if it is not zero
+//! group  "STBLGRUP"   leaves seq<ref>      1 to 64 · salt [u8;16], if it is not zero
+//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64 · salt [u8;16], if it is not zero
 //!
 //! ref        hash [u8;32] · first [u8;16] · superfiles u64 · rows u64 · live_rows u64 · bytes u64
 //! commit     wal_id [u8;16] · op string · version u64 · inserted u64 · deleted u64 · updated u64
@@ -28,6 +30,9 @@
 //!            min_exact bool · max_exact bool
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
+//!
+//! The salt is drawn anew for each draft of a version, so that no two drafts give a node one name. A
+//! name that vacuum has found unused can then never come into use again (see `table::vacuum`).
 //!
 //! Invariant: what decodes is well formed: ids ascend strictly, nodes are neither empty nor
 //! overfull, no superfile has more tombstones than rows, sums fit, and what a reference says of a
@@ -67,12 +72,16 @@ const fn format(magic: [u8; 8]) -> ObjectFormat {
     }
 }
 
+/// Bytes of a node's salt.
+const SALT_LEN: usize = 16;
+
 /// Positions in a superfile are 32 bits wide.
 const MAX_ROWS: u64 = 1 << 32;
 
 pub(super) fn encode_root(
     header: &ManifestHeader,
     groups: &[NodeRef],
+    salt: Uuid,
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireRoot {
         version: header.version,
@@ -86,9 +95,11 @@ pub(super) fn encode_root(
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
     };
-    Ok(match header.rows_changed_at == header.version {
-        true => envelope::seal(ROOT, &wire)?,
-        false => envelope::seal(ROOT, &(wire, header.rows_changed_at))?,
+    let last = (header.rows_changed_at, header.restored_at);
+    Ok(match (salt.is_nil(), last == (header.version, 0)) {
+        (true, true) => envelope::seal(ROOT, &wire)?,
+        (true, false) => envelope::seal(ROOT, &(wire, last))?,
+        (false, _) => envelope::seal(ROOT, &(wire, last, salt.into_bytes()))?,
     })
 }
 
@@ -96,8 +107,12 @@ pub(super) fn decode_root(
     bytes: &[u8],
     expected: &ContentHash,
 ) -> Result<(ManifestHeader, Vec<NodeRef>), ManifestError> {
-    let (wire, rows_changed_at): (WireRoot, Option<u64>) =
-        envelope::open_with_tail(ROOT, bytes, expected)?;
+    let (wire, tail): (WireRoot, _) = envelope::open_start(ROOT, bytes, expected)?;
+    // Where they are left out, also by builds that did not know of them, rows are taken to have changed.
+    let (rows_changed_at, restored_at) = match tail.is_empty() {
+        true => (wire.version, 0),
+        false => envelope::take(tail, SALT_LEN)?,
+    };
     let groups = refs(wire.groups)?;
     let totals =
         Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
@@ -109,8 +124,8 @@ pub(super) fn decode_root(
         metadata_changed_at: wire.metadata_changed_at,
         schema_changed_at: wire.schema_changed_at,
         moved_at: wire.moved_at,
-        // Where it is left out, also by builds that did not know of it, rows are taken to have changed.
-        rows_changed_at: rows_changed_at.unwrap_or(wire.version),
+        rows_changed_at,
+        restored_at,
         commits: commits(wire.commits)?,
         pending: commits(wire.pending)?,
         totals,
@@ -118,15 +133,29 @@ pub(super) fn decode_root(
     Ok((header, groups))
 }
 
-pub(super) fn encode_group(leaves: &[NodeRef]) -> Result<(ContentHash, Bytes), ManifestError> {
+pub(super) fn encode_group(
+    leaves: &[NodeRef],
+    salt: Uuid,
+) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireGroup {
         leaves: leaves.iter().map(WireRef::from).collect(),
     };
-    Ok(envelope::seal(GROUP, &wire)?)
+    seal_salted(GROUP, wire, salt)
+}
+
+fn seal_salted<T: Serialize>(
+    format: ObjectFormat,
+    wire: T,
+    salt: Uuid,
+) -> Result<(ContentHash, Bytes), ManifestError> {
+    Ok(match salt.is_nil() {
+        true => envelope::seal(format, &wire)?,
+        false => envelope::seal(format, &(wire, salt.into_bytes()))?,
+    })
 }
 
 pub(super) fn decode_group(bytes: &[u8], node: &NodeRef) -> Result<Vec<NodeRef>, ManifestError> {
-    let wire: WireGroup = envelope::open(GROUP, bytes, &node.hash)?;
+    let (wire, _salt): (WireGroup, _) = envelope::open(GROUP, bytes, &node.hash, SALT_LEN)?;
     check_len(wire.leaves.len(), MAX_LEAVES_PER_GROUP)?;
     let leaves = refs(wire.leaves)?;
     check_ref(
@@ -139,6 +168,7 @@ pub(super) fn decode_group(bytes: &[u8], node: &NodeRef) -> Result<Vec<NodeRef>,
 
 pub(super) fn encode_leaf(
     entries: &[Arc<SuperfileEntry>],
+    salt: Uuid,
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireLeaf {
         entries: entries
@@ -146,14 +176,14 @@ pub(super) fn encode_leaf(
             .map(|e| WireEntry::from(e.as_ref()))
             .collect(),
     };
-    Ok(envelope::seal(LEAF, &wire)?)
+    seal_salted(LEAF, wire, salt)
 }
 
 pub(super) fn decode_leaf(
     bytes: &[u8],
     node: &NodeRef,
 ) -> Result<Vec<Arc<SuperfileEntry>>, ManifestError> {
-    let wire: WireLeaf = envelope::open(LEAF, bytes, &node.hash)?;
+    let (wire, _salt): (WireLeaf, _) = envelope::open(LEAF, bytes, &node.hash, SALT_LEN)?;
     check_len(wire.entries.len(), MAX_ENTRIES_PER_LEAF)?;
     let entries = wire
         .entries

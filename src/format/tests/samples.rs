@@ -260,6 +260,7 @@ pub(crate) fn change_set() -> ChangeSet {
             superfile: superfile(3),
             base: Some(sidecar_id(2)),
             live_rows: 995,
+            moved: None,
         }],
         metadata: Some(metadata()),
         statement: "MERGE INTO t …".to_owned(),
@@ -489,6 +490,7 @@ prop_compose! {
                     superfile: Uuid::from_u128(id).into(),
                     base: base.map(|b| Uuid::from_u128(b).into()),
                     live_rows,
+                    moved: None,
                 })
                 .collect(),
             metadata: with_metadata.then(metadata),

@@ -10,9 +10,11 @@ use crate::sql::functions::at::{AT, At};
 use crate::sql::functions::changes::Changes;
 use crate::sql::functions::files::Files;
 use crate::sql::functions::history::History;
+use crate::sql::functions::optimize::Optimize;
 use crate::sql::functions::properties::Properties;
 use crate::sql::functions::recover::Recover;
 use crate::sql::functions::restore::Restore;
+use crate::sql::functions::vacuum::Vacuum;
 use crate::sql::functions::wal::Wal;
 
 /// How the name of every function of this crate begins.
@@ -27,9 +29,11 @@ pub(crate) fn table_functions() -> Vec<(&'static str, Arc<dyn TableFunctionImpl>
         ("supertable_changes", Arc::new(Changes)),
         ("supertable_files", Arc::new(Files)),
         ("supertable_history", Arc::new(History)),
+        ("supertable_optimize", Arc::new(Optimize)),
         ("supertable_properties", Arc::new(Properties)),
         ("supertable_recover", Arc::new(Recover)),
         ("supertable_restore", Arc::new(Restore)),
+        ("supertable_vacuum", Arc::new(Vacuum)),
         ("supertable_wal", Arc::new(Wal)),
     ]
 }

@@ -12,6 +12,8 @@
 //! | `supertable_restore('t', version or timestamp)` | the version that was made; the table is as it was |
 //! | `supertable_wal('t')` | the mutations in flight |
 //! | `supertable_recover('t')` | what crashed statements left behind, finished or undone |
+//! | `supertable_optimize('t', …)` | small superfiles and those with many deleted rows, written anew |
+//! | `supertable_vacuum('t', …)` | objects that no retained version refers to, deleted |
 //!
 //! - [`list`]: which functions there are.
 //! - [`args`]: what a call names: the table, and typed arguments by position or by name.
@@ -32,8 +34,10 @@ pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod lookup;
+pub(crate) mod optimize;
 pub(crate) mod properties;
 pub(crate) mod recover;
 pub(crate) mod restore;
 pub(crate) mod rows;
+pub(crate) mod vacuum;
 pub(crate) mod wal;

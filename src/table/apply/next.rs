@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+use super::carry::{Carried, carry, carry_all, sidecar_of};
 use super::{Applied, ApplyContext, ApplyError, Outcome};
+use crate::format::change_set::moves::RowMoves;
 use crate::format::change_set::{ChangeSet, DropChange, TombstoneChange};
 use crate::format::ids::{ContentHash, SidecarId, SuperfileId, WalId};
 use crate::format::manifest::{
@@ -19,7 +21,6 @@ use crate::format::manifest::{
     TombstoneRef, TombstoneUpdate,
 };
 use crate::format::state_doc::OpKind;
-use crate::format::tombstones::Sidecar;
 use crate::table::conflict::{Conflict, ConflictReason};
 
 /// What change sets have made of one superfile so far.
@@ -49,6 +50,8 @@ pub(super) struct Effect {
     states: Vec<(SuperfileId, State)>,
     /// Rows it was to remove that are gone already.
     pub(super) lost: u64,
+    /// Rows of its new superfiles that are deleted from the start.
+    carried: Carried,
     adds: bool,
     /// Superfiles of the manifest that get another entry: a restore's.
     replaced: BTreeSet<SuperfileId>,
@@ -101,6 +104,7 @@ pub(super) struct Next<'a> {
     pub(super) version: u64,
     states: BTreeMap<SuperfileId, State>,
     added: BTreeMap<SuperfileId, SuperfileEntry>,
+    carried: BTreeMap<SuperfileId, RoaringBitmap>,
     replaced: BTreeSet<SuperfileId>,
     /// Whether a change set was taken in, and whether one was a restore.
     changed: bool,
@@ -110,6 +114,7 @@ pub(super) struct Next<'a> {
     schema_changed_at: u64,
     moved_at: u64,
     rows_changed_at: u64,
+    restored_at: u64,
 }
 
 impl<'a> Next<'a> {
@@ -124,6 +129,7 @@ impl<'a> Next<'a> {
             version: header.version.saturating_add(1),
             states: BTreeMap::new(),
             added: BTreeMap::new(),
+            carried: BTreeMap::new(),
             replaced: BTreeSet::new(),
             changed: false,
             restored: false,
@@ -132,6 +138,7 @@ impl<'a> Next<'a> {
             schema_changed_at: header.schema_changed_at,
             moved_at: header.moved_at,
             rows_changed_at: header.rows_changed_at,
+            restored_at: header.restored_at,
         }
     }
 
@@ -152,6 +159,10 @@ impl<'a> Next<'a> {
         let is_current = self.manifest.version() == base && !self.changed;
         if self.restored || (restores && !is_current) {
             return conflict(ConflictReason::NotCurrent);
+        }
+        let removes = !change_set.tombstone.is_empty() || !change_set.drop.is_empty();
+        if removes && self.restored_at > base {
+            return conflict(ConflictReason::Restored);
         }
         if let Some(metadata) = &change_set.metadata {
             if self.metadata_changed_at > base {
@@ -199,7 +210,6 @@ impl<'a> Next<'a> {
             }
         }
         let mut effect = Effect {
-            adds: !change_set.add.is_empty(),
             replaced,
             changes_metadata: change_set
                 .metadata
@@ -211,8 +221,15 @@ impl<'a> Next<'a> {
             let verdict = self.judge_tombstones(change_set, change, &inconsistent)?;
             Ok::<_, ApplyError>((change.superfile, verdict))
         });
+        let mut deleted_places = RoaringBitmap::new();
         let drops = change_set.drop.iter().map(|change| {
-            let verdict = self.judge_drop(change_set, change, &inconsistent)?;
+            let verdict = match &change.moved {
+                Some(moved) if change_set.op == OpKind::Compact => {
+                    let places = &mut deleted_places;
+                    self.judge_source(change_set, change, moved, places, &inconsistent)?
+                }
+                _ => self.judge_drop(change_set, change, &inconsistent)?,
+            };
             Ok::<_, ApplyError>((change.superfile, verdict))
         });
         let mut seen = HashSet::new();
@@ -232,6 +249,9 @@ impl<'a> Next<'a> {
                 }
             }
         }
+        effect.carried = Carried::over(&change_set.add, &deleted_places)
+            .ok_or_else(|| inconsistent(None, "its new superfiles have too many rows"))?;
+        effect.adds = (change_set.add.iter()).any(|entry| !effect.carried.leaves_nothing_of(entry));
         Ok(Judgement::Effect(effect))
     }
 
@@ -353,6 +373,50 @@ impl<'a> Next<'a> {
         ))
     }
 
+    /// What became of a compaction's source: rows that went since are deleted in the copy too.
+    fn judge_source(
+        &self,
+        change_set: &ChangeSet,
+        change: &DropChange,
+        moved: &RowMoves,
+        deleted_places: &mut RoaringBitmap,
+        inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
+    ) -> Result<Verdict, ApplyError> {
+        let inconsistent = |what| inconsistent(Some(change.superfile), what);
+        let Some(state) = self.look_up(&change.superfile) else {
+            if self.moved_at > change_set.base_version {
+                return Ok(Verdict::Conflict(ConflictReason::SuperfileGone));
+            }
+            carry_all(moved, deleted_places);
+            return Ok(Verdict::Nothing(change.live_rows));
+        };
+        let rows = state.entry.rows;
+        let past_the_end = (moved.runs().last())
+            .is_some_and(|run| u64::from(run.from) + u64::from(run.rows) > rows);
+        if past_the_end || moved.rows() != change.live_rows {
+            return Err(inconsistent("it moved rows that are none"));
+        }
+        if state.is_as_of(change.base) {
+            if rows.saturating_sub(state.deleted) != change.live_rows {
+                return Err(inconsistent("another number of rows was live"));
+            }
+        } else {
+            let carried = carry(moved, &self.bitmap(&state)?, deleted_places);
+            // Rows that were deleted at the base and are back (a restore) have no copy.
+            if state.deleted.saturating_sub(carried) != rows.saturating_sub(change.live_rows) {
+                return Ok(Verdict::Conflict(ConflictReason::CompactionSourceChanged));
+            }
+        }
+        Ok(Verdict::Change(
+            State {
+                tombstones: Tombstones::Dropped,
+                deleted: rows,
+                moved_at: self.moved_at_after(change_set, &state),
+            },
+            0,
+        ))
+    }
+
     /// A target superfile is not there any more, and with it `rows` that the change set removes.
     fn judge_gone(&self, change_set: &ChangeSet, rows: u64) -> Verdict {
         if is_strict(change_set) || self.moved_at > change_set.base_version {
@@ -424,18 +488,26 @@ impl<'a> Next<'a> {
         let restores = change_set.op == OpKind::Restore;
         self.changed = true;
         self.restored |= restores;
+        if restores {
+            self.restored_at = self.version;
+        }
         if change_set.op != OpKind::Compact && (effect.adds || !effect.states.is_empty()) {
             self.rows_changed_at = self.version;
         }
         self.states.extend(effect.states);
         self.replaced.extend(effect.replaced);
-        self.added.extend(change_set.add.iter().map(|entry| {
+        let added = change_set
+            .add
+            .iter()
+            .filter(|entry| !effect.carried.leaves_nothing_of(entry));
+        self.added.extend(added.map(|entry| {
             let mut entry = entry.clone();
             if restores {
                 entry.moved_at = self.version;
             }
             (entry.id, entry)
         }));
+        self.carried.extend(effect.carried.into_bitmaps());
         if change_set.moves_rows() || matches!(change_set.op, OpKind::Overwrite | OpKind::Restore) {
             self.moved_at = self.version;
         }
@@ -458,11 +530,9 @@ impl<'a> Next<'a> {
         committed: &[&ChangeSet],
         ctx: ApplyContext<'_>,
     ) -> Result<Applied, ApplyError> {
-        let (replace, add) = (self.added.into_values())
-            .partition(|entry: &SuperfileEntry| self.replaced.contains(&entry.id));
         let mut edit = ManifestEdit {
-            add,
-            replace,
+            // The block is this draft's alone.
+            salt: ctx.fresh.base(),
             ..ManifestEdit::default()
         };
         let mut sidecars = Vec::new();
@@ -476,19 +546,8 @@ impl<'a> Next<'a> {
                     continue;
                 }
                 Tombstones::Staged(union, _) => union,
-                Tombstones::Computed(mut bitmap) => {
-                    // Runs take less room where deletes are clustered.
-                    bitmap.optimize();
-                    let id = ctx.fresh.nth(fresh_until).ok_or(ApplyError::OutOfIds)?;
-                    fresh_until += 1;
-                    let cardinality = bitmap.len();
-                    let bytes = Sidecar::new(bitmap).encode()?;
-                    let reference = TombstoneRef {
-                        sidecar: id.into(),
-                        hash: ContentHash::of(&bytes),
-                        cardinality,
-                        size: bytes.len() as u64,
-                    };
+                Tombstones::Computed(bitmap) => {
+                    let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
                     sidecars.push((reference, superfile, bytes));
                     reference
                 }
@@ -499,6 +558,18 @@ impl<'a> Next<'a> {
                 tombstones,
                 moved_at: state.moved_at,
             });
+        }
+        let mut carried = self.carried;
+        for (superfile, mut entry) in self.added {
+            if let Some(bitmap) = carried.remove(&superfile) {
+                let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
+                sidecars.push((reference, superfile, bytes));
+                entry.tombstones = Some(reference);
+            }
+            match self.replaced.contains(&superfile) {
+                true => edit.replace.push(entry),
+                false => edit.add.push(entry),
+            }
         }
         let old = self.manifest.header();
         let pending = old
@@ -517,6 +588,7 @@ impl<'a> Next<'a> {
             schema_changed_at: self.schema_changed_at,
             moved_at: self.moved_at,
             rows_changed_at: self.rows_changed_at,
+            restored_at: self.restored_at,
             commits,
             pending,
             totals: old.totals,

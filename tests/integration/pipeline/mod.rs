@@ -12,4 +12,5 @@ mod restores;
 mod round_trips;
 mod throughput;
 mod together;
+mod vacuum;
 mod world;

@@ -44,6 +44,8 @@ pub struct Plan {
     lost_answers: BTreeSet<u64>,
     refused: BTreeSet<u64>,
     latency: Duration,
+    /// Where random latencies come from, if each operation takes one before and one after its effect.
+    jitter: Option<Mutex<StdRng>>,
     /// Up to so much is added to the latency of each operation.
     spread: Duration,
     dice: Mutex<Option<StdRng>>,
@@ -92,6 +94,15 @@ impl Plan {
         })
     }
 
+    /// Each operation takes a time that follows from `seed`, before its effect and after it: under a paused
+    /// clock, processes with plans of their own meet in another order for each seed.
+    pub fn jittered(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            jitter: Some(Mutex::new(StdRng::seed_from_u64(seed))),
+            ..Self::default()
+        })
+    }
+
     /// Every operation takes a time between `shortest` and `longest`, drawn from `seed`.
     pub fn with_latency_between(shortest: Duration, longest: Duration, seed: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -100,6 +111,18 @@ impl Plan {
             dice: Mutex::new(Some(StdRng::seed_from_u64(seed))),
             ..Self::default()
         })
+    }
+
+    async fn dawdle(&self) {
+        if let Some(jitter) = &self.jitter {
+            let ms = {
+                let mut random = jitter.lock().unwrap();
+                // Now and then one takes as long as many others.
+                let longest = if random.random_ratio(1, 8) { 500 } else { 20 };
+                random.random_range(0..longest)
+            };
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
     }
 
     /// How long the next operation takes.
@@ -228,6 +251,7 @@ impl Plan {
             self.die();
             return Err(failure("crash before the operation"));
         }
+        self.dawdle().await;
         let latency = self.next_latency();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
@@ -288,7 +312,9 @@ impl FaultStore {
         let prefix = prefix.cloned().unwrap_or_default();
         futures::stream::once(async move {
             let k = plan.before("list", &prefix, 0).await?;
-            plan.after(k, Ok(stream))
+            let found: Vec<_> = stream.collect().await;
+            plan.dawdle().await;
+            plan.after(k, Ok(futures::stream::iter(found)))
         })
         .try_flatten()
         .boxed()
@@ -314,6 +340,7 @@ impl ObjectStore for FaultStore {
             .before("put", location, payload.content_length())
             .await?;
         let result = self.inner.put_opts(location, payload, opts).await;
+        self.plan.dawdle().await;
         self.plan.after(k, result)
     }
 
@@ -336,6 +363,7 @@ impl ObjectStore for FaultStore {
         let kind = if options.head { "head" } else { "get" };
         let k = self.plan.before(kind, location, 0).await?;
         let result = self.inner.get_opts(location, options).await;
+        self.plan.dawdle().await;
         self.plan.after(k, result)
     }
 

@@ -167,7 +167,7 @@ fn a_node_that_is_not_what_its_parent_says_is_refused() {
 fn a_leaf_of_wrong_size_or_order_is_refused() {
     let seal = |entries: Vec<SuperfileEntry>| {
         let entries: Vec<_> = entries.into_iter().map(std::sync::Arc::new).collect();
-        wire::encode_leaf(&entries).unwrap()
+        wire::encode_leaf(&entries, uuid::Uuid::nil()).unwrap()
     };
     let decode = |(hash, bytes): (ContentHash, bytes::Bytes)| {
         let manifest = samples::manifest(1);
@@ -217,13 +217,14 @@ proptest! {
         entries in prop::collection::vec(samples::any_entry(), 0..150),
         commits in prop::collection::vec(samples::any_commit(), 0..4),
         pending in prop::collection::vec(samples::any_commit(), 0..4),
-        versions in any::<[u64; 5]>(),
+        versions in any::<[u64; 6]>(),
         created_at_ms in any::<i64>(),
     ) {
         let mut header = ManifestHeader::first(samples::metadata().into(), created_at_ms);
         header.version = versions[0];
         header.moved_at = versions[1];
         header.rows_changed_at = versions[4];
+        header.restored_at = versions[5];
         header.metadata_changed_at = versions[2];
         header.schema_changed_at = versions[3];
         header.commits = commits;

@@ -34,9 +34,11 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
                 superfile: entry.id,
                 base: entry.tombstones.map(|t| t.sidecar),
                 live_rows: entry.live_rows(),
+                moved: None,
             })
             .collect(),
         metadata: None,
+        serializable: false,
         statement: "RESTORE".to_owned(),
         rows_inserted: 0,
         rows_deleted: 0,
@@ -130,9 +132,28 @@ fn a_restore_and_its_neighbours_in_one_version_do_not_mix() {
     let outcomes = world.apply(&[(b, &again), (c, &late)], &[]);
     assert!(matches!(outcomes[0], Outcome::Committed(_)));
     assert!(is_not_current(&outcomes[1]));
-    // Judged against the restored version alone, the deletion is right.
-    assert!(matches!(world.commit(&late), Outcome::Committed(_)));
-    assert_eq!(keys(&world), [0, 2, 3]);
+    // What removes rows runs again after a restore.
+    assert_eq!(*reason(&world.commit(&late)), ConflictReason::Restored);
+    assert_eq!(keys(&world), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_conflict_stays_one_when_a_restore_brings_the_rows_back() {
+    let mut world = World::new();
+    let _ = world.insert(&rows(0..4));
+    let base = world.current().clone();
+    let (update, delete) = (world.update(&base, &[1], 7), world.delete(&base, &[1]));
+    let gone = world.delete(&base, &[1]);
+    let _ = world.commit(&gone);
+    // The owner of the update is told of the conflict and runs it again; that of the deletion is told
+    // that nothing is left to do.
+    assert!(matches!(world.commit(&update), Outcome::Conflict(_)));
+    assert!(matches!(world.commit(&delete), Outcome::NothingLeft));
+    let back = restore(world.current(), &base);
+    assert!(matches!(world.commit(&back), Outcome::Committed(_)));
+    // A helper that read their documents before all that must not commit them now.
+    assert_eq!(*reason(&world.commit(&update)), ConflictReason::Restored);
+    assert_eq!(*reason(&world.commit(&delete)), ConflictReason::Restored);
 }
 
 proptest! {

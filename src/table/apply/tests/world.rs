@@ -23,6 +23,8 @@ pub(super) struct World {
     pub sidecars: HashMap<SidecarId, Arc<RoaringBitmap>>,
     /// All versions, the oldest first.
     pub versions: Vec<Manifest>,
+    /// Whether compactions say where they put the rows.
+    pub tell_moves: bool,
     next_id: u128,
     next_wal: u64,
     fresh: u32,
@@ -45,6 +47,7 @@ impl World {
             files: HashMap::new(),
             sidecars: HashMap::new(),
             versions: vec![first],
+            tell_moves: true,
             next_id: 1,
             next_wal: 1,
             fresh: 0,
@@ -145,6 +148,10 @@ impl World {
             serializable: false,
         };
         let mut removed = 0;
+        let places: HashMap<Row, u32> = (0u32..)
+            .zip(&effect.insert)
+            .map(|(place, (row, _))| (*row, place))
+            .collect();
         for entry in base.entries() {
             let base_sidecar = entry.tombstones.map(|t| t.sidecar);
             let live = self.live(entry);
@@ -158,10 +165,19 @@ impl World {
                 continue;
             }
             if effect.drop_all || (drop_whole && delta.len() == live.len() as u64) {
+                let moved = (op == OpKind::Compact && self.tell_moves).then(|| {
+                    let runs = live.iter().map(|(at, row, _)| Run {
+                        from: *at,
+                        rows: 1,
+                        to: places[row],
+                    });
+                    Arc::new(RowMoves::new(runs.collect()).unwrap())
+                });
                 change_set.drop.push(DropChange {
                     superfile: entry.id,
                     base: base_sidecar,
                     live_rows: live.len() as u64,
+                    moved,
                 });
             } else {
                 let union = self.deleted(entry) | &delta;
@@ -221,7 +237,8 @@ impl World {
         for (reference, superfile, bytes) in &applied.sidecars {
             assert_eq!(ContentHash::of(bytes), reference.hash);
             assert_eq!(bytes.len() as u64, reference.size);
-            let rows = current.get(superfile).unwrap().rows;
+            let next = applied.manifest.as_ref().unwrap();
+            let rows = next.get(superfile).unwrap().rows;
             let sidecar = Sidecar::decode_for(bytes, rows).unwrap();
             let bitmap = Arc::new(sidecar.deleted);
             assert_eq!(self.sidecars.insert(reference.sidecar, bitmap), None);
@@ -325,12 +342,17 @@ impl World {
     }
 
     pub fn compact(&mut self, base: &Manifest) -> ChangeSet {
+        self.compact_into(base, 1)
+    }
+
+    /// A compaction of the whole table, sorted backwards, into so many superfiles.
+    pub fn compact_into(&mut self, base: &Manifest, files: usize) -> ChangeSet {
         let effect = Effect {
             drop_all: true,
-            insert: self.rows(base).into_iter().collect(),
+            insert: self.rows(base).into_iter().rev().collect(),
             ..Effect::default()
         };
-        self.change_set(OpKind::Compact, base, effect, false, 1)
+        self.change_set(OpKind::Compact, base, effect, false, files)
     }
 }
 

@@ -1,0 +1,139 @@
+//! `supertable_optimize('t')`: joins small superfiles, and writes those with many deleted rows anew.
+//!
+//! Owns the arguments and the rows that tell of it. Does not own the compaction (`dml::optimize`).
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result, plan_err};
+use datafusion::execution::TaskContext;
+use futures::{StreamExt, stream};
+
+use crate::config::SupertableOptions;
+use crate::dml::optimize::{Ending, Optimized, optimize};
+use crate::format::ids::MAX_SUPERFILE_ROWS;
+use crate::sql::functions::args::{Call, Signature};
+use crate::sql::functions::lookup::TableLookup;
+use crate::sql::functions::rows::{batch, lazy_stream};
+use crate::table::compaction::Targets;
+
+const SIGNATURE: Signature = Signature {
+    function: "supertable_optimize",
+    table: true,
+    positional: &[],
+    named: &["target_bytes", "target_rows", "deleted_percent", "dry_run"],
+};
+
+/// One row for each group of superfiles that was written anew together.
+#[derive(Debug)]
+pub(crate) struct Optimize;
+
+impl TableFunctionImpl for Optimize {
+    fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
+        let call = Call::parse(&SIGNATURE, &args)?;
+        let work = Work {
+            lookup: call.table()?,
+            bytes: at_least_one(&call, "target_bytes")?,
+            rows: at_least_one(&call, "target_rows")?,
+            deleted_percent: call.u64("deleted_percent")?,
+            dry_run: call.bool("dry_run")?.unwrap_or(false),
+            output: Arc::new(Schema::new(vec![
+                Field::new("action", DataType::Utf8, false),
+                Field::new("superfiles_before", DataType::UInt64, false),
+                Field::new("superfiles_after", DataType::UInt64, true),
+                Field::new("rows", DataType::UInt64, false),
+                Field::new("bytes_before", DataType::UInt64, false),
+                Field::new("bytes_after", DataType::UInt64, true),
+            ])),
+        };
+        let schema = Arc::clone(&work.output);
+        lazy_stream(schema, move |context| {
+            let work = work.clone();
+            stream::once(async move { work.run(&context).await }).boxed()
+        })
+    }
+}
+
+fn at_least_one(call: &Call, name: &str) -> Result<Option<u64>> {
+    match call.u64(name)? {
+        Some(0) => plan_err!(
+            "the argument {name} of {} must be at least 1",
+            SIGNATURE.function
+        ),
+        value => Ok(value),
+    }
+}
+
+#[derive(Clone)]
+struct Work {
+    lookup: TableLookup,
+    bytes: Option<u64>,
+    rows: Option<u64>,
+    deleted_percent: Option<u64>,
+    dry_run: bool,
+    output: SchemaRef,
+}
+
+impl Work {
+    async fn run(self, context: &Arc<TaskContext>) -> Result<arrow::array::RecordBatch> {
+        let defaults = Targets::default();
+        let options = SupertableOptions::of(context.session_config().options());
+        let rows = self.rows.unwrap_or(options.target_file_rows);
+        let targets = Targets {
+            bytes: self.bytes.unwrap_or(defaults.bytes),
+            rows: rows.min(MAX_SUPERFILE_ROWS),
+            deleted_percent: self.deleted_percent.unwrap_or(defaults.deleted_percent),
+            files_per_tier: None,
+        };
+        let provider = self.lookup.provider().await?;
+        let groups = optimize(provider.access(), context, targets, self.dry_run).await?;
+        let number = |n: usize| n as u64;
+        // What a plan or a group without effect would have come to is not known.
+        let done = |group: &Optimized| matches!(group.ending, Ending::Committed(_));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(
+                groups
+                    .iter()
+                    .map(|g| Some(action(&g.ending)))
+                    .collect::<StringArray>(),
+            ),
+            Arc::new(
+                groups
+                    .iter()
+                    .map(|g| Some(number(g.sources)))
+                    .collect::<UInt64Array>(),
+            ),
+            Arc::new(
+                groups
+                    .iter()
+                    .map(|g| done(g).then(|| number(g.superfiles)))
+                    .collect::<UInt64Array>(),
+            ),
+            Arc::new(groups.iter().map(|g| Some(g.rows)).collect::<UInt64Array>()),
+            Arc::new(
+                groups
+                    .iter()
+                    .map(|g| Some(g.bytes_before))
+                    .collect::<UInt64Array>(),
+            ),
+            Arc::new(
+                groups
+                    .iter()
+                    .map(|g| done(g).then_some(g.bytes_after))
+                    .collect::<UInt64Array>(),
+            ),
+        ];
+        Ok(batch(SIGNATURE.function, &self.output, columns)?)
+    }
+}
+
+fn action(ending: &Ending) -> String {
+    match ending {
+        Ending::Committed(version) => format!("compacted in version {version}"),
+        Ending::Planned => "would be compacted".to_owned(),
+        Ending::Overtaken => "left: other statements took its rows first".to_owned(),
+        Ending::GivenUp(why) => format!("left: {why}"),
+    }
+}

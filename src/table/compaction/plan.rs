@@ -1,0 +1,297 @@
+//! The plan of a compaction: groups of superfiles, each of which becomes one commit.
+//!
+//! Owns the choice. Does not own reading or writing.
+//!
+//! | a superfile is taken up | when |
+//! | --- | --- |
+//! | because it is small | its live rows take less than three quarters of the target |
+//! | because it is holed | its share of deleted rows reaches the threshold |
+//!
+//! What is taken up is packed in the order of ids, which is the order of time, into groups of at most the
+//! target: so each group makes about one superfile, rows stay near those that were inserted with them, a
+//! crash loses one group's work, and a second run finds little or nothing to do.
+//!
+//! While a table is written to, the eager choice would write the same rows again and again. The *tiered*
+//! one waits until [`Targets::files_per_tier`] small superfiles of about one size have come together, a
+//! size being within a factor of eight. So a row is written once for each tier it rises through, and the
+//! number of superfiles stays at some dozens beside those that are full.
+//!
+//! Invariant: no superfile is in two groups; a group has two sources, or one that is holed; the same
+//! input gives the same plan.
+
+use std::collections::BTreeMap;
+
+use crate::format::ids::{MAX_SUPERFILE_ROWS, SuperfileId};
+use crate::format::manifest::SuperfileEntry;
+
+/// Sources of one group, at most: its commit names each.
+const MAX_SOURCES: usize = 1_024;
+
+/// Below this size all superfiles are of the lowest tier.
+const LOWEST_TIER: u64 = 64 << 10;
+
+/// What a compaction is after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// Bytes of a superfile that is large enough.
+    pub bytes: u64,
+    /// Rows of one that is.
+    pub rows: u64,
+    /// Percentage of deleted rows from which on a superfile is written anew; over 100: none is.
+    pub deleted_percent: u64,
+    /// Join small superfiles only when so many of one size are there; `None`: as soon as there are two.
+    pub files_per_tier: Option<usize>,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            rows: MAX_SUPERFILE_ROWS,
+            deleted_percent: 20,
+            files_per_tier: None,
+        }
+    }
+}
+
+/// Superfiles whose live rows are written anew, together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// The superfiles, in the order of their ids.
+    pub sources: Vec<SuperfileId>,
+    /// Their live rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What their live rows will take, about.
+    live_bytes: u64,
+    holed: bool,
+}
+
+impl Group {
+    fn takes(&self, entry: &SuperfileEntry, targets: &Targets) -> bool {
+        self.sources.is_empty()
+            || (self.sources.len() < MAX_SOURCES
+                && self.rows.saturating_add(entry.live_rows()) <= targets.rows
+                && self.live_bytes.saturating_add(live_bytes(entry)) <= targets.bytes)
+    }
+
+    fn add(&mut self, entry: &SuperfileEntry, targets: &Targets) {
+        self.sources.push(entry.id);
+        self.rows += entry.live_rows();
+        self.bytes += entry.size;
+        self.live_bytes += live_bytes(entry);
+        self.holed |= is_holed(entry, targets);
+    }
+
+    fn is_worth_it(&self) -> bool {
+        self.sources.len() > 1 || self.holed
+    }
+}
+
+/// The groups in which `entries`, by ascending id, are to be compacted.
+pub fn plan<'e>(
+    entries: impl IntoIterator<Item = &'e SuperfileEntry>,
+    targets: &Targets,
+) -> Vec<Group> {
+    let Some(files_per_tier) = targets.files_per_tier else {
+        let chosen = entries
+            .into_iter()
+            .filter(|entry| is_small(entry, targets) || is_holed(entry, targets));
+        return pack(chosen, targets);
+    };
+    let mut tiers: BTreeMap<u32, Vec<&SuperfileEntry>> = BTreeMap::new();
+    let mut holed = Vec::new();
+    for entry in entries {
+        if is_small(entry, targets) {
+            tiers.entry(tier(entry)).or_default().push(entry);
+        } else if is_holed(entry, targets) {
+            holed.push(entry);
+        }
+    }
+    tiers
+        .into_values()
+        .filter(|tier| tier.len() >= files_per_tier.max(2))
+        .chain([holed])
+        .flat_map(|chosen| pack(chosen.into_iter(), targets))
+        .collect()
+}
+
+fn pack<'e>(chosen: impl Iterator<Item = &'e SuperfileEntry>, targets: &Targets) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut open = Group::default();
+    for entry in chosen {
+        if !open.takes(entry, targets) {
+            groups.push(std::mem::take(&mut open));
+        }
+        open.add(entry, targets);
+    }
+    groups.push(open);
+    groups.retain(Group::is_worth_it);
+    groups
+}
+
+/// The bytes that a superfile's live rows take, if all take the same.
+fn live_bytes(entry: &SuperfileEntry) -> u64 {
+    let share = u128::from(entry.size) * u128::from(entry.live_rows());
+    // A superfile has rows; the quotient is not above its size.
+    u64::try_from(share / u128::from(entry.rows.max(1))).unwrap_or(entry.size)
+}
+
+fn is_small(entry: &SuperfileEntry, targets: &Targets) -> bool {
+    live_bytes(entry) < targets.bytes - targets.bytes / 4
+        && entry.live_rows() < targets.rows - targets.rows / 4
+}
+
+fn is_holed(entry: &SuperfileEntry, targets: &Targets) -> bool {
+    let deleted = u128::from(entry.deleted_rows()) * 100;
+    entry.deleted_rows() > 0
+        && deleted >= u128::from(entry.rows) * u128::from(targets.deleted_percent)
+}
+
+fn tier(entry: &SuperfileEntry) -> u32 {
+    (live_bytes(entry) / LOWEST_TIER)
+        .checked_ilog(8)
+        .map_or(0, |log| log + 1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::manifest::{RowIds, TombstoneRef};
+    use crate::format::{ContentHash, SuperfileStats};
+    use uuid::Uuid;
+
+    fn entry(n: u128, rows: u64, deleted: u64, size: u64) -> SuperfileEntry {
+        SuperfileEntry {
+            id: Uuid::from_u128(n).into(),
+            rows,
+            size,
+            created_at_ms: 0,
+            row_ids: RowIds::Stored,
+            stats: SuperfileStats::default(),
+            tombstones: (deleted > 0).then(|| TombstoneRef {
+                sidecar: Uuid::from_u128(n).into(),
+                hash: ContentHash::of(b""),
+                cardinality: deleted,
+                size: 1,
+            }),
+            moved_at: 0,
+        }
+    }
+
+    fn targets(bytes: u64, files_per_tier: Option<usize>) -> Targets {
+        Targets {
+            bytes,
+            rows: 1_000_000,
+            deleted_percent: 20,
+            files_per_tier,
+        }
+    }
+
+    fn sizes(groups: &[Group]) -> Vec<usize> {
+        groups.iter().map(|group| group.sources.len()).collect()
+    }
+
+    #[test]
+    fn small_superfiles_are_joined_up_to_the_target_and_large_ones_left_alone() {
+        let files: Vec<_> = [400, 300, 300, 900, 200, 500]
+            .into_iter()
+            .enumerate()
+            .map(|(i, size)| entry(i as u128, 10, 0, size))
+            .collect();
+        let groups = plan(&files, &targets(1_000, None));
+        assert_eq!(sizes(&groups), [3, 2]);
+        assert_eq!(groups[0].sources[0], files[0].id);
+        assert_eq!(groups[1].sources, [files[4].id, files[5].id]);
+    }
+
+    #[test]
+    fn a_lone_superfile_is_written_anew_only_for_its_deleted_rows() {
+        assert!(plan(&[entry(1, 100, 19, 10)], &targets(1_000, None)).is_empty());
+        assert_eq!(
+            sizes(&plan(&[entry(1, 100, 20, 10)], &targets(1_000, None))),
+            [1]
+        );
+        assert_eq!(
+            sizes(&plan(&[entry(1, 100, 20, 5_000)], &targets(1_000, None))),
+            [1]
+        );
+        let never = Targets {
+            deleted_percent: 101,
+            ..targets(1_000, None)
+        };
+        assert!(plan(&[entry(1, 100, 99, 5_000)], &never).is_empty());
+    }
+
+    #[test]
+    fn tiers_wait_until_enough_of_one_size_are_there() {
+        let mut files: Vec<_> = (0..7).map(|n| entry(n, 1, 0, 5_000)).collect();
+        files.push(entry(7, 1_000, 0, 300_000));
+        assert!(plan(&files, &targets(256 << 20, Some(8))).is_empty());
+        files.push(entry(8, 1, 0, 6_000));
+        let groups = plan(&files, &targets(256 << 20, Some(8)));
+        assert_eq!(sizes(&groups), [8]);
+        assert!(!groups[0].sources.contains(&files[7].id));
+    }
+
+    #[test]
+    fn a_thousand_additions_of_one_row_leave_some_dozens_of_superfiles_and_write_less_than_they_did()
+     {
+        let targets = targets(256 << 20, Some(16));
+        let mut files: Vec<SuperfileEntry> = Vec::new();
+        let (mut next, mut written) = (0, 0);
+        for _ in 0..1_000 {
+            files.push(entry(next, 1, 0, 3_000));
+            next += 1;
+            for group in plan(&files, &targets) {
+                files.retain(|file| !group.sources.contains(&file.id));
+                let size = 3_000 + group.rows * 100;
+                written += size;
+                files.push(entry(next, group.rows, 0, size));
+                next += 1;
+            }
+        }
+        assert!(files.len() < 48, "{}", files.len());
+        assert!(written < 1_000 * 3_000, "{written}");
+        assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 1_000);
+    }
+
+    proptest! {
+        #[test]
+        fn no_superfile_is_in_two_groups_and_no_row_is_passed_over(
+            files in proptest::collection::vec((1_u64..500, 0_u64..100, 1_u64..2_000), 0..60),
+        ) {
+            let files: Vec<_> = (0..)
+                .zip(files)
+                .map(|(n, (rows, deleted, size))| {
+                    entry(n, rows, (rows * deleted / 100).min(rows - 1), size)
+                })
+                .collect();
+            let targets = targets(1_000, None);
+            let groups = plan(&files, &targets);
+            let mut seen = std::collections::HashSet::new();
+            for group in &groups {
+                prop_assert!(group.sources.iter().all(|id| seen.insert(*id)));
+                prop_assert!(group.sources.len() > 1 || group.live_bytes <= group.bytes);
+            }
+            let rows: u64 = groups.iter().map(|group| group.rows).sum();
+            let untouched = files.iter().filter(|file| !seen.contains(&file.id));
+            let kept: u64 = untouched.map(SuperfileEntry::live_rows).sum();
+            prop_assert_eq!(rows + kept, files.iter().map(SuperfileEntry::live_rows).sum::<u64>());
+            // Neighbours could not have been one group.
+            for (group, next) in groups.iter().zip(groups.iter().skip(1)) {
+                let together = group.live_bytes + next.live_bytes;
+                let cut = files.iter().any(|file| {
+                    file.id > *group.sources.last().unwrap()
+                        && file.id < next.sources[0]
+                        && (is_small(file, &targets) || is_holed(file, &targets))
+                });
+                prop_assert!(together > targets.bytes || cut);
+            }
+        }
+    }
+}
