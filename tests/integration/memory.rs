@@ -13,7 +13,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
 
 const ROWS: i64 = 400_000;
-const POOL: usize = 48 << 20;
+const POOL: usize = 96 << 20;
 
 /// A session with a pool of `bytes`, or without a bound.
 async fn session(dir: &TempDir, bytes: Option<usize>) -> SessionContext {
@@ -78,7 +78,7 @@ async fn filled(dir: &TempDir) -> SessionContext {
 /// Every row of the upper half changes, and as many rows are new.
 fn upsert() -> String {
     format!(
-        "MERGE INTO t USING (SELECT value AS k, value * 2 AS v, 'the source has a lot of room for values, so much of it that it takes more than the whole pool: ' || value AS s \
+        "MERGE INTO t USING (SELECT value AS k, value * 2 AS v, 'the source has a lot of room for values, so much of it that it does not fit beside the table: ' || value AS s \
          FROM range({}, {})) AS s ON t.k = s.k \
          WHEN MATCHED THEN UPDATE SET v = s.v, s = s.s \
          WHEN NOT MATCHED THEN INSERT (k, v, s) VALUES (s.k, s.v, s.s)",
@@ -94,7 +94,7 @@ async fn a_large_upsert_spills_where_memory_is_bounded() {
     let plan = explain(&free, &upsert()).await;
     assert!(plan.contains("HashJoinExec"), "{plan}");
 
-    // The source's rows alone take more.
+    // What is joined takes about as much.
     let bounded = session(&dir, Some(POOL)).await;
     let plan = explain(&bounded, &upsert()).await;
     assert!(plan.contains("SortMergeJoin"), "{plan}");
