@@ -11,7 +11,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
@@ -84,12 +84,9 @@ impl HiddenColumns {
         }
         if self.address {
             fields.push(file_field());
-            // Outside of the reader the position is an ordinary number.
-            fields.push(Arc::new(Field::new(
-                ADDRESS_POSITION,
-                position_field().data_type().clone(),
-                false,
-            )));
+            // With the reader's mark on it: a projection that took it off would not be pushed into
+            // the filter below, which would then copy the predicate's columns for nothing.
+            fields.push(position_field());
         }
         Arc::new(Schema::new_with_metadata(
             fields,
