@@ -31,7 +31,7 @@
 //! | --- | --- | --- |
 //! | `version` | `UInt64` | |
 //! | `time` | `Timestamp(ms, UTC)` | when it was committed |
-//! | `operation` | `Utf8` | `INSERT`, `DELETE`, `UPDATE`, `MERGE`, `TRUNCATE`, `RESTORE`, … |
+//! | `operation` | `Utf8` | `INSERT` (also of adopted files), `OVERWRITE`, `DELETE`, `UPDATE`, `MERGE`, `TRUNCATE`, `ALTER`, `COMPACT`, `RESTORE` |
 //! | `rows_inserted`, `rows_deleted`, `rows_updated` | `UInt64` | NULL for `CREATE` |
 //! | `live_rows`, `superfiles` | `UInt64` | of the version |
 //! | `duration_ms` | `Int64` | from the statement's beginning to the commit |
@@ -108,7 +108,9 @@
 //!
 //! Joins superfiles that are small (less than three quarters of the target), and writes those anew of which
 //! `deleted_percent` (20) or more is deleted. `target_bytes` is 256 MiB unless it is given, `target_rows` the session's
-//! `supertable.target_file_rows`. Rows keep their ids, and a declared order is kept, by a sort within the memory
+//! `supertable.target_file_rows`. (Where a table's own `write.target_file_rows` or `write.target_file_bytes` asks for
+//! smaller superfiles, give targets that fit them: otherwise what was written is small again, and is written anew each
+//! time.) Rows keep their ids, and a declared order is kept, by a sort within the memory
 //! pool. One row for each group of superfiles that was written anew, which is one commit:
 //!
 //! | column | type | |

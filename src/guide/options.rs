@@ -35,7 +35,9 @@
 //! | `target_file_rows` | rows at which a superfile is closed and the next one begun; at most 16,777,216 | 16,777,216 |
 //! | `target_file_bytes` | bytes in memory, before encoding, at which a superfile is closed | 2 GiB |
 //!
-//! A change concerns superfiles to come; those that are there stay as they are.
+//! A change concerns superfiles to come; those that are there stay as they are. The session's `target_file_rows` and
+//! `target_file_bytes`, without `write.`, say nothing while they have their defaults. Compaction aims at the session's
+//! `target_file_rows`, not at a table's `write.target_file_rows`: do not combine smaller ones with `auto_compact`.
 //!
 //! # Conditions
 //!

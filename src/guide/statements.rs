@@ -19,7 +19,7 @@
 //!   row; `DELETE FROM t` drops them all. Proofs cover comparisons, `BETWEEN`, `IN` lists, `IS [NOT] NULL`, `AND`, `OR`
 //!   and `NOT` over columns and constants. A column with NULLs or NaN in a superfile proves nothing about it.
 //! - A statement whose predicate prunes every superfile reads none. One that changes no row makes no version.
-//! - A point `DELETE` by a sorted key touches one superfile and takes five round trips to the store.
+//! - A point `DELETE` by a sorted key touches one superfile and takes at most five round trips to the store.
 //! - What a commit writes follows from what changed, not from the number of superfiles.
 //!
 //! # Memory
