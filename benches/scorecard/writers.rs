@@ -35,32 +35,45 @@ pub async fn measure(report: &mut Report, rows: u64) {
     processes(report, rows).await;
 }
 
-/// Point DELETEs through SQL, so many at once, in one process on the local disk.
+/// Point DELETEs through SQL, so many at once, in one process: on the local disk, where they are bound by
+/// the processor and by syncs, and on a store that takes its time, as those across a network do.
 async fn tasks(report: &mut Report, rows: u64) {
-    const STATEMENTS: u64 = 128;
     let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("t");
     let ctx = session();
-    fill(&ctx, "t", &dir.path().join("t"), rows).await;
-    let step = rows / (7 * STATEMENTS);
-    let mut next = 0;
+    fill(&ctx, "t", &place, rows).await;
+    let mut ids = (0..rows).step_by(7);
+    tasks_of(report, &ctx, &mut ids, "local disk", 128, None).await;
+    shutdown(&ctx).await;
+    let far = slow_session(&place).await;
+    tasks_of(report, &far, &mut ids, "50 ms store", 64, Some(0.1)).await;
+    shutdown(&far).await;
+}
+
+async fn tasks_of(
+    report: &mut Report,
+    ctx: &SessionContext,
+    ids: &mut impl Iterator<Item = u64>,
+    store: &str,
+    statements: usize,
+    target: Option<f64>,
+) {
     let mut alone = None;
     for writers in [1, 4, 16, 64] {
-        let ids: Vec<u64> = (next..next + STATEMENTS).map(|n| n * step).collect();
-        next += STATEMENTS;
-        let (took, ()) = time(delete_at_once(&ctx, ids, writers)).await;
-        let per_statement = took / STATEMENTS as u32;
+        let ids: Vec<u64> = ids.take(statements).collect();
+        let (took, ()) = time(delete_at_once(ctx, ids, writers)).await;
+        let per_statement = took / statements as u32;
         let base = *alone.get_or_insert(per_statement);
         report.ratio(
             &format!(
-                "point DELETE, {writers:>2} at once ({:.0}/s)",
+                "point DELETE, {store}, {writers:>2} at once ({:.0}/s)",
                 1.0 / per_statement.as_secs_f64()
             ),
             per_statement,
             base,
-            (writers == 64).then_some(0.1),
+            target.filter(|_| writers == 64),
         );
     }
-    shutdown(&ctx).await;
 }
 
 async fn delete_at_once(ctx: &SessionContext, ids: Vec<u64>, writers: usize) {
@@ -188,14 +201,8 @@ impl Drop for Process {
     }
 }
 
-/// Whether this process is one of those.
-pub fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
-}
-
-/// Serves requests until there are no more.
-pub async fn serve() {
-    let place = std::env::var(CHILD).unwrap();
+/// A session that finds the table under a scheme of its own, on a store with latency.
+async fn slow_session(place: &Path) -> SessionContext {
     let store = FaultStore::new(
         Arc::new(LocalStore::new(place).unwrap()),
         Plan::with_latency(LATENCY),
@@ -207,6 +214,18 @@ pub async fn serve() {
         &format!("CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION '{SLOW}'"),
     )
     .await;
+    ctx
+}
+
+/// Whether this process is one of those.
+pub fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Serves requests until there are no more.
+pub async fn serve() {
+    let place = std::env::var(CHILD).unwrap();
+    let ctx = slow_session(Path::new(&place)).await;
     println!("done");
     loop {
         let request = tokio::task::spawn_blocking(|| {

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
-const CHUNK_ROWS: usize = 1 << 16;
+const CHUNK_BITS: u32 = 16;
+const CHUNK_ROWS: usize = 1 << CHUNK_BITS;
 const CHUNK_WORDS: usize = CHUNK_ROWS / 64;
 /// A chunk's list becomes a bitset once it holds so many positions.
 const LIST_LIMIT: usize = 256;
@@ -87,22 +88,28 @@ impl CollectedRows {
     fn add_run(&mut self, file: i32, positions: &[i64]) -> Result<()> {
         let chunks = self.files.entry(file).or_default();
         let mut grown = 0_usize;
-        for &position in positions {
-            let Some(position) = u32::try_from(position)
+        let mut rest = positions;
+        while let Some(&first) = rest.first() {
+            let Some(index) = u64::try_from(first)
                 .ok()
-                .filter(|p| u64::from(*p) < MAX_SUPERFILE_ROWS)
+                .filter(|p| *p < MAX_SUPERFILE_ROWS)
+                .and_then(|p| usize::try_from(p).ok())
+                .map(|p| p / CHUNK_ROWS)
             else {
-                return exec_err!("{position} is not a position in a superfile");
+                return exec_err!("{first} is not a position in a superfile");
             };
-            let index = position as usize / CHUNK_ROWS;
             if chunks.len() <= index {
                 grown += (index + 1 - chunks.len()) * size_of::<Chunk>();
                 chunks.resize_with(index + 1, || Chunk::List(Vec::new()));
             }
+            let in_chunk = |p: &&i64| **p >> CHUNK_BITS == first >> CHUNK_BITS;
+            let length = rest.iter().take_while(in_chunk).count();
+            let (run, later) = rest.split_at(length);
+            rest = later;
             let Some(chunk) = chunks.get_mut(index) else {
-                return exec_err!("{position} is not a position in a superfile");
+                return exec_err!("{first} is not a position in a superfile");
             };
-            match chunk.insert((position % CHUNK_ROWS as u32) as u16) {
+            match chunk.insert_all(run) {
                 Added::New { grown_bytes } => grown += grown_bytes,
                 Added::Twice => {
                     return Err(Error::new(
@@ -136,38 +143,34 @@ impl CollectedRows {
 }
 
 impl Chunk {
-    fn insert(&mut self, low: u16) -> Added {
-        match self {
-            Chunk::Bits(words) => match set_bit(words, low) {
-                true => Added::New { grown_bytes: 0 },
-                false => Added::Twice,
-            },
-            Chunk::List(list) => {
-                // Ascending arrivals, the usual case, need no search.
-                let at = match list.last() {
-                    Some(last) if *last >= low => match list.binary_search(&low) {
-                        Ok(_) => return Added::Twice,
-                        Err(at) => at,
-                    },
-                    _ => list.len(),
-                };
-                if list.len() < LIST_LIMIT {
-                    let before = list.capacity();
-                    list.insert(at, low);
-                    let grown = (list.capacity() - before) * size_of::<u16>();
-                    return Added::New { grown_bytes: grown };
+    /// Adds positions, all of them of this chunk.
+    fn insert_all(&mut self, positions: &[i64]) -> Added {
+        let mut grown_bytes = 0;
+        if let Chunk::List(list) = self {
+            if list.len() + positions.len() <= LIST_LIMIT {
+                let before = list.capacity();
+                let mut twice = false;
+                for position in positions {
+                    twice |= !insert_sorted(list, low_bits(*position));
                 }
-                let mut words = Box::new([0_u64; CHUNK_WORDS]);
-                for old in list.iter() {
-                    set_bit(&mut words, *old);
-                }
-                set_bit(&mut words, low);
-                *self = Chunk::Bits(words);
-                Added::New {
-                    grown_bytes: CHUNK_WORDS * size_of::<u64>(),
-                }
+                grown_bytes = (list.capacity() - before) * size_of::<u16>();
+                return Added::of(twice, grown_bytes);
+            }
+            let mut words = Box::new([0_u64; CHUNK_WORDS]);
+            for old in list.iter() {
+                set_bit(&mut words, *old);
+            }
+            *self = Chunk::Bits(words);
+            grown_bytes = CHUNK_WORDS * size_of::<u64>();
+        }
+        let mut twice = false;
+        if let Chunk::Bits(words) = self {
+            // Without a branch for each row: tens of millions may come.
+            for position in positions {
+                twice |= !set_bit(words, low_bits(*position));
             }
         }
+        Added::of(twice, grown_bytes)
     }
 
     fn into_bitmap(self, index: usize) -> RoaringBitmap {
@@ -180,6 +183,34 @@ impl Chunk {
             }
         }
     }
+}
+
+impl Added {
+    fn of(twice: bool, grown_bytes: usize) -> Self {
+        match twice {
+            true => Self::Twice,
+            false => Self::New { grown_bytes },
+        }
+    }
+}
+
+/// A position within its chunk.
+fn low_bits(position: i64) -> u16 {
+    (position & (CHUNK_ROWS as i64 - 1)) as u16
+}
+
+/// Adds to an ascending list; false if it is there already.
+fn insert_sorted(list: &mut Vec<u16>, low: u16) -> bool {
+    // Ascending arrivals, the usual case, need no search.
+    let at = match list.last() {
+        Some(last) if *last >= low => match list.binary_search(&low) {
+            Ok(_) => return false,
+            Err(at) => at,
+        },
+        _ => list.len(),
+    };
+    list.insert(at, low);
+    true
 }
 
 /// Sets a bit; false if it was set already.

@@ -98,6 +98,9 @@ impl HiddenColumns {
     }
 }
 
+/// Rows of one piece of a file that has tombstones: those of one row group, by default.
+const PIECE_ROWS: u64 = 1 << 20;
+
 /// One scan: what is read of which snapshot.
 #[derive(Debug)]
 pub struct ScanRequest<'a> {
@@ -214,10 +217,7 @@ pub fn plan_scan_of(
         None => None,
     };
     let announced: Vec<LexOrdering> = order.filter(|_| ordered.is_some()).into_iter().collect();
-    let mut groups = ordered.unwrap_or_else(|| FileGroup::new(files).split_files(partitions));
-    if groups.is_empty() {
-        groups.push(FileGroup::new(vec![]));
-    }
+    let groups = ordered.unwrap_or_else(|| in_pieces(files, &entries, partitions));
 
     let runtime = state.runtime_env();
     let store = runtime.object_store(&request.location.store_url)?;
@@ -226,9 +226,9 @@ pub fn plan_scan_of(
     let stored = request.snapshot.schema();
     let readers = SuperfileReaders::new(readers, stored, !request.filters.is_empty());
     let parquet = ParquetSource::new(layout.table_schema.clone())
-        .with_table_parquet_options(state.default_table_options().parquet)
-        .with_parquet_file_reader_factory(Arc::new(readers));
-    let source = SupertableSource::new(parquet, Arc::clone(&request.snapshot), summary);
+        .with_table_parquet_options(state.default_table_options().parquet);
+    let snapshot = Arc::clone(&request.snapshot);
+    let source = SupertableSource::new(parquet, Arc::new(readers), snapshot, summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_output_ordering(announced)
@@ -271,6 +271,56 @@ fn enough_for_limit(
             rows += entry.live_rows();
             more
         })
+        .collect()
+}
+
+/// `files` in as many groups as there are partitions, at least one.
+///
+/// How much of a file is left to read is known only when its tombstones are, so a large file that has
+/// some is given out in small pieces, of which a partition takes another when it is done with one.
+/// Files without are split by DataFusion's optimizer, unless a file of the scan is in pieces already.
+fn in_pieces(
+    files: Vec<PartitionedFile>,
+    entries: &[Arc<SuperfileEntry>],
+    partitions: usize,
+) -> Vec<FileGroup> {
+    let is_large = |entry: &SuperfileEntry| entry.rows > PIECE_ROWS;
+    let has_pieces = entries
+        .iter()
+        .any(|entry| entry.tombstones.is_some() && is_large(entry));
+    if !has_pieces {
+        let mut groups = FileGroup::new(files).split_files(partitions);
+        if groups.is_empty() {
+            groups.push(FileGroup::new(vec![]));
+        }
+        return groups;
+    }
+    let pieces = files
+        .into_iter()
+        .zip(entries)
+        .flat_map(|(file, entry)| split(file, entry));
+    let mut groups = vec![FileGroup::new(vec![]); partitions.max(1)];
+    for (piece, k) in pieces.zip((0..groups.len()).cycle()) {
+        if let Some(group) = groups.get_mut(k) {
+            group.push(piece);
+        }
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// A file as pieces of about equal bytes, which leave nothing of it out.
+fn split(file: PartitionedFile, entry: &SuperfileEntry) -> Vec<PartitionedFile> {
+    let pieces = entry.rows.div_ceil(PIECE_ROWS);
+    let (Ok(size), Ok(pieces)) = (i64::try_from(entry.size), i64::try_from(pieces)) else {
+        return vec![file];
+    };
+    if pieces < 2 {
+        return vec![file];
+    }
+    let bound = |k: i64| if k == pieces { size } else { size / pieces * k };
+    (0..pieces)
+        .map(|k| file.clone().with_range(bound(k), bound(k + 1)))
         .collect()
 }
 

@@ -1,146 +1,191 @@
-//! From a bitmap of deleted positions to the Parquet reader's row selection.
+//! From a bitmap of deleted positions to what the Parquet reader is asked for.
 //!
-//! Owns the choice between the reader's two representations. A list of runs costs 16 bytes and a
-//! branch per run; a mask costs one bit per row and nothing per run. The reader itself prefers a
-//! mask once runs are shorter than about 32 rows (`parquet::arrow::arrow_reader`, selection
-//! policy), and the same bound decides here which one is built, so that a fragmented selection of
-//! a large superfile never exists as a list of runs.
+//! Owns the plan of access to a piece of a superfile: which of its row groups are read whole, which in
+//! part, and which not at all. It is made for each row group apart: one of which nothing is deleted is
+//! read as if there were no tombstones, and the runs of a fragmented one (16 bytes each; the reader
+//! turns short ones into a mask) exist only while its piece is read.
 //!
-//! Invariant: the selection covers exactly `rows` rows and skips exactly the deleted ones.
+//! Does not own which piece of a file is read by whom. A row group belongs to the piece in whose byte
+//! range its first page lies, as in DataFusion, but it is decided *here*, and DataFusion is not told of
+//! the range: two rules that differ would lose rows, or bring deleted ones back.
+//!
+//! Invariant: the pieces of a file, whose ranges do not overlap and leave nothing out, read each live
+//! row once.
 
-use arrow::buffer::{BooleanBuffer, MutableBuffer};
+use std::ops::Range;
+
+use datafusion::datasource::listing::FileRange;
+use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use parquet::arrow::arrow_reader::RowSelection;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use roaring::RoaringBitmap;
 
-/// Average run length, in rows, below which a selection is built as a mask.
-const MASK_BELOW_ROWS_PER_RUN: u64 = 32;
+/// How the live rows of a piece of a file are read; `None` if its row groups do not have `rows` rows
+/// together.
+pub fn live_rows(
+    metadata: &ParquetMetaData,
+    piece: Option<&FileRange>,
+    deleted: &RoaringBitmap,
+    rows: u64,
+) -> Option<ParquetAccessPlan> {
+    let mut start = 0_u32;
+    let mut groups = Vec::with_capacity(metadata.num_row_groups());
+    for group in metadata.row_groups() {
+        let end = start.checked_add(u32::try_from(group.num_rows()).ok()?)?;
+        groups.push(match piece {
+            Some(piece) if !is_in(group, piece) => RowGroupAccess::Skip,
+            _ => live_rows_of_group(deleted, start..end),
+        });
+        start = end;
+    }
+    (u64::from(start) == rows).then(|| ParquetAccessPlan::new(groups))
+}
 
-/// The rows of a superfile that survive `deleted`, out of `rows`.
-///
-/// Positions at or beyond `rows` do not occur in a verified sidecar; they are ignored here.
-pub fn live_selection(deleted: &RoaringBitmap, rows: u64) -> RowSelection {
-    let total = usize::try_from(rows).unwrap_or(usize::MAX);
-    if is_fragmented(deleted, rows) {
-        RowSelection::from_boolean_buffer(live_mask(deleted, total))
-    } else {
-        RowSelection::from_consecutive_ranges(live_ranges(deleted, total).into_iter(), total)
+/// Whether the first page of a row group lies in a byte range.
+fn is_in(group: &RowGroupMetaData, piece: &FileRange) -> bool {
+    let first_page = group.columns().first().map(|column| {
+        column
+            .dictionary_page_offset()
+            .unwrap_or_else(|| column.data_page_offset())
+    });
+    // A row group without columns has no page: the file's first piece reads it.
+    piece.contains(first_page.unwrap_or(0))
+}
+
+/// `positions` are those of the row group's rows in the file.
+fn live_rows_of_group(deleted: &RoaringBitmap, positions: Range<u32>) -> RowGroupAccess {
+    let rows = u64::from(positions.end - positions.start);
+    match deleted.range_cardinality(positions.clone()) {
+        0 => RowGroupAccess::Scan,
+        gone if gone == rows => RowGroupAccess::Skip,
+        _ => RowGroupAccess::Selection(live_selection(deleted, positions)),
     }
 }
 
-/// Whether runs are so short that a mask is the cheaper representation.
-///
-/// Stops counting runs as soon as the answer is known.
-fn is_fragmented(deleted: &RoaringBitmap, rows: u64) -> bool {
-    // One deleted run ends one live run, so there are at most two runs for each deleted row.
-    if deleted
-        .len()
-        .saturating_mul(2)
-        .saturating_mul(MASK_BELOW_ROWS_PER_RUN)
-        < rows
-    {
-        return false;
-    }
-    let bound = rows / (2 * MASK_BELOW_ROWS_PER_RUN);
-    let mut runs = 0_u64;
-    let mut iter = deleted.iter();
-    while iter.next_range().is_some() {
-        runs += 1;
-        if runs > bound {
-            return true;
+/// The rows at `positions` that survive `deleted`.
+fn live_selection(deleted: &RoaringBitmap, positions: Range<u32>) -> RowSelection {
+    let Range { start, end } = positions;
+    let mut gaps = deleted.iter();
+    gaps.advance_to(start);
+    let mut next_live = start;
+    let live = std::iter::from_fn(move || {
+        while next_live < end {
+            let Some(gap) = gaps.next_range() else {
+                let last = next_live..end;
+                next_live = end;
+                return Some(last);
+            };
+            let run = next_live..end.min(*gap.start());
+            next_live = end.min(gap.end().saturating_add(1));
+            if !run.is_empty() {
+                return Some(run);
+            }
         }
-    }
-    false
-}
-
-fn live_ranges(deleted: &RoaringBitmap, total: usize) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = Vec::new();
-    let mut next_live = 0_usize;
-    let mut iter = deleted.iter();
-    while let Some(gap) = iter.next_range() {
-        let (start, end) = (*gap.start() as usize, *gap.end() as usize);
-        if start >= total {
-            break;
-        }
-        if start > next_live {
-            ranges.push(next_live..start);
-        }
-        next_live = end.saturating_add(1);
-    }
-    if next_live < total {
-        ranges.push(next_live..total);
-    }
-    ranges
-}
-
-fn live_mask(deleted: &RoaringBitmap, total: usize) -> BooleanBuffer {
-    let mut bits = MutableBuffer::from_len_zeroed(total.div_ceil(8));
-    let bytes = bits.as_slice_mut();
-    bytes.fill(0xFF);
-    for position in deleted {
-        if let Some(byte) = bytes.get_mut(position as usize / 8) {
-            *byte &= !(1 << (position % 8));
-        }
-    }
-    BooleanBuffer::new(bits.into(), 0, total)
+        None
+    });
+    let in_group = live.map(|run| (run.start - start) as usize..(run.end - start) as usize);
+    RowSelection::from_consecutive_ranges(in_group, (end - start) as usize)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use std::sync::Arc;
+
+    use arrow::array::{Int32Array, RecordBatch};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::properties::WriterProperties;
     use proptest::prelude::*;
 
-    fn positions(selection: &RowSelection) -> Vec<u32> {
+    use super::*;
+
+    /// The metadata and size of a file of `rows` rows, in row groups of `group` rows.
+    fn file(rows: u32, group: usize) -> (ParquetMetaData, u64) {
+        let values: Int32Array = (0..rows as i32).collect();
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(values) as _)]).unwrap();
+        let options = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group))
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(options)).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = Bytes::from(writer.into_inner().unwrap());
+        let size = bytes.len() as u64;
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes);
+        (metadata.unwrap(), size)
+    }
+
+    fn positions(plan: &ParquetAccessPlan, metadata: &ParquetMetaData) -> Vec<u32> {
         let mut out = Vec::new();
-        match selection.as_mask() {
-            Some(mask) => out.extend(mask.set_indices().map(|i| i as u32)),
-            None => {
-                let mut at = 0_u32;
-                for s in selection.iter() {
-                    if !s.skip {
-                        out.extend(at..at + s.row_count as u32);
+        let mut start = 0_u32;
+        for (access, group) in plan.inner().iter().zip(metadata.row_groups()) {
+            let rows = group.num_rows() as u32;
+            match access {
+                RowGroupAccess::Skip => {}
+                RowGroupAccess::Scan => out.extend(start..start + rows),
+                RowGroupAccess::Selection(selection) => {
+                    let mut at = start;
+                    for run in selection.iter() {
+                        let end = at + run.row_count as u32;
+                        if !run.skip {
+                            out.extend(at..end);
+                        }
+                        at = end;
                     }
-                    at += s.row_count as u32;
+                    assert_eq!(at, start + rows, "a selection covers its row group");
                 }
             }
+            start += rows;
         }
         out
     }
 
-    fn check(deleted: &RoaringBitmap, rows: u32) {
-        let selection = live_selection(deleted, u64::from(rows));
-        let want: Vec<u32> = (0..rows).filter(|p| !deleted.contains(*p)).collect();
-        assert_eq!(positions(&selection), want);
-        assert_eq!(selection.row_count(), want.len());
-        assert_eq!(selection.skipped_row_count() + want.len(), rows as usize);
+    #[test]
+    fn row_groups_are_read_whole_in_part_or_not_at_all() {
+        let (metadata, _) = file(30, 10);
+        let deleted: RoaringBitmap = (10..20).chain([25]).collect();
+        let plan = live_rows(&metadata, None, &deleted, 30).unwrap();
+        assert!(matches!(
+            plan.inner(),
+            [
+                RowGroupAccess::Scan,
+                RowGroupAccess::Skip,
+                RowGroupAccess::Selection(_)
+            ]
+        ));
     }
 
     #[test]
-    fn every_row_deleted_selects_nothing() {
-        check(&(0..1000).collect(), 1000);
-    }
-
-    #[test]
-    fn alternating_rows_become_a_mask_and_sparse_ones_do_not() {
-        let dense: RoaringBitmap = (0..10_000).step_by(2).collect();
-        assert!(live_selection(&dense, 10_000).as_mask().is_some());
-        check(&dense, 10_000);
-        let sparse: RoaringBitmap = (0..10_000).step_by(100).collect();
-        assert!(live_selection(&sparse, 10_000).as_mask().is_none());
-        check(&sparse, 10_000);
-        let clustered: RoaringBitmap = (0..5_000).collect();
-        assert!(live_selection(&clustered, 10_000).as_mask().is_none());
-        check(&clustered, 10_000);
+    fn a_file_of_another_number_of_rows_is_not_read() {
+        let (metadata, _) = file(30, 10);
+        assert!(live_rows(&metadata, None, &RoaringBitmap::new(), 31).is_none());
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn the_selection_is_the_complement_of_the_bitmap(
-            rows in 1_u32..3000,
-            seed in proptest::collection::vec(0_u32..3000, 0..600),
+        fn the_pieces_of_a_file_read_each_live_row_once(
+            rows in 1_u32..2000,
+            group in 1_usize..500,
+            deleted in proptest::collection::vec(0_u32..2000, 0..600),
+            run in 0_u32..1500,
+            pieces in 1_u64..9,
         ) {
-            let deleted: RoaringBitmap = seed.into_iter().filter(|p| *p < rows).collect();
-            check(&deleted, rows);
+            let (metadata, size) = file(rows, group);
+            let deleted: RoaringBitmap = deleted.into_iter().chain(0..run).filter(|p| *p < rows).collect();
+            let mut read = Vec::new();
+            for piece in 0..pieces {
+                let range = FileRange {
+                    start: (size * piece / pieces) as i64,
+                    end: (size * (piece + 1) / pieces) as i64,
+                };
+                let plan = live_rows(&metadata, Some(&range), &deleted, rows.into()).unwrap();
+                read.extend(positions(&plan, &metadata));
+            }
+            let live: Vec<u32> = (0..rows).filter(|p| !deleted.contains(*p)).collect();
+            prop_assert_eq!(read, live);
         }
     }
 }

@@ -9,15 +9,14 @@
 //! Invariant: every method that returns a new source returns it wrapped again.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{
-    FileOpener, FileScanConfig, FileSource, ParquetSource,
+    FileOpener, FileScanConfig, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::projection::ProjectionExprs;
@@ -27,11 +26,14 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
-use parquet::arrow::arrow_reader::RowSelection;
+use parquet::arrow::async_reader::AsyncFileReader;
 use roaring::RoaringBitmap;
 
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, ErrorKind};
 use crate::format::manifest::TombstoneRef;
-use crate::scan::selection::live_selection;
+use crate::scan::selection::live_rows;
 use crate::table::Snapshot;
 
 /// What `EXPLAIN` says about the superfiles of a scan.
@@ -52,7 +54,7 @@ pub struct ScanSummary {
 pub(crate) struct Tombstoned {
     deleted: Deleted,
     rows: u64,
-    selection: OnceLock<RowSelection>,
+    positions: OnceCell<Arc<RoaringBitmap>>,
 }
 
 /// Which rows of a file are not wanted.
@@ -69,7 +71,7 @@ impl Tombstoned {
         Self {
             deleted: Deleted::Sidecar(reference),
             rows,
-            selection: OnceLock::new(),
+            positions: OnceCell::new(),
         }
     }
 
@@ -78,7 +80,7 @@ impl Tombstoned {
         Self {
             deleted: Deleted::AllBut(positions),
             rows,
-            selection: OnceLock::new(),
+            positions: OnceCell::new(),
         }
     }
 }
@@ -96,15 +98,23 @@ fn others(positions: &RoaringBitmap, rows: u64) -> RoaringBitmap {
 #[derive(Clone)]
 pub struct SupertableSource {
     inner: Arc<dyn FileSource>,
+    readers: Arc<dyn ParquetFileReaderFactory>,
     snapshot: Arc<Snapshot>,
     summary: ScanSummary,
 }
 
 impl SupertableSource {
-    /// Wraps `inner`, whose files carry the tombstones of `snapshot`.
-    pub fn new(inner: ParquetSource, snapshot: Arc<Snapshot>, summary: ScanSummary) -> Self {
+    /// Wraps `inner`, whose files carry the tombstones of `snapshot` and are read by `readers`.
+    pub fn new(
+        inner: ParquetSource,
+        readers: Arc<dyn ParquetFileReaderFactory>,
+        snapshot: Arc<Snapshot>,
+        summary: ScanSummary,
+    ) -> Self {
+        let inner = inner.with_parquet_file_reader_factory(Arc::clone(&readers));
         Self {
             inner: Arc::new(inner),
+            readers,
             snapshot,
             summary,
         }
@@ -113,6 +123,7 @@ impl SupertableSource {
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self {
             inner,
+            readers: Arc::clone(&self.readers),
             snapshot: Arc::clone(&self.snapshot),
             summary: self.summary,
         })
@@ -141,7 +152,10 @@ impl FileSource for SupertableSource {
                 .inner
                 .create_morselizer(object_store, base_config, partition)?
                 .into(),
+            readers: Arc::clone(&self.readers),
             snapshot: Arc::clone(&self.snapshot),
+            partition,
+            metrics: metrics.clone(),
             sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
             load_time: MetricBuilder::new(metrics).subset_time("sidecar_load_time", partition),
         }))
@@ -269,7 +283,10 @@ impl FileSource for SupertableSource {
 /// Loads a file's tombstones before the inner morselizer plans it.
 struct TombstoneMorselizer {
     inner: Arc<dyn Morselizer>,
+    readers: Arc<dyn ParquetFileReaderFactory>,
     snapshot: Arc<Snapshot>,
+    partition: usize,
+    metrics: ExecutionPlanMetricsSet,
     sidecars_opened: Count,
     load_time: Time,
 }
@@ -288,8 +305,12 @@ impl Morselizer for TombstoneMorselizer {
         if file.extension::<Arc<Tombstoned>>().is_none() {
             return self.inner.plan_file(file);
         }
+        let reader =
+            self.readers
+                .create_reader(self.partition, file.clone(), None, &self.metrics)?;
         Ok(Box::new(LoadTombstones {
             inner: Arc::clone(&self.inner),
+            reader,
             snapshot: Arc::clone(&self.snapshot),
             sidecars_opened: self.sidecars_opened.clone(),
             load_time: self.load_time.clone(),
@@ -300,6 +321,7 @@ impl Morselizer for TombstoneMorselizer {
 
 struct LoadTombstones {
     inner: Arc<dyn Morselizer>,
+    reader: Box<dyn AsyncFileReader + Send>,
     snapshot: Arc<Snapshot>,
     sidecars_opened: Count,
     load_time: Time,
@@ -315,30 +337,36 @@ impl fmt::Debug for LoadTombstones {
 }
 
 impl MorselPlanner for LoadTombstones {
-    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+    fn plan(mut self: Box<Self>) -> Result<Option<MorselPlan>> {
         Ok(Some(MorselPlan::new().with_pending_planner(async move {
-            let file = self.file;
+            let mut file = self.file;
             let Some(mark) = file.extension::<Arc<Tombstoned>>().cloned() else {
                 return internal_err!("a file lost its tombstone mark while it was opened");
             };
-            let selection = match mark.selection.get() {
-                Some(selection) => selection.clone(),
-                None => {
-                    let _timer = self.load_time.timer();
-                    let deleted = match &mark.deleted {
-                        Deleted::Sidecar(reference) => {
-                            self.sidecars_opened.add(1);
-                            self.snapshot.tombstones(reference).await?
-                        }
-                        Deleted::AllBut(positions) => Arc::new(others(positions, mark.rows)),
-                    };
-                    mark.selection
-                        .get_or_init(|| live_selection(&deleted, mark.rows))
-                        .clone()
-                }
+            let positions = mark.positions.get_or_try_init(|| async {
+                Ok::<_, DataFusionError>(match &mark.deleted {
+                    Deleted::Sidecar(reference) => {
+                        let _timer = self.load_time.timer();
+                        self.sidecars_opened.add(1);
+                        self.snapshot.tombstones(reference).await?
+                    }
+                    Deleted::AllBut(positions) => Arc::new(others(positions, mark.rows)),
+                })
+            });
+            // The footer comes from the session's cache, or is put there for the inner reader.
+            let footer = async { Ok(self.reader.get_metadata(None).await?) };
+            let (positions, metadata) = futures::try_join!(positions, footer)?;
+            let plan = live_rows(&metadata, file.range.as_ref(), positions, mark.rows);
+            let Some(plan) = plan else {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    file.object_meta.location.as_ref(),
+                    format!("has not the {} rows that the manifest says", mark.rows),
+                )
+                .into());
             };
-            self.inner
-                .plan_file(file.with_extension(ParquetRowSelection::new(selection)))
+            file.range = None;
+            self.inner.plan_file(file.with_extension(plan))
         })))
     }
 }

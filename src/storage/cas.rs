@@ -287,7 +287,8 @@ impl Storage {
     }
 
     /// The objects below `prefix` (by whole path segments), at any depth, in no promised order. An
-    /// absent prefix is empty.
+    /// absent prefix is empty. A stream that has ended may be asked again, which some stores' own do
+    /// not bear.
     pub fn list(
         &self,
         prefix: Option<&Path>,
@@ -296,6 +297,7 @@ impl Storage {
         self.store
             .list(prefix)
             .map(move |item| item.map_err(|e| list_error(&about, e)))
+            .fuse()
             .boxed()
     }
 

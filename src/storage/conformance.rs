@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStoreExt, PutPayload};
 use tokio::sync::Barrier;
@@ -325,6 +325,12 @@ async fn listing(storage: &Storage) -> Verdict {
     check.that(
         below == full(&["dir/1", "dir/2", "dir/sub/3"]),
         format!("below `dir` lists {below:?}"),
+    )?;
+    let mut listed = storage.list(Some(&check.key("absent")));
+    let asked_twice = (listed.next().await, listed.next().await);
+    check.that(
+        matches!(asked_twice, (None, None)),
+        "an ended listing goes on".to_owned(),
     )?;
     let none = check.names(Some(&check.key("absent"))).await?;
     check.that(none.is_empty(), format!("an absent prefix lists {none:?}"))?;

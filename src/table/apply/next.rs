@@ -6,20 +6,19 @@
 //!
 //! Invariant: judging changes nothing; only [`Next::take`] does, with a whole change set.
 
+mod finish;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::carry::{Carried, carry, carry_all, sidecar_of};
-use super::{Applied, ApplyContext, ApplyError, Outcome};
+use super::ApplyError;
+use super::carry::{Carried, carry, carry_all};
 use crate::format::change_set::moves::RowMoves;
 use crate::format::change_set::{ChangeSet, DropChange, TombstoneChange};
-use crate::format::ids::{ContentHash, SidecarId, SuperfileId, WalId};
-use crate::format::manifest::{
-    CommitRecord, Manifest, ManifestEdit, ManifestHeader, SuperfileEntry, TableMetadata,
-    TombstoneRef, TombstoneUpdate,
-};
+use crate::format::ids::{SidecarId, SuperfileId, WalId};
+use crate::format::manifest::{Manifest, SuperfileEntry, TableMetadata, TombstoneRef};
 use crate::format::state_doc::OpKind;
 use crate::table::conflict::{Conflict, ConflictReason};
 
@@ -520,92 +519,6 @@ impl<'a> Next<'a> {
             }
             self.metadata = Arc::new(metadata.clone());
         }
-    }
-
-    pub(super) fn finish(
-        self,
-        manifest_hash: &ContentHash,
-        commits: Vec<CommitRecord>,
-        outcomes: Vec<(WalId, Outcome)>,
-        committed: &[&ChangeSet],
-        ctx: ApplyContext<'_>,
-    ) -> Result<Applied, ApplyError> {
-        let mut edit = ManifestEdit {
-            // The block is this draft's alone.
-            salt: ctx.fresh.base(),
-            ..ManifestEdit::default()
-        };
-        let mut sidecars = Vec::new();
-        let mut in_force = HashSet::new();
-        let mut fresh_until = ctx.fresh_from;
-        for (superfile, state) in self.states {
-            let tombstones = match state.tombstones {
-                Tombstones::Unchanged => continue,
-                Tombstones::Dropped => {
-                    edit.drop.push(superfile);
-                    continue;
-                }
-                Tombstones::Staged(union, _) => union,
-                Tombstones::Computed(bitmap) => {
-                    let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
-                    sidecars.push((reference, superfile, bytes));
-                    reference
-                }
-            };
-            in_force.insert(tombstones.sidecar);
-            edit.set_tombstones.push(TombstoneUpdate {
-                superfile,
-                tombstones,
-                moved_at: state.moved_at,
-            });
-        }
-        let mut carried = self.carried;
-        for (superfile, mut entry) in self.added {
-            if let Some(bitmap) = carried.remove(&superfile) {
-                let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
-                sidecars.push((reference, superfile, bytes));
-                entry.tombstones = Some(reference);
-            }
-            match self.replaced.contains(&superfile) {
-                true => edit.replace.push(entry),
-                false => edit.add.push(entry),
-            }
-        }
-        let old = self.manifest.header();
-        let pending = old
-            .commits
-            .iter()
-            .chain(&old.pending)
-            .filter(|record| !ctx.gone_wal_ids.contains(&record.wal_id))
-            .cloned()
-            .collect();
-        let header = ManifestHeader {
-            version: self.version,
-            parent: Some(*manifest_hash),
-            created_at_ms: ctx.now_ms,
-            metadata: self.metadata,
-            metadata_changed_at: self.metadata_changed_at,
-            schema_changed_at: self.schema_changed_at,
-            moved_at: self.moved_at,
-            rows_changed_at: self.rows_changed_at,
-            restored_at: self.restored_at,
-            commits,
-            pending,
-            totals: old.totals,
-        };
-        let superseded = committed
-            .iter()
-            .flat_map(|cs| &cs.tombstone)
-            .map(|change| change.union.sidecar)
-            .filter(|sidecar| !in_force.contains(sidecar))
-            .collect();
-        Ok(Applied {
-            manifest: Some(self.manifest.edit(edit, header)?),
-            sidecars,
-            outcomes,
-            fresh_until,
-            superseded,
-        })
     }
 }
 
