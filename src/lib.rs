@@ -20,8 +20,12 @@
 //!
 //! Layers, each importing only from those before it: [`storage`] (compare-and-swap on object
 //! stores) and [`mod@format`] (the bytes of every object), [`wal`] (one mutation's document), [`table`]
-//! (versions and commits), [`scan`] (reading), [`dml`] (changing), [`sql`] (registration), and the
-//! command line behind the feature `cli`.
+//! (versions and commits), [`scan`] (reading), [`dml`] (changing), [`mod@sql`] (registration, table
+//! functions, catalog), and the command line behind the feature `cli`.
+//!
+//! README is a short guide with examples. The [`guide`] is the reference: [statements](guide::statements),
+//! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), and
+//! [what holds whatever fails](guide::promises), each promise with its test.
 //!
 //! # What a statement promises
 //!
@@ -61,6 +65,7 @@ pub mod config;
 pub mod dml;
 pub mod error;
 pub mod format;
+pub mod guide;
 pub mod scan;
 pub mod sql;
 pub mod storage;

@@ -3,9 +3,10 @@
 //! `args` is the command line, `session` builds the session that it describes, `run` carries
 //! the whole out and answers with an exit status. What datafusion-cli offers as a library (the
 //! prompt, statement execution, printing, S3 and GCS) is used as it is; what is private to its
-//! `main` is written again here, and three things are ours: Azure locations (`azure`,
-//! `registry`, `context`), scripts whose failures reach the exit status (`script`), and
-//! waiting for the tables' background cleanup before the process ends.
+//! `main` is written again here, and some things are ours: Azure locations (`azure`,
+//! `registry`, `context`), scripts whose failures reach the exit status (`script`), `ALTER TABLE` in
+//! scripts, pipes and commands, a catalog of supertables (`--catalog`), how far long operations are
+//! (`progress`), and waiting for the tables' background work before the process ends.
 //!
 //! A crash here leaves behind nothing of its own: what a killed process leaves in a table is the
 //! business of the table's recovery.

@@ -9,7 +9,6 @@
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - [`optimize`]: compaction, on demand and after writes.
 //! - [`version`]: the table as it was; it can only be read.
-//! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed.
 //! - [`row_id`]: the function `_id(…)`.
 //! - [`check`]: conditions that new rows meet.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict

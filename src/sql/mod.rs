@@ -1,5 +1,5 @@
-//! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, and the
-//! functions of a table.
+//! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, `ALTER TABLE`, the
+//! functions of a table, its earlier versions in `FROM`, and catalogs of tables.
 
 pub(crate) mod adopt;
 pub(crate) mod alter;

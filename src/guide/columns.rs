@@ -1,0 +1,49 @@
+//! Changing columns, and adopting files that others wrote.
+//!
+//! # `ALTER TABLE`
+//!
+//! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
+//! command line in scripts, in pipes and after `-c`, and everywhere as the function `supertable_alter('t', '…')`. Not at the
+//! interactive prompt, and not by `SessionContext::sql`.
+//!
+//! ```text
+//! ALTER TABLE t changes
+//!
+//! changes := change (, change)*
+//! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
+//!          | DROP [COLUMN] [IF EXISTS] path
+//!          | RENAME [COLUMN] path TO name
+//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | DROP NOT NULL
+//!                                | SET DEFAULT expr | DROP DEFAULT }
+//!          | MOVE [COLUMN] path place
+//!          | SET [TBLPROPERTIES] ('key' = 'value', …)
+//!          | UNSET [TBLPROPERTIES] ('key', …)
+//! place   := FIRST | AFTER name
+//! path    := name (. name)*       a field of a struct; a list's items are called element
+//! ```
+//!
+//! All changes of one statement are one version, or none. No superfile is written anew: a column is known by its
+//! field id, so old superfiles are read by today's names.
+//!
+//! - A new column is NULL in old rows, or has the default of the moment when it was added. `SET DEFAULT` is about new
+//!   rows only. A default is an expression without columns that does not differ from row to row.
+//! - A dropped column does not come back: another one of its name and type is another column.
+//! - A type can be widened: an integer to a larger one, a float to a double, a decimal to more digits of the same scale.
+//!   Everything else is refused; add a column and `UPDATE` it.
+//! - `NOT NULL` can be dropped, not set. A new column that is `NOT NULL` needs a default, unless the table is empty.
+//! - A column by which the table is ordered cannot be dropped. A table keeps at least one column.
+//! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
+//!   of new columns only while it runs a statement, that is an error, and the next statement sees the new columns.
+//!
+//! # Adopting files
+//!
+//! `supertable_add_files('t', location)` takes Parquet files into the table: one file, a directory, or a pattern with `*`.
+//! Their bytes are copied as they are, within one object store by the store itself; nothing is decoded. The
+//! originals are not needed afterwards.
+//!
+//! - Columns are found by name, in any order. A narrower type is fine. A column that a file lacks is NULL.
+//! - Columns in the names of directories (`year=2024/month=3/`) count as the file's, and files are skipped by them.
+//! - Refused, and with it all others: a file with a column that the table does not have, with a type that does not fit, or
+//!   without a column that is `NOT NULL` or has a default; one that was added already; and a file of another supertable,
+//!   which may hold deleted rows.
+//! - A table with conditions (`check.…`) or an order takes rows by `INSERT` only, because only that tests and sorts them.

@@ -1,0 +1,144 @@
+//! The table functions. What SQL has no statement for is a relation to select from.
+//!
+//! The table's name comes first, as a string; it may name a schema and a catalog. Other arguments are constants,
+//! given by position in the order below, or by name: `retain => INTERVAL '7 days'`. An argument that is unknown,
+//! given twice, NULL or of another type is an error that says which ones there are. Nothing happens until the
+//! query runs: `EXPLAIN` does nothing. *At* is a version's number, or a moment: a timestamp, a date or text
+//! that can be read as one, which means the last version that is not younger. Moments in answers are in UTC.
+//!
+//! | function | arguments | answer |
+//! | --- | --- | --- |
+//! | [`supertable_history`](#supertable_history) | | what was done, newest first |
+//! | [`supertable_files`](#supertable_files) | `at` | the superfiles |
+//! | [`supertable_properties`](#supertable_properties) | | what the table is, as keys and values |
+//! | [`supertable_wal`](#supertable_wal) | | the mutations in flight |
+//! | [`supertable_at`](#supertable_at) | `at`, or `version =>`, or `timestamp =>` | the table as it was |
+//! | [`supertable_changes`](#supertable_changes) | `from`, `to` | rows that came, went or changed |
+//! | [`supertable_restore`](#supertable_restore) | `at` | the version that was made |
+//! | [`supertable_alter`](#supertable_alter) | `changes` | the version that was made |
+//! | [`supertable_add_files`](#supertable_add_files) | `location` | files that are the table's now |
+//! | [`supertable_optimize`](#supertable_optimize) | `target_bytes =>`, `target_rows =>`, `deleted_percent =>`, `dry_run =>` | groups of superfiles that were written anew |
+//! | [`supertable_vacuum`](#supertable_vacuum) | `retain =>`, `dry_run =>` | kinds of objects that were deleted |
+//! | [`supertable_recover`](#supertable_recover) | | WAL documents that were looked at |
+//!
+//! # `supertable_history`
+//!
+//! One row for each statement that a version committed; the version that made the table has one of its own, with
+//! the operation `CREATE`. The walk goes back as far as rows are asked for (`LIMIT`), and ends at the oldest version that
+//! vacuum left.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `version` | `UInt64` | |
+//! | `time` | `Timestamp(ms, UTC)` | when it was committed |
+//! | `operation` | `Utf8` | `INSERT` (also of adopted files), `OVERWRITE`, `DELETE`, `UPDATE`, `MERGE`, `TRUNCATE`, `ALTER`, `COMPACT`, `RESTORE` |
+//! | `rows_inserted`, `rows_deleted`, `rows_updated` | `UInt64` | NULL for `CREATE` |
+//! | `live_rows`, `superfiles` | `UInt64` | of the version |
+//! | `duration_ms` | `Int64` | from the statement's beginning to the commit |
+//! | `wal_id` | `Utf8` | the mutation, 32 hexadecimal digits |
+//! | `statement` | `Utf8` | its text, cut when long |
+//!
+//! # `supertable_files`
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `superfile` | `Utf8` | its path below the table |
+//! | `rows`, `live_rows` | `UInt64` | in the file, and those not deleted |
+//! | `bytes` | `UInt64` | |
+//! | `tombstones` | `UInt64` | deleted rows |
+//! | `sidecar` | `Utf8` | the object that lists them, or NULL |
+//! | `created` | `Timestamp(ms, UTC)` | |
+//! | `columns` | `Map` from names to `{min, max, nulls}` | bounds as text, for all rows of the file, deleted ones included |
+//!
+//! # `supertable_properties`
+//!
+//! `key` and `value`, both `Utf8`: `table_id`, `version`, `schema_changed_at`, `live_rows`, `rows`, `superfiles`,
+//! `bytes`, `sort_order`, then the table's options, defaults and conditions. The value of a key that sounds like a
+//! credential is `(hidden)`.
+//!
+//! # `supertable_wal`
+//!
+//! The mutations in flight, oldest first. Nothing is changed. A document that cannot be read is a row too.
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `wal_id`, `operation`, `state`, `owner` | `Utf8` | the state is `INTENT`, `APPENDED` or `COMPLETE` |
+//! | `created` | `Timestamp(ms, UTC)` | |
+//! | `age_ms` | `Int64` | |
+//! | `lease_expires`, `lease_expired` | `Timestamp(ms, UTC)`, `Boolean` | an owner that lives renews its lease |
+//! | `base_version` | `UInt64` | the version that the statement read |
+//! | `new_rows` | `UInt64` | |
+//! | `statement` | `Utf8` | |
+//! | `problem` | `Utf8` | what is wrong with a document that cannot be read |
+//!
+//! # `supertable_at`
+//!
+//! A relation with the columns of that version. Filters, projections and limits reach its files as they do for the
+//! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; and where
+//! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
+//! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
+//!
+//! # `supertable_changes`
+//!
+//! The rows that came, went or changed after the version `from`, up to and including `to` (by default the current one):
+//! the table's columns, then `_change_type` (`insert`, `delete`, `update_preimage`, `update_postimage`), `_id`
+//! (`Decimal128(38, 0)`) and `_version` (`UInt64`). Versions come in order, rows within one in no order. Rows that a compaction
+//! moved are no change, and a restore is what it does to the rows. `from` 0 means from the beginning. Large joins
+//! spill within the memory pool.
+//!
+//! The feed does not cross a version in which the columns changed: ask before it and from it on. It needs the names
+//! `_change_type` and `_version` for itself.
+//!
+//! # `supertable_restore`
+//!
+//! Makes the table what it was, in a new version; rows get back the ids that they had. One row: `restored`, `version`
+//! and `live_rows`, all `UInt64`. If the version is the current one, none is made.
+//!
+//! # `supertable_alter`
+//!
+//! What `ALTER TABLE t …` does; see [`columns`](super::columns). One row: `version`, and the number of `columns`,
+//! both `UInt64`.
+//!
+//! # `supertable_add_files`
+//!
+//! One file, a directory, or a pattern; see [`columns`](super::columns). One row for each file: `file` (`Utf8`),
+//! `rows` and `bytes` (`UInt64`), and its `superfile` (`Utf8`). All are added in one version, or none.
+//!
+//! # `supertable_optimize`
+//!
+//! Joins superfiles that are small (less than three quarters of the target), and writes those anew of which
+//! `deleted_percent` (20) or more is deleted. `target_bytes` is 256 MiB unless it is given, `target_rows` the session's
+//! `supertable.target_file_rows`. (Where a table's own `write.target_file_rows` or `write.target_file_bytes` asks for
+//! smaller superfiles, give targets that fit them: otherwise what was written is small again, and is written anew each
+//! time.) Rows keep their ids, and a declared order is kept, by a sort within the memory
+//! pool. One row for each group of superfiles that was written anew, which is one commit:
+//!
+//! | column | type | |
+//! | --- | --- | --- |
+//! | `action` | `Utf8` | `compacted in version …`, `would be compacted`, or `left: …` and why |
+//! | `superfiles_before`, `superfiles_after` | `UInt64` | |
+//! | `rows` | `UInt64` | live rows |
+//! | `bytes_before`, `bytes_after` | `UInt64` | |
+//!
+//! What is not known is NULL: what a dry run, or a group that was left, would have come to. Rows that other statements
+//! delete or update meanwhile are deleted in the copy too. A group is left, after five attempts, if others keep taking
+//! its superfiles.
+//!
+//! After writes, where `supertable.auto_compact` asks for it, a compaction waits until sixteen small superfiles of
+//! about one size are there, so a row is written a few times at most. One runs at a time in a process.
+//!
+//! # `supertable_vacuum`
+//!
+//! Deletes what no retained version refers to: superfiles, sidecars, manifest nodes; and ends what dead writers
+//! began. Retained is every version that was current at some moment of the last `retain` (seven days), and what a
+//! statement under way reads or has staged. `retain` is an interval of days or less. Less than a few minutes is for tables at
+//! rest: who still reads an older version then finds its files gone.
+//!
+//! One row for each kind of object: `what` and `action` (`Utf8`), `objects` and `bytes` (`UInt64`, NULL where they say
+//! nothing). The last row says which versions remain.
+//!
+//! # `supertable_recover`
+//!
+//! Finishes or undoes what crashed statements left; opening a table does it, too. One row for each WAL document that
+//! was looked at: `wal_id`, `action` and `detail`, all `Utf8`. The action is `committed`, `retired`, `undone`,
+//! `conflicting`, `in flight` (left alone, its owner lives), `orphan removed`, `left to vacuum` or `failed`.

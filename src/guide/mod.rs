@@ -1,0 +1,16 @@
+//! The reference: what README leaves out. Documentation only, there is no code here.
+//!
+//! - [`statements`]: what each statement may hold, what it costs, constraints, row ids.
+//! - [`columns`]: `ALTER TABLE`, and adopting files that others wrote.
+//! - [`functions`]: every table function, with its arguments and its columns.
+//! - [`options`]: every option of sessions and tables.
+//! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
+//!
+//! Isolation is described in the crate's own documentation, formats beside their codecs in
+//! [`mod@crate::format`], and the safety of vacuum in [`crate::table::vacuum`].
+
+pub mod columns;
+pub mod functions;
+pub mod options;
+pub mod promises;
+pub mod statements;

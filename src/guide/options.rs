@@ -1,0 +1,46 @@
+//! Options of a session, and of a table.
+//!
+//! A session's are set by `SET supertable.<name> = <value>` and shown by `SHOW supertable.<name>`. A
+//! table's are given in `OPTIONS ('supertable.<name>' '<value>')` when it is created, and changed later by
+//! `ALTER TABLE t SET ('supertable.<name>' = '<value>')` and `UNSET ('supertable.<name>')`. They are stored
+//! with the table, so every session has them. A name that does not exist, or a value that could not be
+//! applied, is refused at once.
+//!
+//! | option `supertable.…` | session | table | default | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | `isolation` | yes | yes | `snapshot` | `snapshot` or `serializable`; the session's word comes first |
+//! | `expose_row_id` | yes | yes | `false` | whether `_id(…)` may be used; one of the two is enough |
+//! | `auto_compact` | yes | yes | `false` | whether small superfiles are joined in the background after writes; one of the two is enough |
+//! | `check.…` | no | at creation | none | a condition that every row meets; the rest of the name is yours |
+//! | `target_file_rows` | yes | no | 16,777,216 | another name for the session's `write.target_file_rows` |
+//! | `target_file_bytes` | yes | no | 2 GiB | another name for the session's `write.target_file_bytes` |
+//! | `write.…` | yes | yes | see below | how superfiles are written |
+//!
+//! # How superfiles are written
+//!
+//! The session's value comes first, then the table's, then DataFusion's own setting for Parquet
+//! (`datafusion.execution.parquet.…`), whose defaults are those below.
+//!
+//! | option `supertable.write.…` | meaning | default |
+//! | --- | --- | --- |
+//! | `compression` | codec of data pages: `uncompressed`, `snappy`, `lz4_raw`, `zstd(1)` to `zstd(22)` | `zstd(3)` |
+//! | `dictionary` | dictionary-encode columns while it pays | `true` |
+//! | `row_group_rows` | rows of a row group, the unit that is skipped as a whole and encoded at once | 1,048,576 |
+//! | `page_bytes` | bytes at which a data page is closed | 1 MiB |
+//! | `page_rows` | rows at which a data page is closed: the unit that page statistics skip | 20,000 |
+//! | `page_index` | statistics of each page, not only of each row group | `true` |
+//! | `bloom_filter_columns` | columns with a Bloom filter, separated by commas | none |
+//! | `bloom_filter_fpp` | how often a Bloom filter may be wrong, between 0 and 1 | DataFusion's |
+//! | `bloom_filter_ndv` | distinct values of a row group that a Bloom filter expects | DataFusion's |
+//! | `target_file_rows` | rows at which a superfile is closed and the next one begun; at most 16,777,216 | 16,777,216 |
+//! | `target_file_bytes` | bytes in memory, before encoding, at which a superfile is closed | 2 GiB |
+//!
+//! A change concerns superfiles to come; those that are there stay as they are. The session's `target_file_rows` and
+//! `target_file_bytes`, without `write.`, say nothing while they have their defaults. Compaction aims at the session's
+//! `target_file_rows`, not at a table's `write.target_file_rows`: do not combine smaller ones with `auto_compact`.
+//!
+//! # Conditions
+//!
+//! A `check.…` option holds a condition on the row's columns, with constants and functions that always
+//! give the same result. It cannot be added later, because rows that are there may violate it. `UNSET` takes it
+//! away; a session that has the table open is then asked to open it again.

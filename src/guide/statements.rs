@@ -1,0 +1,57 @@
+//! Statements: what they may hold, what they cost, and what a row is.
+//!
+//! Whatever DataFusion evaluates in a `SELECT` may stand in a `DELETE`, `UPDATE`, `MERGE` or `INSERT`: subqueries, also on the
+//! table itself, correlated ones, parameters. All references to a table read one version, the one before the
+//! statement. The result is the exact number of rows. `EXPLAIN` shows the plan and changes nothing; `EXPLAIN ANALYZE` carries
+//! the statement out.
+//!
+//! # Constraints and defaults
+//!
+//! `NOT NULL`, `DEFAULT`, and conditions as table options (see [`options`](super::options)). `INSERT`, `INSERT OVERWRITE`,
+//! `UPDATE` and `MERGE` enforce them on every row that they write, before anything is visible. The error is of
+//! [`ErrorKind::Constraint`](crate::ErrorKind::Constraint) and names the condition. As in SQL, FALSE violates and NULL passes.
+//! A target row of a `MERGE` that two source rows would change is refused with the same kind of error.
+//!
+//! # What is cheap
+//!
+//! - `count(*)` reads no data file, also after deletes.
+//! - A `DELETE` drops a superfile without reading it when its statistics prove that the predicate is true for every
+//!   row; `DELETE FROM t` drops them all. Proofs cover comparisons, `BETWEEN`, `IN` lists, `IS [NOT] NULL`, `AND`, `OR`
+//!   and `NOT` over columns and constants. A column with NULLs or NaN in a superfile proves nothing about it.
+//! - A statement whose predicate prunes every superfile reads none. One that changes no row makes no version.
+//! - A point `DELETE` by a sorted key touches one superfile and takes at most five round trips to the store.
+//! - What a commit writes follows from what changed, not from the number of superfiles.
+//!
+//! # Memory
+//!
+//! Rows stream; deleted positions are kept in bitmaps. `MERGE` keeps its source in memory, not the table. In a session with a
+//! bounded memory pool, a statement whose join might not fit is planned as a sort-merge join, which spills to disk; that
+//! takes `target_partitions` of at least 2. What still does not fit fails with DataFusion's `ResourcesExhausted`, and
+//! changes nothing.
+//!
+//! # Row ids
+//!
+//! Every row has a 128-bit id that `UPDATE`, `MERGE`, compaction and restore keep. It is not a column: `SELECT *`, `INSERT`
+//! without a column list and `information_schema` do not know of it, and no statement can set it. Where the session or the
+//! table sets `supertable.expose_row_id`, the function `_id(t.c)` gives the id of `t`'s row in any clause of any statement; its
+//! argument, any column of the table, says which table is meant.
+//!
+//! ```sql
+//! SELECT _id(id) AS rid, * FROM t;
+//! DELETE FROM t WHERE _id(id) = 33232930569601;
+//! MERGE INTO t USING edits AS e ON _id(t.id) = e.rid WHEN MATCHED THEN UPDATE SET v = e.v;
+//! ```
+//!
+//! (DataFusion has no hidden columns: what is in a table's schema is in `SELECT *` and in `INSERT`, and what is not cannot
+//! be named.) Refused: above `GROUP BY`, `DISTINCT` or `UNION`, where rows are merged; on an outer query's table; and in a
+//! prepared statement that joins two supertables by their columns.
+//!
+//! # Refused, because DataFusion 55.2 evaluates it wrongly
+//!
+//! `x NOT IN (SELECT y …)` with a possible NULL on either side, where it stands under `OR`, `NOT` or another expression, or
+//! where `x` is a constant: a `SELECT` shows too many rows, and a `DELETE`, `UPDATE` or `MERGE` would change rows that the statement does
+//! not name. Use `NOT EXISTS (SELECT … WHERE y = x)`, or let the condition stand by itself, joined to others by
+//! `AND`.
+//!
+//! Not refused, because the plan no longer shows it: `c NOT IN (1) OR c NOT IN (2)` is simplified to `TRUE`, also where
+//! `c` is NULL; and of `UPDATE t SET a = 1, a = 2` one assignment wins.
