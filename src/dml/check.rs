@@ -74,13 +74,17 @@ impl Conditions {
         })
     }
 
+    /// Whether these are the conditions among `properties`.
+    pub(crate) fn are_those_of(&self, properties: &BTreeMap<String, String>) -> bool {
+        in_properties(properties).eq(self.sql.iter().map(|(n, s)| (n.as_str(), s.as_str())))
+    }
+
     /// Makes sure that these are still the conditions of the table.
     ///
     /// # Errors
     /// `Conflict` if `snapshot` has others.
     pub(crate) fn check_current(&self, snapshot: &Snapshot) -> Result<()> {
-        let current = in_properties(&snapshot.metadata().properties);
-        if current.eq(self.sql.iter().map(|(n, s)| (n.as_str(), s.as_str()))) {
+        if self.are_those_of(&snapshot.metadata().properties) {
             return Ok(());
         }
         Err(Error::new(

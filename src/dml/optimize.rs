@@ -31,6 +31,7 @@ use crate::dml::insert::{conform, first_batch, superfile_writer};
 use crate::dml::provider::TableAccess;
 use crate::dml::sink::with_row_id;
 use crate::error::{Error, ErrorKind};
+use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::format::{RowMoves, Run, SuperfileId};
 use crate::scan::plan::scan_order;
@@ -106,6 +107,26 @@ pub async fn optimize(
     Ok(done)
 }
 
+/// What a compaction of the table aims at: superfiles as large as its writers close them, so that what it
+/// wrote is not too small for the next one.
+pub(crate) fn targets_of(access: &TableAccess, context: &TaskContext) -> Targets {
+    let options = SupertableOptions::of(context.session_config().options());
+    let write = options.write_options(&access.table.metadata().properties);
+    let defaults = Targets::default();
+    // Writers count bytes in memory; encoded, they are rarely less than an eighth of that.
+    let bytes = write
+        .target_file_bytes
+        .map_or(defaults.bytes, |bytes| defaults.bytes.min(bytes / 8));
+    Targets {
+        bytes: bytes.max(1),
+        rows: write
+            .target_file_rows
+            .unwrap_or(defaults.rows)
+            .min(MAX_SUPERFILE_ROWS),
+        ..defaults
+    }
+}
+
 /// Starts to compact in the background what writes have left, where the session or the table asks for it
 /// and there is something to do. Never on the caller's path; one compaction at a time in a process.
 pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskContext>) {
@@ -125,8 +146,7 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
         drop(turn);
         let targets = Targets {
             files_per_tier: Some(AUTO_FILES_PER_TIER),
-            rows: options.target_file_rows,
-            ..Targets::default()
+            ..targets_of(&access, &context)
         };
         // Most writes leave nothing to do, and that is known without asking the store.
         let known = access.table.cached_snapshot();

@@ -93,7 +93,8 @@ impl View {
         *seen = Some(Arc::clone(&metadata));
         drop(seen);
         let same = session_schema(&metadata.schema).fields() == view.access.schema.fields()
-            && defaults_of(&metadata) == view.defaults;
+            && defaults_of(&metadata) == view.defaults
+            && view.access.conditions.are_those_of(&metadata.properties);
         if same {
             return view;
         }

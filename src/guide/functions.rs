@@ -107,10 +107,10 @@
 //! # `supertable_optimize`
 //!
 //! Joins superfiles that are small (less than three quarters of the target), and writes those anew of which
-//! `deleted_percent` (20) or more is deleted. `target_bytes` is 256 MiB unless it is given, `target_rows` the session's
-//! `supertable.target_file_rows`. (Where a table's own `write.target_file_rows` or `write.target_file_bytes` asks for
-//! smaller superfiles, give targets that fit them: otherwise what was written is small again, and is written anew each
-//! time.) Rows keep their ids, and a declared order is kept, by a sort within the memory
+//! `deleted_percent` (20) or more is deleted. `target_bytes` is 256 MiB, and `target_rows` where
+//! writers close a superfile (`write.target_file_rows`), unless they are given; an eighth of
+//! `write.target_file_bytes`, where that is less. (Given targets that are larger than what writers are told to write
+//! have superfiles written anew each time.) Rows keep their ids, and a declared order is kept, by a sort within the memory
 //! pool. One row for each group of superfiles that was written anew, which is one commit:
 //!
 //! | column | type | |

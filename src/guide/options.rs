@@ -36,11 +36,11 @@
 //! | `target_file_bytes` | bytes in memory, before encoding, at which a superfile is closed | 2 GiB |
 //!
 //! A change concerns superfiles to come; those that are there stay as they are. The session's `target_file_rows` and
-//! `target_file_bytes`, without `write.`, say nothing while they have their defaults. Compaction aims at the session's
-//! `target_file_rows`, not at a table's `write.target_file_rows`: do not combine smaller ones with `auto_compact`.
+//! `target_file_bytes`, without `write.`, say nothing while they have their defaults. Compaction aims at
+//! the same sizes.
 //!
 //! # Conditions
 //!
 //! A `check.…` option holds a condition on the row's columns, with constants and functions that always
 //! give the same result. It cannot be added later, because rows that are there may violate it. `UNSET` takes it
-//! away; a session that has the table open is then asked to open it again.
+//! away.

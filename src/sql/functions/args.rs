@@ -7,8 +7,6 @@
 //! Invariant: an argument is never passed over: one that is unknown, given twice, NULL, or of
 //! another type is an error that says which ones there are, or what is wanted.
 
-#![allow(dead_code)] // Until every kind of argument has a function that takes it.
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,8 +11,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::TaskContext;
 use futures::{StreamExt, stream};
 
-use crate::config::SupertableOptions;
-use crate::dml::optimize::{Ending, Optimized, optimize};
+use crate::dml::optimize::{Ending, Optimized, optimize, targets_of};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::lookup::TableLookup;
@@ -78,16 +77,16 @@ struct Work {
 
 impl Work {
     async fn run(self, context: &Arc<TaskContext>) -> Result<arrow::array::RecordBatch> {
-        let defaults = Targets::default();
-        let options = SupertableOptions::of(context.session_config().options());
-        let rows = self.rows.unwrap_or(options.target_file_rows);
+        let provider = self.lookup.provider().await?;
+        let defaults = targets_of(provider.access(), context);
         let targets = Targets {
             bytes: self.bytes.unwrap_or(defaults.bytes),
-            rows: rows.min(MAX_SUPERFILE_ROWS),
+            rows: self
+                .rows
+                .map_or(defaults.rows, |rows| rows.min(MAX_SUPERFILE_ROWS)),
             deleted_percent: self.deleted_percent.unwrap_or(defaults.deleted_percent),
             files_per_tier: None,
         };
-        let provider = self.lookup.provider().await?;
         let groups = optimize(provider.access(), context, targets, self.dry_run).await?;
         let number = |n: usize| n as u64;
         // What a plan or a group without effect would have come to is not known.
