@@ -2,7 +2,7 @@
 //!
 //! Retained are the current version, every version that was current at some moment of the last
 //! `retain`, and every version since the oldest that a live mutation reads. Whoever opened one of
-//! them finds every file of it. [`plan`] decides, without I/O; [`execute`] lists, reads and deletes.
+//! them finds every file of it. [`plan`] decides, without I/O; `execute` lists, reads and deletes.
 //!
 //! # Why it is safe beside running readers and writers
 //!
