@@ -6,10 +6,14 @@
 //! as true (`WHERE a NOT IN (SELECT …) OR b = 1`, `WHERE 5 NOT IN (SELECT …)`). A `SELECT` shows
 //! too many rows then; a `DELETE` would delete them.
 //!
+//! And it joins lists on one operand as if that could not be NULL: `a NOT IN (1) OR a NOT IN (2)` becomes
+//! true, `a IN (1) AND a IN (2)` false, which matters under NOT. (In a prepared statement that has
+//! happened before anybody else sees the plan.)
+//!
 //! Invariant: what passes is either evaluated rightly, or has no NULL to overlook.
 
-use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, JoinType, LogicalPlan, Operator};
@@ -19,6 +23,18 @@ use crate::error::{Error, ErrorKind};
 /// Checks a plan whose rows are to be changed, subqueries included.
 pub(crate) fn refuse_misjudged(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
+        let input = node
+            .inputs()
+            .first()
+            .map_or(node.schema(), |input| input.schema());
+        let schema = match node {
+            LogicalPlan::Join(join) => &join.schema,
+            _ => input,
+        };
+        let plain = matches!(node, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
+        for expr in node.expressions() {
+            check_lists(&expr, schema, plain)?;
+        }
         match node {
             LogicalPlan::Filter(filter) => {
                 for condition in split_conjunction(&filter.predicate) {
@@ -101,6 +117,55 @@ fn check_part(part: &Expr, input: &LogicalPlan, plain: bool) -> Result<()> {
             })?;
             Ok(())
         }
+    }
+}
+
+/// Lists on one operand that may be NULL, joined by AND or OR. Under nothing but those (`plain`) a false
+/// AND is as good as an unknown one.
+fn check_lists(part: &Expr, schema: &DFSchema, plain: bool) -> Result<()> {
+    let Expr::BinaryExpr(b) = part else {
+        part.apply_children(|child| {
+            check_lists(child, schema, false)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        return Ok(());
+    };
+    let joins = matches!(b.op, Operator::And | Operator::Or);
+    if b.op == Operator::Or || (b.op == Operator::And && !plain) {
+        let mut lists = Vec::new();
+        lists_joined_by(b.op, part, false, &mut lists);
+        // Under OR those that say what is not in them.
+        lists.retain(|(_, negated)| b.op == Operator::And || *negated);
+        let twice = lists.iter().enumerate().any(|(i, (operand, _))| {
+            let rest = lists.iter().skip(i + 1);
+            operand.nullable(schema).unwrap_or(true) && rest.clone().any(|(o, _)| o == operand)
+        });
+        if twice {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "NOT IN",
+                "two lists on one operand that may be NULL are joined wrongly by DataFusion 55, and \
+                 rows would be changed that the statement does not name; compare with <> instead",
+            )
+            .into());
+        }
+    }
+    check_lists(&b.left, schema, plain && joins)?;
+    check_lists(&b.right, schema, plain && joins)
+}
+
+/// The operands of lists that `op` joins, and whether NOT stands before them.
+fn lists_joined_by<'e>(op: Operator, part: &'e Expr, not: bool, lists: &mut Vec<(&'e Expr, bool)>) {
+    match part {
+        Expr::InList(list) => lists.push((&list.expr, list.negated != not)),
+        Expr::Not(inner) if matches!(inner.as_ref(), Expr::InList(_)) => {
+            lists_joined_by(op, inner, !not, lists);
+        }
+        Expr::BinaryExpr(b) if b.op == op => {
+            lists_joined_by(op, &b.left, not, lists);
+            lists_joined_by(op, &b.right, not, lists);
+        }
+        _ => {}
     }
 }
 
