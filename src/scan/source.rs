@@ -99,6 +99,8 @@ fn others(positions: &RoaringBitmap, rows: u64) -> RoaringBitmap {
 pub struct SupertableSource {
     inner: Arc<dyn FileSource>,
     readers: Arc<dyn ParquetFileReaderFactory>,
+    /// Bytes at a file's end that are read at once for its footer.
+    footer_hint: Option<usize>,
     snapshot: Arc<Snapshot>,
     summary: ScanSummary,
 }
@@ -111,10 +113,16 @@ impl SupertableSource {
         snapshot: Arc<Snapshot>,
         summary: ScanSummary,
     ) -> Self {
+        let footer_hint = inner.table_parquet_options().global.metadata_size_hint;
         let inner = inner.with_parquet_file_reader_factory(Arc::clone(&readers));
+        let inner = match footer_hint {
+            Some(bytes) => inner.with_metadata_size_hint(bytes),
+            None => inner,
+        };
         Self {
             inner: Arc::new(inner),
             readers,
+            footer_hint,
             snapshot,
             summary,
         }
@@ -124,6 +132,7 @@ impl SupertableSource {
         Arc::new(Self {
             inner,
             readers: Arc::clone(&self.readers),
+            footer_hint: self.footer_hint,
             snapshot: Arc::clone(&self.snapshot),
             summary: self.summary,
         })
@@ -153,6 +162,7 @@ impl FileSource for SupertableSource {
                 .create_morselizer(object_store, base_config, partition)?
                 .into(),
             readers: Arc::clone(&self.readers),
+            footer_hint: self.footer_hint,
             snapshot: Arc::clone(&self.snapshot),
             partition,
             metrics: metrics.clone(),
@@ -284,6 +294,7 @@ impl FileSource for SupertableSource {
 struct TombstoneMorselizer {
     inner: Arc<dyn Morselizer>,
     readers: Arc<dyn ParquetFileReaderFactory>,
+    footer_hint: Option<usize>,
     snapshot: Arc<Snapshot>,
     partition: usize,
     metrics: ExecutionPlanMetricsSet,
@@ -305,9 +316,12 @@ impl Morselizer for TombstoneMorselizer {
         if file.extension::<Arc<Tombstoned>>().is_none() {
             return self.inner.plan_file(file);
         }
-        let reader =
-            self.readers
-                .create_reader(self.partition, file.clone(), None, &self.metrics)?;
+        let reader = self.readers.create_reader(
+            self.partition,
+            file.clone(),
+            self.footer_hint,
+            &self.metrics,
+        )?;
         Ok(Box::new(LoadTombstones {
             inner: Arc::clone(&self.inner),
             reader,
