@@ -47,7 +47,7 @@
 //! | two statements change one row | the second runs again | the same |
 //! | one adds rows while another reads, deletes or updates others | both commit | the reader runs again |
 //! | write skew: two statements each change what the other one read | both commit | the second runs again |
-//! | an append that does not read its table (`INSERT … VALUES`, or from others) | never waits, never runs again | the same |
+//! | an append that does not read its table (`INSERT … VALUES`, or from others) | conflicts with no change of rows, only with one of the table's columns | the same |
 //! | compaction meanwhile | none of a statement's business, unless it rewrites the statement's rows | the same |
 //!
 //! Under `serializable` the `DELETE`, `UPDATE`, `MERGE`, `INSERT … SELECT` and `INSERT OVERWRITE` that
