@@ -268,6 +268,7 @@ impl SuperfileWriter {
             stats,
             tombstones: None,
             moved_at: 0,
+            touched: 0,
         });
         Ok(())
     }
