@@ -21,12 +21,14 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 
 use crate::config::SupertableOptions;
+use crate::dml::cluster::{self, ClusterBy};
 use crate::dml::insert::{conform, first_batch, superfile_writer};
 use crate::dml::provider::TableAccess;
 use crate::dml::sink::with_row_id;
@@ -38,7 +40,7 @@ use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, ScanRequest, plan_scan_of};
-use crate::table::compaction::{Group, Targets, plan};
+use crate::table::compaction::{Group, Targets, plan, whole};
 use crate::table::{CommitOutcome, Effect, Mutation, PROGRESS, RowIdSource, Snapshot};
 
 /// How often a group is tried when others take its sources first.
@@ -81,6 +83,20 @@ pub enum Ending {
     GivenUp(String),
 }
 
+/// Which superfiles are written anew, and in which order their rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that need it, group by group, in the declared order.
+    Needed,
+    /// All of them in one go, and so in an order that goes through the whole table.
+    Whole {
+        /// The order; the declared one if `None`.
+        by: Option<ClusterBy>,
+        /// Rows of a superfile, where that is less than writers write.
+        rows: u64,
+    },
+}
+
 /// Compacts a table; with `dry_run`, only says what would be done.
 ///
 /// # Errors
@@ -91,15 +107,38 @@ pub async fn optimize(
     targets: Targets,
     dry_run: bool,
 ) -> Result<Vec<Optimized>> {
+    optimize_in(access, context, targets, &Scope::Needed, dry_run).await
+}
+
+/// As [`optimize`], or the whole table.
+///
+/// # Errors
+/// As [`optimize`]; and [`ErrorKind::Unsupported`] for another order than the one that the table declares.
+pub async fn optimize_in(
+    access: &TableAccess,
+    context: &Arc<TaskContext>,
+    targets: Targets,
+    scope: &Scope,
+    dry_run: bool,
+) -> Result<Vec<Optimized>> {
     let snapshot = access.table.snapshot().await?;
-    let groups = plan(snapshot.manifest().entries().map(Arc::as_ref), &targets);
+    let entries = snapshot.manifest().entries().map(Arc::as_ref);
+    let groups = match scope {
+        Scope::Needed => plan(entries, &targets),
+        Scope::Whole { by, .. } => {
+            if let Some(by) = by {
+                check_order(by, access, &snapshot)?;
+            }
+            whole(entries)
+        }
+    };
     let total = groups.len();
     let mut done = Vec::with_capacity(total);
     let mut bytes = 0;
     for group in groups {
         done.push(match dry_run {
             true => Optimized::planned(&group),
-            false => compact(access, context, group).await?,
+            false => compact(access, context, group, scope).await?,
         });
         bytes += done.last().map_or(0, |group| group.bytes_before);
         tracing::info!(target: PROGRESS, operation = "optimize", done = done.len(), total, bytes);
@@ -164,6 +203,7 @@ async fn compact(
     access: &TableAccess,
     context: &Arc<TaskContext>,
     group: Group,
+    scope: &Scope,
 ) -> Result<Optimized> {
     let mut report = Optimized::planned(&group);
     let mut why = String::new();
@@ -179,7 +219,7 @@ async fn compact(
             report.ending = Ending::Overtaken;
             return Ok(report);
         }
-        let prepared = prepare(access, context, &snapshot, &sources).await?;
+        let prepared = prepare_in(access, context, &snapshot, &sources, scope).await?;
         let written = &prepared.effect.add;
         report.superfiles = written.len();
         report.bytes_after = written.iter().map(|entry| entry.size).sum();
@@ -244,11 +284,21 @@ pub async fn prepare(
     snapshot: &Arc<Snapshot>,
     sources: &HashSet<SuperfileId>,
 ) -> Result<Prepared> {
+    prepare_in(access, context, snapshot, sources, &Scope::Needed).await
+}
+
+async fn prepare_in(
+    access: &TableAccess,
+    context: &Arc<TaskContext>,
+    snapshot: &Arc<Snapshot>,
+    sources: &HashSet<SuperfileId>,
+    scope: &Scope,
+) -> Result<Prepared> {
     let statement = format!("OPTIMIZE ({} superfiles)", sources.len());
     let mutation = access
         .table
         .begin(OpKind::Compact, Arc::clone(snapshot), statement);
-    match rewrite(access, context, &mutation, snapshot, sources).await {
+    match rewrite(access, context, &mutation, snapshot, sources, scope).await {
         Ok(effect) => Ok(Prepared { mutation, effect }),
         Err(e) => {
             // What it died of is the news; a failure to clean up is recovery's.
@@ -264,8 +314,18 @@ async fn rewrite(
     mutation: &Mutation,
     snapshot: &Arc<Snapshot>,
     sources: &HashSet<SuperfileId>,
+    scope: &Scope,
 ) -> Result<Effect> {
-    let plan = read_plan(access, context, snapshot, sources)?;
+    let reading = Reading {
+        access,
+        context,
+        snapshot,
+        sources,
+    };
+    let plan = match scope {
+        Scope::Whole { by: Some(by), .. } => reading.along_curve(by).await?,
+        _ => reading.in_declared_order()?,
+    };
     let mut rows = execute_stream(plan, Arc::clone(context))?;
     let stored = with_row_id(&access.schema);
     let schema = rows.schema();
@@ -281,6 +341,9 @@ async fn rewrite(
         Arc::clone(&stored),
         RowIdSource::Stored,
     )?;
+    if let Scope::Whole { rows, .. } = scope {
+        writer = writer.at_most(*rows);
+    }
     let mut moved = Moved::new(context.memory_pool());
     let mut next = first_batch(&mut rows, mutation).await?;
     while let Some(batch) = next {
@@ -290,11 +353,7 @@ async fn rewrite(
         next = next_batch(&mut rows).await?;
     }
     let entries: Vec<_> = scan_order(snapshot);
-    let live: u64 = entries
-        .iter()
-        .filter(|entry| sources.contains(&entry.id))
-        .map(|entry| entry.live_rows())
-        .sum();
+    let live = reading.live_rows();
     if writer.rows() != live {
         let read = writer.rows();
         return exec_err!(
@@ -327,66 +386,127 @@ async fn next_batch(rows: &mut SendableRecordBatchStream) -> Result<Option<Recor
     rows.next().await.transpose()
 }
 
-/// The live rows of `sources` with ids and addresses: in the declared order, or else as they are stored.
-fn read_plan(
-    access: &TableAccess,
-    context: &Arc<TaskContext>,
-    snapshot: &Arc<Snapshot>,
-    sources: &HashSet<SuperfileId>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
+/// Refuses to cluster the rows of a table that declares an order, and by columns that there are not.
+fn check_order(by: &ClusterBy, access: &TableAccess, snapshot: &Snapshot) -> Result<()> {
+    if !snapshot.metadata().sort_order.is_empty() {
         return Err(Error::new(
-            ErrorKind::Conflict,
+            ErrorKind::Unsupported,
             access.location.root.to_string(),
-            "the table's columns have changed since this session opened it; open it again",
+            "the table declares an order (WITH ORDER), which scans rely on: its rows cannot be in another one",
         )
         .into());
     }
-    let sort_order = &snapshot.metadata().sort_order;
-    let mut config = context.session_config().clone();
-    if sort_order.is_empty() {
-        // One partition reads the superfiles one after the other, and so keeps their order.
-        config = config.with_target_partitions(1);
+    by.indices(&access.schema)?;
+    Ok(())
+}
+
+/// What a compaction reads: the live rows of `sources`.
+struct Reading<'a> {
+    access: &'a TableAccess,
+    context: &'a Arc<TaskContext>,
+    snapshot: &'a Arc<Snapshot>,
+    sources: &'a HashSet<SuperfileId>,
+}
+
+impl Reading<'_> {
+    fn live_rows(&self) -> u64 {
+        let entries = self.snapshot.manifest().entries();
+        entries
+            .filter(|entry| self.sources.contains(&entry.id))
+            .map(|entry| entry.live_rows())
+            .sum()
     }
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(context.runtime_env())
-        .build();
-    let request = ScanRequest {
-        snapshot: Arc::clone(snapshot),
-        schema: Arc::clone(&access.schema),
-        hidden: HiddenColumns {
-            row_id: true,
-            address: true,
-        },
-        projection: None,
-        filters: &[],
-        limit: None,
-        dropped: None,
-        subset: None,
-        location: &access.location,
-    };
-    let scan = plan_scan_of(&state, request, Some(sources))?;
-    let schema = scan.schema();
-    let order = sort_order
-        .iter()
-        .map(|column| {
-            Ok(PhysicalSortExpr::new(
-                Arc::new(Column::new_with_schema(&column.name, &schema)?),
-                SortOptions {
-                    descending: column.descending,
-                    nulls_first: column.nulls_first,
-                },
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(match LexOrdering::new(order) {
-        None => scan,
-        Some(order) => {
-            let sorted = SortExec::new(order.clone(), scan).with_preserve_partitioning(true);
-            Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
+
+    /// All columns with ids and addresses, or some columns without; as they are stored if `in_turn`.
+    fn scan(&self, columns: Option<&[usize]>, in_turn: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        let access = self.access;
+        if session_schema(&self.snapshot.schema()).fields() != access.schema.fields() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                access.location.root.to_string(),
+                "the table's columns have changed since this session opened it; open it again",
+            )
+            .into());
         }
-    })
+        let mut config = self.context.session_config().clone();
+        if in_turn {
+            // One partition reads the superfiles one after the other, and so keeps their order.
+            config = config.with_target_partitions(1);
+        }
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(self.context.runtime_env())
+            .build();
+        let all = columns.is_none();
+        let request = ScanRequest {
+            snapshot: Arc::clone(self.snapshot),
+            schema: Arc::clone(&access.schema),
+            hidden: HiddenColumns {
+                row_id: all,
+                address: all,
+            },
+            projection: columns,
+            filters: &[],
+            limit: None,
+            dropped: None,
+            subset: None,
+            location: &access.location,
+        };
+        plan_scan_of(&state, request, Some(self.sources))
+    }
+
+    /// The rows in the declared order, or else as they are stored.
+    fn in_declared_order(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        let sort_order = &self.snapshot.metadata().sort_order;
+        let scan = self.scan(None, sort_order.is_empty())?;
+        let schema = scan.schema();
+        let order = sort_order
+            .iter()
+            .map(|column| {
+                Ok(PhysicalSortExpr::new(
+                    Arc::new(Column::new_with_schema(&column.name, &schema)?),
+                    SortOptions {
+                        descending: column.descending,
+                        nulls_first: column.nulls_first,
+                    },
+                ))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(match LexOrdering::new(order) {
+            None => scan,
+            Some(order) => sorted(scan, order),
+        })
+    }
+
+    /// The rows in the order of their places on a curve, and those places as one more column.
+    async fn along_curve(&self, by: &ClusterBy) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = by.indices(&self.access.schema)?;
+        let values = execute_stream(self.scan(Some(&columns), false)?, Arc::clone(self.context))?;
+        let scan = self.scan(None, false)?;
+        let schema = scan.schema();
+        let config = self.context.session_config().options();
+        let key = cluster::key(by, values, self.live_rows(), &schema, config).await?;
+        let mut exprs = (schema.fields().iter())
+            .map(|field| {
+                let column = Column::new_with_schema(field.name(), &schema)?;
+                Ok(ProjectionExpr::new(Arc::new(column), field.name()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let at = exprs.len();
+        exprs.push(ProjectionExpr::new(key, cluster::KEY));
+        let keyed = Arc::new(ProjectionExec::try_new(exprs, scan)?);
+        let by_key = PhysicalSortExpr::new_default(Arc::new(Column::new(cluster::KEY, at)));
+        Ok(match LexOrdering::new([by_key]) {
+            None => keyed,
+            Some(order) => sorted(keyed, order),
+        })
+    }
+}
+
+/// Sorted within the memory pool, with spilling, part by part.
+fn sorted(rows: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Arc<dyn ExecutionPlan> {
+    let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
+    Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
 }
 
 /// Where the rows went that were written so far, by the ordinal of their superfile.

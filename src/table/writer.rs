@@ -130,6 +130,13 @@ impl SuperfileWriter {
         })
     }
 
+    /// Closes each superfile at so many rows already, if that is less than the options say.
+    #[must_use]
+    pub fn at_most(mut self, rows: u64) -> Self {
+        self.options.max_rows = self.options.max_rows.min(rows);
+        self
+    }
+
     /// Rows written so far.
     pub fn rows(&self) -> u64 {
         self.rows

@@ -26,6 +26,8 @@
 //! waits for nobody, and takes small ones along, the smallest first, as long as they are not larger together
 //! than it is.
 //!
+//! Nothing is chosen where the whole table is to be written anew: then all of it is one group.
+//!
 //! Invariant: no superfile is in two groups; a group has two sources, or one that is holed; the same
 //! input gives the same plan.
 
@@ -150,6 +152,15 @@ pub fn plan<'e>(
         .chain([rewritten])
         .flat_map(|chosen| pack(chosen.into_iter(), targets))
         .collect()
+}
+
+/// All superfiles in one group: an order that is to go through the whole table takes all of its rows.
+pub fn whole<'e>(entries: impl IntoIterator<Item = &'e SuperfileEntry>) -> Vec<Group> {
+    let mut all = Group::default();
+    for entry in entries {
+        all.add(entry, &Targets::default());
+    }
+    Vec::from_iter((!all.sources.is_empty()).then_some(all))
 }
 
 fn pack<'e>(chosen: impl Iterator<Item = &'e SuperfileEntry>, targets: &Targets) -> Vec<Group> {
