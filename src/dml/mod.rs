@@ -21,6 +21,7 @@ pub mod collect;
 mod guard;
 pub mod insert;
 pub mod merge;
+mod moved;
 pub mod opaque;
 pub mod optimize;
 pub mod provider;

@@ -86,8 +86,9 @@
 //! moved are no change, and a restore is what it does to the rows. `from` 0 means from the beginning. Large joins
 //! spill within the memory pool.
 //!
-//! The feed does not cross a version in which the columns changed: ask before it and from it on. It needs the names
-//! `_change_type` and `_version` for itself.
+//! Where the columns changed on the way, every version is seen with those of `to`, by field id: a column that was not there
+//! yet has its initial default or NULL, one that is not there any more is left out. (After a restore of older columns, a
+//! value or NULL that those cannot hold is an error.) The feed needs the names `_change_type` and `_version` for itself.
 //!
 //! # `supertable_restore`
 //!

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Decimal128Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::dml::SupertableProvider;
 use datafusion_supertable::dml::optimize::{Ending, optimize, prepare};
@@ -250,6 +252,58 @@ async fn statements_that_commit_while_rows_are_compacted_are_carried_over() {
         for session in [session, other] {
             session.settle().await;
         }
+    }
+}
+
+/// A function of SQL that stops a statement in the middle, until it is told to go on.
+fn register_gate(ctx: &SessionContext) -> (Receiver<()>, SyncSender<()>) {
+    let (arrived, arrivals) = sync_channel(1);
+    let (go, goes) = sync_channel(1);
+    let goes = std::sync::Mutex::new(Some(goes));
+    let gate = move |args: &[ColumnarValue]| {
+        // The first time only.
+        if let Some(goes) = goes.lock().unwrap().take() {
+            arrived.send(()).unwrap();
+            goes.recv().unwrap();
+        }
+        Ok(args[0].clone())
+    };
+    ctx.register_udf(create_udf(
+        "gate",
+        vec![DataType::Int64],
+        DataType::Int64,
+        Volatility::Volatile,
+        Arc::new(gate),
+    ));
+    (arrivals, go)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_overwrite_that_a_compaction_comes_before_runs_again_and_replaces_the_rows_where_they_are()
+ {
+    let dir = TempDir::new().unwrap();
+    let session = Session::create(dir.path(), "").await;
+    fill(&session).await;
+    let other = Session::open(dir.path()).await;
+    let (arrived, go) = register_gate(&session.0);
+    let sql = "INSERT OVERWRITE t SELECT id, gate(v) FROM t WHERE id < 10";
+    let frame = session.0.sql(sql).await.unwrap();
+    let overwrite = tokio::spawn(frame.collect());
+    tokio::task::spawn_blocking(move || arrived.recv().unwrap())
+        .await
+        .unwrap();
+    let endings = other.optimize(Targets::default()).await;
+    assert!(matches!(endings[..], [Ending::Committed(_)]), "{endings:?}");
+    go.send(()).unwrap();
+    overwrite.await.unwrap().unwrap();
+    let rows = other.rows().await;
+    // Row 4 was deleted at the start.
+    let ids: Vec<i64> = rows.keys().copied().collect();
+    assert_eq!(ids, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    let snapshot = session.table().await.snapshot().await.unwrap();
+    assert_eq!(snapshot.manifest().totals().rows, 9);
+    for session in [session, other] {
+        session.settle().await;
     }
 }
 
