@@ -1,46 +1,29 @@
 //! A line on the terminal that says how far a compaction or a vacuum is.
 //!
-//! Owns the drawing, from the `tracing` events that long operations send. Does not own those events. It
-//! stands in the process's place of a `tracing` subscriber, hears nothing but them, and is there only if the
-//! error output is a terminal. Invariant: once the operation is done the line is gone, so that what is printed
+//! Owns the drawing, from the `tracing` events that long operations send. Does not own those events, nor who
+//! hears them (`logs`). There is a line only if the error output is a terminal. Invariant: once the operation is done the line is gone, so that what is printed
 //! afterwards stands where it would have.
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
 
+use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-use crate::table::PROGRESS;
 
 /// Characters of the bar.
 const WIDTH: u64 = 24;
 
-/// Shows progress from here on, if the error output is a terminal.
-pub(super) fn show() {
-    if std::io::stderr().is_terminal() {
-        // Whoever has set a subscriber already wants the events elsewhere.
-        let _ = tracing::subscriber::set_global_default(ProgressLine);
-    }
+/// The line, if the error output is a terminal.
+pub(super) fn line() -> Option<ProgressLine> {
+    std::io::stderr().is_terminal().then_some(ProgressLine)
 }
 
-struct ProgressLine;
+/// See the module.
+pub(super) struct ProgressLine;
 
-impl Subscriber for ProgressLine {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == PROGRESS
-    }
-
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
+impl ProgressLine {
+    /// Shows what an event of the target [`PROGRESS`](crate::table::PROGRESS) says.
+    pub(super) fn draw(&self, event: &Event<'_>) {
         let mut step = Step::default();
         event.record(&mut step);
         // A terminal that cannot be written to shows no progress.
@@ -48,10 +31,6 @@ impl Subscriber for ProgressLine {
         let _ = write!(terminal, "\r\x1b[2K{step}");
         let _ = terminal.flush();
     }
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
 }
 
 /// How far an operation is.

@@ -85,12 +85,16 @@ pub enum Ending {
 ///
 /// # Errors
 /// What reading or writing raises. Groups that were committed before stay.
+#[tracing::instrument(level = "debug", name = "optimize", skip_all, fields(dry_run))]
 pub async fn optimize(
     access: &TableAccess,
     context: &Arc<TaskContext>,
     targets: Targets,
     dry_run: bool,
 ) -> Result<Vec<Optimized>> {
+    if !dry_run {
+        SupertableOptions::of(context.session_config().options()).check_writable("OPTIMIZE")?;
+    }
     let snapshot = access.table.snapshot().await?;
     let groups = plan(snapshot.manifest().entries().map(Arc::as_ref), &targets);
     let total = groups.len();
@@ -185,6 +189,13 @@ async fn compact(
         report.bytes_after = written.iter().map(|entry| entry.size).sum();
         why = match prepared.commit().await {
             Ok(CommitOutcome::Committed { version, .. }) => {
+                tracing::info!(
+                    version,
+                    sources = report.sources,
+                    superfiles = report.superfiles,
+                    rows = report.rows,
+                    "compacted"
+                );
                 report.ending = Ending::Committed(version);
                 return Ok(report);
             }

@@ -7,6 +7,7 @@
 pub(crate) mod columns;
 pub mod cover;
 mod defaults;
+mod guard;
 mod ordering;
 pub mod pin;
 pub mod plan;
