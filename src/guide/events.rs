@@ -2,7 +2,8 @@
 //!
 //! The `supertable` command writes events to its error output where `RUST_LOG` asks for it, for example
 //! `RUST_LOG=datafusion_supertable=debug`; unset, it writes none. A program that embeds the crate sets a `tracing`
-//! subscriber. Neither events nor errors hold credentials, rows, or literals of statements.
+//! subscriber. Neither events nor errors hold credentials or rows; the predicate of a statement is told, as in the
+//! table's history.
 //!
 //! # Levels
 //!

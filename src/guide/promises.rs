@@ -88,12 +88,22 @@
 //! | promise | fault | test |
 //! | --- | --- | --- |
 //! | a key cannot leave the table's directory | `..`, absolute paths, symbolic links | `storage::tests::local::a_key_cannot_leave_the_directory`, `storage::tests::local::symbolic_links_inside_the_directory_are_refused_and_not_listed` |
+//! | no text out of a stored object is part of a key: keys are made of ids, and ids have one spelling | foreign names, other spellings | `format::tests::names::foreign_names_are_no_objects`, `…::other_spellings_of_ids_are_refused` |
 //! | the same for superfiles, which the session's own store reads, and for every other object of a table | links to the very same bytes outside | `integration::trust::a_symbolic_link_in_a_table_leads_nowhere_whatever_it_stands_for` |
 //! | no error, plan, log, answer of a function or stored object holds a credential | passwords and tokens in locations (refused), secrets in `OPTIONS`; `tracing` at every level | `integration::trust::credentials_are_in_no_error_plan_log_answer_or_object` |
 //! | a session that only reads sends no request that writes, not even to recover; each statement that would is refused as such | 14 kinds of statement, a dead writer's leftovers | `integration::trust::a_session_that_only_reads_sends_no_request_that_writes_and_says_so`, `…::a_reader_does_not_end_what_dead_writers_left`, `…::a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing`, `…::reading_only_cannot_be_turned_off_again` |
+//! | the same, and no write is tried again and again | a store that answers 403 to every write | `integration::trust::a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says_why` |
 //! | a store that may only be read is read; a write says why it cannot be | a file system mounted read-only (Linux, where mounting is allowed) | `integration::overload::a_file_system_that_is_read_only_can_be_read_and_a_write_says_why_it_cannot_be` |
 //! | an error tells no secret | a bucket that refuses | `integration::storage::a_bucket_that_refuses_says_so_without_telling_secrets` |
 //! | without the registration nothing is changed by mistake | `DELETE` and `UPDATE` in a session without it | `integration::sessions::without_the_registration_reading_and_inserting_work_and_changing_rows_is_refused` |
+//!
+//! # Trouble can be seen
+//!
+//! | promise | against | test |
+//! | --- | --- | --- |
+//! | each mutation's phases, each conditional write's outcome and each retry is an event; see [`events`](super::events) | healthy statements, lost answers, refusals | `integration::events::a_statement_is_followed_from_its_intent_to_its_end`, `…::lost_answers_retries_and_lost_races_are_told`, `…::recovery_compaction_and_vacuum_tell_what_they_did` |
+//! | the counters of `EXPLAIN ANALYZE` are there | none | `integration::events::explain_analyze_counts_sidecars_reruns_and_superfiles` |
+//! | the command logs where `RUST_LOG` asks for it, and not otherwise | none | `integration::cli::what_happens_is_logged_to_the_error_output_where_it_is_asked_for` |
 //!
 //! # SQL means what it means elsewhere
 //!

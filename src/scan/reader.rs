@@ -344,8 +344,9 @@ impl Sealed {
     }
 }
 
+/// Whether page indexes were asked for before; a file can lack one of the two.
 fn has_index(metadata: &ParquetMetaData) -> bool {
-    metadata.column_index().is_some() && metadata.offset_index().is_some()
+    metadata.column_index().is_some() || metadata.offset_index().is_some()
 }
 
 /// A superfile's error on its way through Parquet's reader.

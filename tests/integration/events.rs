@@ -55,7 +55,7 @@ async fn a_statement_is_followed_from_its_intent_to_its_end() {
     let id = format!("wal_id={}", id.split(' ').next().unwrap());
     for parts in [
         [id.as_str(), "phase=\"APPENDED\""],
-        [id.as_str(), "committed version=3"],
+        [&format!("committed {id}"), "version=3"],
         [id.as_str(), "phase=\"COMPLETE\""],
         ["phase=\"swing\"", "outcome=\"committed\""],
         [

@@ -390,3 +390,41 @@ async fn a_reader_does_not_end_what_dead_writers_left() {
     table.settle().await;
     assert_eq!(objects(&store).await, before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says_why() {
+    let store = table_with_leftovers().await;
+    let before = objects(&store).await;
+    let plan = Plan::forbidding_writes();
+    let ctx = context(&store, &plan);
+    // Opening tries to recover, which is no reason not to read.
+    run(&ctx, OPEN).await;
+    datafusion_supertable::shutdown(&ctx).await;
+    for sql in READS {
+        run(&ctx, sql).await;
+    }
+    for sql in WRITES {
+        if sql.contains("supertable_recover") {
+            // It reports what it could not do.
+            assert!(run(&ctx, sql).await.contains("403 Forbidden"));
+            continue;
+        }
+        let tried = writes(&plan).len();
+        let error = match try_run(&ctx, sql).await {
+            // There is nothing to compact, or nothing that could be deleted.
+            Ok(_) if sql.contains("optimize") || sql.contains("vacuum") => continue,
+            Ok(answer) => panic!("{sql}: {answer}"),
+            Err(error) => error,
+        };
+        let ours = Error::find_in(&error).unwrap_or_else(|| panic!("{sql}: {error}"));
+        assert_eq!(ours.kind(), ErrorKind::Storage, "{sql}: {error}");
+        assert!(
+            error.to_string().contains("403 Forbidden"),
+            "{sql}: {error}"
+        );
+        datafusion_supertable::shutdown(&ctx).await;
+        let tried = writes(&plan).len() - tried;
+        assert!(tried < 12, "{sql}: {tried} writes were tried");
+    }
+    assert_eq!(objects(&store).await, before);
+}

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 /// One event, or the beginning of a span.
 #[derive(Clone, Debug)]
@@ -30,6 +30,10 @@ pub struct Capture {
 impl Capture {
     /// Listens on this thread until the guard is dropped; a test's runtime has one thread.
     pub fn begin() -> (Self, DefaultGuard) {
+        // While there is one dispatcher only, `tracing` lets the thread that comes by a place first decide
+        // for all of them whether it is listened to; and other tests' threads have no subscriber.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Capture::default()));
+        LazyLock::force(&SECOND);
         let capture = Self::default();
         let guard = tracing::subscriber::set_default(capture.clone());
         // What was decided for the subscribers of other tests does not hold for this one.

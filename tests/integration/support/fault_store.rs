@@ -47,6 +47,8 @@ pub struct Plan {
     full_from: AtomicU64,
     writes: AtomicU64,
     no_room: AtomicU64,
+    /// Whether every write is forbidden, as by a bucket's policy.
+    forbidden: bool,
     latency: Duration,
     /// Where random latencies come from, if each operation takes one before and one after its effect.
     jitter: Option<Mutex<StdRng>>,
@@ -182,6 +184,14 @@ impl Plan {
         })
     }
 
+    /// Whoever uses it may read, and nothing else.
+    pub fn forbidding_writes() -> Arc<Self> {
+        Arc::new(Self {
+            forbidden: true,
+            ..Self::default()
+        })
+    }
+
     /// There is room again.
     pub fn make_room(&self) {
         self.full_from.store(0, Ordering::SeqCst);
@@ -299,6 +309,12 @@ impl Plan {
         }
         if self.refused.contains(&k) {
             return Err(failure("refused without effect"));
+        }
+        if self.forbidden && !["get", "head", "list"].contains(&kind) {
+            return Err(object_store::Error::PermissionDenied {
+                path: path.to_string(),
+                source: "403 Forbidden".into(),
+            });
         }
         self.check_room(kind)?;
         Ok(k)
