@@ -21,12 +21,14 @@ mod cas;
 pub mod conformance;
 mod error;
 mod local;
+mod read_only;
 mod retry;
 mod version;
 
 pub use cas::{CasOutcome, Fetched, Replaced, Storage};
 pub use error::StorageError;
 pub use local::{LocalStore, SyncCounts};
+pub use read_only::ReadOnly;
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
 

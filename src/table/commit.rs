@@ -283,6 +283,13 @@ impl Inner {
     ) -> Result<Turn> {
         match self.swing(&draft).await? {
             Swung::Committed(committed) => {
+                tracing::debug!(
+                    phase = "swing",
+                    outcome = "committed",
+                    version = committed.version(),
+                    mutations = draft.records().len(),
+                    "phase"
+                );
                 for record in draft.records() {
                     let ending = Ok(Ending::Committed(record.clone()));
                     self.settle(batch, &record.wal_id, ending, Some(&committed));
@@ -292,6 +299,12 @@ impl Inner {
                 Ok(Turn::Moved)
             }
             Swung::Lost(observed) => {
+                tracing::debug!(
+                    phase = "swing",
+                    outcome = "lost",
+                    mutations = draft.records().len(),
+                    "phase"
+                );
                 self.contended.store(true, Ordering::Relaxed);
                 self.discard_in_background(draft);
                 Ok(Turn::Lost(observed))

@@ -48,7 +48,10 @@ impl Inner {
         self.deactivate(&id);
         match &ending {
             Ok(Ending::Committed(record)) => {
-                tracing::debug!(wal_id = %id, version = record.version, "committed");
+                tracing::debug!(
+                    wal_id = %id, version = record.version,
+                    helped = matches!(party, Party::Foreign), "committed"
+                );
                 // A live owner elsewhere cleans up itself once it learns of its commit; if it is dead,
                 // recovery or a sweep does.
                 if matches!(party, Party::Waiting(_)) {

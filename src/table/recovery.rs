@@ -99,7 +99,21 @@ enum Step {
     Appended(oneshot::Receiver<Result<Ending>>, Box<Ready>),
 }
 
+impl Step {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retired => "retired",
+            Self::Undone { .. } => "undone",
+            Self::LeftToVacuum => "left to vacuum",
+            Self::InFlight => "in flight",
+            Self::Gone => "gone",
+            Self::Appended(..) => "committing",
+        }
+    }
+}
+
 impl Inner {
+    #[tracing::instrument(level = "debug", name = "recovery", skip_all, fields(table = %self.table_id))]
     pub(super) async fn recover(self: &Arc<Self>) -> Result<RecoveryReport> {
         let listing = self.wal.list_wal().await?;
         let mut report = RecoveryReport::default();
@@ -110,6 +124,9 @@ impl Inner {
             .await;
         let (mut ready, mut waiting) = (Vec::new(), Vec::new());
         for (id, step) in steps {
+            if let Ok(step) = &step {
+                tracing::debug!(wal_id = %id, action = step.name(), "recovering");
+            }
             match step {
                 Ok(Step::Retired) => report.retired.push(id),
                 Ok(Step::Undone { staged }) => {

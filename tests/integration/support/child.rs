@@ -19,6 +19,10 @@ const ROLES: &[(&str, Role)] = &[
     ("concurrent: write", crate::concurrent::write_in_a_process),
     ("kills: run SQL", crate::kills::run_sql),
     (
+        "overload: many files",
+        crate::overload::use_a_table_of_many_files,
+    ),
+    (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,
     ),
@@ -66,12 +70,30 @@ pub struct Child {
 impl Child {
     /// Starts a child in the role `role`.
     pub fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
+        Self::spawn_by(
+            Command::new(std::env::current_exe().unwrap()),
+            role,
+            arguments,
+        )
+    }
+
+    /// The same, with at most so many open files.
+    pub fn spawn_with_files<A: ToString>(files: u32, role: &str, arguments: &[A]) -> Self {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
+            .arg(std::env::current_exe().unwrap());
+        Self::spawn_by(shell, role, arguments)
+    }
+
+    fn spawn_by<A: ToString>(mut command: Command, role: &str, arguments: &[A]) -> Self {
         assert!(
             ROLES.iter().any(|(name, _)| *name == role),
             "no role {role}"
         );
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let mut process = command
             .args([
                 "support::child::runs_a_role",
                 "--exact",
