@@ -20,6 +20,7 @@ mod memory;
 mod ordering;
 mod pipeline;
 mod sessions;
+mod simulation;
 mod sql_costs;
 mod sqllogic;
 mod storage;
