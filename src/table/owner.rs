@@ -101,7 +101,7 @@ impl Parts {
             self.abandon_in_background(true);
             return Err(error);
         }
-        match self.append(&staged, tip.epoch, cancelled).await? {
+        match self.append(&staged, &tip, cancelled).await? {
             Appended::Ready(ready, ending) => {
                 let approach = Approach {
                     prepared: Some(draft),
@@ -135,7 +135,7 @@ impl Parts {
             return Err(error);
         }
         let (appended, listed) = futures::join!(
-            self.append(&staged, tip.epoch, cancelled),
+            self.append(&staged, &tip, cancelled),
             self.inner.list_others()
         );
         match appended? {
@@ -177,8 +177,8 @@ impl Parts {
             return Err(error);
         }
         // Before the step to APPENDED, for the same reason as on the fast path.
-        let epoch = self.inner.tip().epoch;
-        match self.append(&staged, epoch, cancelled).await? {
+        let tip = self.inner.tip();
+        match self.append(&staged, &tip, cancelled).await? {
             Appended::Ready(ready, ending) => {
                 self.inner.enqueue(vec![*ready]);
                 self.ending(ending).await
@@ -222,11 +222,11 @@ impl Parts {
         Ok(())
     }
 
-    /// `epoch` is that of a tip that was known before this call.
+    /// `tip` was known before this call.
     async fn append(
         &self,
         staged: &Staged,
-        epoch: u64,
+        tip: &Tip,
         cancelled: &CancellationToken,
     ) -> Result<Appended> {
         if cancelled.is_cancelled() {
@@ -250,7 +250,7 @@ impl Parts {
             change_set: Arc::clone(&staged.change_set),
             doc,
             etag,
-            clear_of: Some(Clear::Epoch(epoch)),
+            clear_of: Some(Clear::Epoch(tip.epoch, tip.snapshot.version())),
             party: Party::Waiting(reply),
         };
         Ok(Appended::Ready(Box::new(ready), ending))

@@ -31,7 +31,6 @@ pub enum Ending {
 /// One statement: what it does to the rows of its base.
 #[derive(Clone, Debug)]
 pub struct Statement {
-    pub process: u64,
     pub op: OpKind,
     pub base: u64,
     /// Rows that it removes, as its base has them.

@@ -88,7 +88,6 @@ impl Process {
             .begin(op, Arc::clone(&base), op.as_str().to_owned());
         let id = mutation.wal_id()?;
         let mut statement = Statement {
-            process: self.life.process,
             op,
             base: number,
             removes: Rows::new(),

@@ -133,6 +133,9 @@ impl World {
             mix_text(result),
         ]));
         state.count("requests", 1);
+        if kind == "list" {
+            state.count("requests: pages of listings", 1);
+        }
         if self.verbose {
             let line = format!("{at:>8} p{process} {kind} {path}: {result}");
             state.log.push(line);
