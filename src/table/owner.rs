@@ -30,8 +30,8 @@ enum Appended {
     Ready(Box<Ready>, oneshot::Receiver<Result<Ending>>),
     /// The statement was cancelled before the step.
     Cancelled,
-    /// Another process had taken the document.
-    Fenced,
+    /// Another process had taken the document. The mutation is not in the versions up to this one.
+    Fenced(u64),
     /// The document had ended already: it was APPENDED after all, and others went on.
     Ended,
 }
@@ -235,7 +235,7 @@ impl Parts {
         let id = self.driver.id();
         match self.driver.append(staged.appendix()).await {
             Ok(AppendOutcome::Appended) => {}
-            Ok(AppendOutcome::Fenced) => return Ok(Appended::Fenced),
+            Ok(AppendOutcome::Fenced) => return Ok(Appended::Fenced(tip.snapshot.version())),
             Ok(AppendOutcome::Ended) => return Ok(Appended::Ended),
             Err(error) => {
                 // It may be APPENDED, so it must not be taken back.
@@ -275,10 +275,25 @@ impl Parts {
                     "the statement was cancelled; nothing of it is visible",
                 ))
             }
-            Appended::Fenced => {
-                let error = self.undone();
-                self.abandon_in_background(true);
-                Err(error)
+            Appended::Fenced(clear_of) => {
+                // What was taken can also be an INTENT that landed late, of a mutation that was APPENDED before
+                // unheard of, and committed: then what it staged is in use.
+                let ending = self
+                    .inner
+                    .ending_in_history(&id, clear_of)
+                    .await
+                    .map_err(|error| self.unknown(&error));
+                match ending {
+                    Ok(Ending::Undone) => {
+                        let error = self.undone();
+                        self.abandon_in_background(true);
+                        Err(error)
+                    }
+                    ended => {
+                        self.inner.deactivate(&id);
+                        self.outcome(ended?)
+                    }
+                }
             }
             Appended::Ready(..) | Appended::Ended => {
                 self.inner.deactivate(&id);

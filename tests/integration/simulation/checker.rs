@@ -268,6 +268,13 @@ impl State {
         Ok(rows)
     }
 
+    /// Whether this is the root of a version that was made unreachable.
+    pub fn is_cut_root(&self, path: &Path) -> bool {
+        let chain = &self.chain;
+        let mut versions = chain.versions.iter();
+        versions.any(|v| v.number() < chain.floor && paths::manifest_node(&v.root) == *path)
+    }
+
     /// An object was deleted by `process`.
     pub fn object_deleted(&mut self, process: u64, path: &Path) {
         if *path == paths::pointer() {

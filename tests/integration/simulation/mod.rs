@@ -1,6 +1,40 @@
-//! Deterministic simulation: all parts of the protocol at once, on a store and on machines that break in every way.
+//! Deterministic simulation: all of the protocol at once, on a store and on machines that break in every way.
 //!
-//! placeholder
+//! A *history* follows from its seed alone. Two to four processes, each with a handle, a clock and ids of its own, run
+//! random statements through the table API: inserts, deletes by row and of whole superfiles, updates, merges,
+//! overwrites, truncations, changes of properties, restores, compactions, statements of no effect, on old
+//! snapshots, several at once, cancelled, taken back, serializable or not. They read versions and read them
+//! again later, recover, and vacuum with and without retention. Meanwhile requests are slow, refused,
+//! throttled, answered falsely, answered never, land late (minutes after they were given up, or after
+//! their process died) or twice; processes die at any request and others take their place, or stand still and go on
+//! when their lease is long expired; clocks are wrong and jump. Then all is quiet, one process recovers and
+//! vacuums, and nothing may be left but what the versions need.
+//!
+//! - [`store`]: the objects, and the record of what happened. [`wire`]: the way to it, which is where things break.
+//! - [`weather`]: what a history is like, and the fate of each request. [`clock`]: a clock that jumps.
+//! - [`process`], [`statements`]: what processes do. [`history`]: from the creation of the table to the end.
+//! - [`model`], [`checker`]: what should be there, and whether it is: at each swing of the pointer, each deletion, each
+//!   answer, and at the end.
+//!
+//! Superfiles are synthetic (their bytes are the model's rows), so that a history costs milliseconds; Parquet is the
+//! business of the tests that go through SQL.
+//!
+//! **Why no simulation crate.** `madsim` and `moonpool` replace tokio or want the code written against their traits, and
+//! DataFusion and object_store use tokio's own; `shuttle` explores threads, not time and faults. `turmoil` breaks
+//! networks between hosts, but our processes meet in one object store behind a trait, where lost answers and
+//! late requests can be had exactly, without an HTTP server in each history.
+//!
+//! **Replay.** One thread, tokio's paused clock, seeded ids, clocks and jitter; the fate of a request does not depend on
+//! the order of requests, so neither hash maps nor the order of polling can change it. What remains are ties: two
+//! requests in one millisecond land in the order in which tokio's timers fire, which is the same in each run.
+//! [`a_seed_replays_exactly`] compares the sum of everything that landed, with its time.
+//!
+//! **Does it find anything?** The protocol was broken on purpose, one thing at a time, and the first 400 seeds run:
+//! see MUTANTS.
+//! [`a_store_that_breaks_its_word_is_found_out`] does the like for the store, in each run.
+//!
+//! Variables: `SUPERTABLE_SIMULATION_SEED`, `SUPERTABLE_SIMULATION_HISTORIES`, `SUPERTABLE_SIMULATION_THREADS`, and
+//! `SUPERTABLE_SIMULATION_LOG=1` to print the log of the first history that fails, or else of the first.
 
 mod checker;
 mod clock;

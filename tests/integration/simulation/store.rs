@@ -172,6 +172,7 @@ impl World {
             self.landed(&mut state, process, kind, path, "refused");
             return Err(refused(path, mode));
         }
+        let now_missing = now.is_none();
         let born = now.map_or_else(Instant::now, |now| now.born);
         state.next_etag += 1;
         let etag = match self.weather.content_etags {
@@ -194,6 +195,9 @@ impl World {
         state.objects.insert(path.clone(), object);
         if *path == paths::pointer() {
             state.pointer_swung();
+        } else if now_missing && state.is_cut_root(path) {
+            // So the pointer leads to versions again whose files are gone.
+            state.count("root that landed after it was cut", 1);
         }
         Ok(etag)
     }

@@ -139,9 +139,9 @@ impl Weather {
                 (&mut odds.falsely_refused, [0, 1_000, 5_000]),
                 (&mut odds.lost, [0, 500, 4_000]),
                 (&mut odds.late, [0, 500, 3_000]),
-                (&mut odds.twice, [0, 1_000, 5_000]),
+                (&mut odds.twice, [0, 2_000, 20_000]),
                 (&mut odds.crash, [0, 150, 600]),
-                (&mut odds.pause, [0, 200, 1_000]),
+                (&mut odds.pause, [0, 200, 2_000]),
                 (&mut odds.jump, [0, 100, 1_000]),
             ] {
                 *kind = pick(&mut dice, &rates);
@@ -149,8 +149,8 @@ impl Weather {
         }
         Self {
             seed,
-            processes: dice.random_range(2..=4),
-            steps: dice.random_range(3..=8),
+            processes: pick(&mut dice, &[2, 2, 3, 4]),
+            steps: dice.random_range(2..=6),
             content_etags: dice.random(),
             lease: Duration::from_secs(pick(&mut dice, &[4, 20, 60])),
             page: pick(&mut dice, &[2, 5, 1_000]),
