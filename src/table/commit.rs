@@ -97,6 +97,9 @@ pub(super) struct Ready {
     pub(super) change_set: Arc<ChangeSet>,
     pub(super) doc: StateDoc,
     pub(super) etag: Etag,
+    /// Whether the history since its base could not be seen: if it conflicts, that may be with itself, so what it
+    /// staged is left to vacuum.
+    pub(super) out_of_reach: bool,
     /// How far it is known to be uncommitted; `None` before its document was compared with a tip.
     pub(super) clear_of: Option<Clear>,
     pub(super) party: Party,

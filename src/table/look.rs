@@ -211,6 +211,7 @@ impl Inner {
             change_set: foreseen.change_set,
             doc,
             etag,
+            out_of_reach: false,
             // Its document was read after the tip's pointer, and the tip does not hold it.
             clear_of: Some(Clear::Version(version)),
             party: Party::Foreign,
@@ -259,6 +260,7 @@ impl Inner {
             change_set: Arc::new(change_set),
             doc,
             etag,
+            out_of_reach: false,
             clear_of: None,
             party,
         }))

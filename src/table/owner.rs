@@ -250,6 +250,7 @@ impl Parts {
             change_set: Arc::clone(&staged.change_set),
             doc,
             etag,
+            out_of_reach: false,
             clear_of: Some(Clear::Epoch(tip.epoch, tip.snapshot.version())),
             party: Party::Waiting(reply),
         };

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | COMPLETE | its change set and the document are deleted |
 //! | APPENDED | committed exactly as its owner would, or retired if the history has it, or undone if it conflicts |
-//! | APPENDED, without its change set | retired if the history has it, else reported |
+//! | APPENDED, without its change set | retired if the history has it, else reported, and deleted once the lease expired |
 //! | INTENT, lease live | left alone |
 //! | INTENT, lease expired | taken by compare-and-swap; then what it staged is deleted, the document last |
 //! | damaged | reported, never deleted, never in the way of the others |
@@ -187,7 +187,7 @@ impl Inner {
                 // Ended between two reads, or its change set is missing: the document tells.
                 match self.wal.read(id).await {
                     Ok((doc, etag)) if doc.state == WalState::Appended => {
-                        self.retire_without_change_set(doc, etag, error).await
+                        self.end_without_change_set(doc, etag, error).await
                     }
                     Ok(_) | Err(WalError::NotFound { .. }) => Ok(Step::Gone),
                     Err(unreadable) => Err(unreadable.into()),
@@ -197,9 +197,9 @@ impl Inner {
         }
     }
 
-    /// An APPENDED document whose change set is missing: that is damage, or the mutation ended and its owner, who
-    /// had not heard of that, made an INTENT that landed late APPENDED again.
-    async fn retire_without_change_set(
+    /// An APPENDED document whose change set is missing: that is damage, or the mutation ended, and then an
+    /// INTENT of its own landed late and was made APPENDED, by its owner or by a request that landed late too.
+    async fn end_without_change_set(
         self: &Arc<Self>,
         doc: StateDoc,
         etag: Etag,
@@ -213,11 +213,15 @@ impl Inner {
             .await?
         {
             Found::Record(_) => Step::Retired,
-            // A vacuum keeps what live mutations read. Nobody can commit this one, and nothing that it may
-            // have staged is deleted here.
-            Found::OutOfReach => Step::LeftToVacuum,
-            Found::Absent => return Err(missing),
+            // Nobody can commit it, and it must not keep what it reads and staged from vacuum for ever.
+            Found::Absent | Found::OutOfReach
+                if lease::is_expired(&doc, self.env.now(), self.limits.lease) =>
+            {
+                Step::LeftToVacuum
+            }
+            Found::Absent | Found::OutOfReach => return Err(missing),
         };
+        tracing::warn!(wal_id = %id, "an APPENDED mutation without its change set is ended");
         driver::retire(&self.wal, &id, Some((doc, etag))).await?;
         Ok(step)
     }

@@ -107,7 +107,8 @@ impl Inner {
                         self.finish(ready, Err(error), None);
                         return Verified::Settled;
                     }
-                    Ok(Found::Absent | Found::OutOfReach) => {}
+                    Ok(Found::Absent) => ready.out_of_reach = false,
+                    Ok(Found::OutOfReach) => ready.out_of_reach = true,
                     Err(error) => return Verified::Unclear(Box::new(ready), error),
                 }
                 (ready.doc, ready.etag) = (doc, etag);

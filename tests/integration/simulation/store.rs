@@ -181,7 +181,7 @@ impl World {
         };
         self.landed(&mut state, process, kind, path, &etag);
         let forgets = self.sabotage == Some(Sabotage::ForgetsObjects)
-            && mix(&[self.weather.seed, state.next_etag]) % 40 == 0
+            && mix(&[self.weather.seed, state.next_etag]).is_multiple_of(40)
             && *path != paths::pointer();
         if forgets {
             return Ok(etag);
