@@ -42,6 +42,7 @@ impl Inner {
             change_set,
             doc,
             etag,
+            out_of_reach,
             party,
             ..
         } = ready;
@@ -67,7 +68,7 @@ impl Inner {
                 // restore does), and then it must be too late to commit.
                 let inner = Arc::clone(self);
                 self.spawn(async move {
-                    inner.undo_or_leave(&doc, &etag).await;
+                    inner.undo_or_leave(&doc, &etag, out_of_reach).await;
                     if let Party::Waiting(reply) = party {
                         let _ = reply.send(ending);
                     }

@@ -24,6 +24,7 @@ mod ordering;
 mod overload;
 mod pipeline;
 mod sessions;
+mod simulation;
 mod sql_costs;
 mod sqllogic;
 mod storage;

@@ -168,6 +168,18 @@ impl Plan {
         })
     }
 
+    /// The same, and every operation takes `latency` before it takes effect.
+    pub fn lost_answers_slowly(
+        which: impl IntoIterator<Item = u64>,
+        latency: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            lost_answers: which.into_iter().collect(),
+            latency,
+            ..Self::default()
+        })
+    }
+
     /// These operations have no effect and report a failure.
     pub fn refused(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
         Arc::new(Self {
