@@ -15,6 +15,7 @@ mod evolution;
 mod history;
 mod isolation;
 mod kills;
+mod kills_ddl;
 mod kills_upkeep;
 mod memory;
 mod ordering;

@@ -17,7 +17,7 @@ type Role = fn(&Args);
 /// Every role a child can have.
 const ROLES: &[(&str, Role)] = &[
     ("concurrent: write", crate::concurrent::write_in_a_process),
-    ("kills: run SQL", crate::kills::run_sql),
+    ("kill: run SQL", super::kill::run_sql),
     (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,

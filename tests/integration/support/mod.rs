@@ -1,11 +1,17 @@
-//! What integration tests share: child processes, real servers, a store that fails on purpose.
+//! What integration tests share: sessions, child processes and their deaths, real servers, stores that fail
+//! on purpose.
 // Each test module uses a part of it.
 #![allow(dead_code)]
 
 pub mod azure;
 pub mod child;
+pub mod disk;
 pub mod fault_store;
+pub mod kill;
+pub mod killed_table;
 pub mod location;
 pub mod lying_http;
 pub mod s3;
 pub mod server;
+pub mod session;
+pub mod sql;
