@@ -20,12 +20,14 @@ mod cas;
 #[doc(hidden)]
 pub mod conformance;
 mod error;
+mod exact;
 mod local;
 mod retry;
 mod version;
 
 pub use cas::{CasOutcome, Fetched, Replaced, Storage};
 pub use error::StorageError;
+pub(crate) use exact::ExactStore;
 pub use local::{LocalStore, SyncCounts};
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;

@@ -19,6 +19,10 @@ const ROLES: &[(&str, Role)] = &[
     ("concurrent: write", crate::concurrent::write_in_a_process),
     ("kill: run SQL", super::kill::run_sql),
     (
+        "power cut: run statements",
+        crate::power_cut::run_statements,
+    ),
+    (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,
     ),
@@ -66,12 +70,20 @@ pub struct Child {
 impl Child {
     /// Starts a child in the role `role`.
     pub fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
+        Self::spawn_below(&[], role, arguments)
+    }
+
+    /// As [`spawn`](Self::spawn), as the child of a command that runs a command, such as a tracer.
+    pub fn spawn_below<A: ToString>(below: &[String], role: &str, arguments: &[A]) -> Self {
         assert!(
             ROLES.iter().any(|(name, _)| *name == role),
             "no role {role}"
         );
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let mut command = below.to_vec();
+        command.push(std::env::current_exe().unwrap().display().to_string());
+        let mut process = Command::new(&command[0])
+            .args(&command[1..])
             .args([
                 "support::child::runs_a_role",
                 "--exact",

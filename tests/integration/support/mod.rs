@@ -5,8 +5,11 @@
 
 pub mod azure;
 pub mod child;
+pub mod cloud;
 pub mod disk;
+pub mod disk_model;
 pub mod fault_store;
+pub mod gcs;
 pub mod kill;
 pub mod killed_table;
 pub mod location;
@@ -15,3 +18,4 @@ pub mod s3;
 pub mod server;
 pub mod session;
 pub mod sql;
+pub mod trace;
