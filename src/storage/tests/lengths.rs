@@ -16,7 +16,7 @@ use object_store::{
     integration,
 };
 
-use crate::storage::{ExactStore, RetryPolicy, Storage, StorageError};
+use crate::storage::{CasOutcome, ExactStore, RetryPolicy, Storage, StorageError};
 
 /// A store in memory, so many of whose answers to reads have other bytes than they say.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ struct WrongLengths {
     /// Whether wrong answers are too long rather than too short.
     long: bool,
     reads: AtomicU32,
+    /// Whether the answers to writes are lost.
+    silent: bool,
 }
 
 impl fmt::Display for WrongLengths {
@@ -42,7 +44,14 @@ impl ObjectStore for WrongLengths {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, opts).await
+        let put = self.inner.put_opts(location, payload, opts).await?;
+        if self.silent {
+            return Err(object_store::Error::Generic {
+                store: "WrongLengths",
+                source: "connection closed before the message completed".into(),
+            });
+        }
+        Ok(put)
     }
 
     async fn put_multipart_opts(
@@ -128,6 +137,23 @@ async fn an_answer_of_the_wrong_length_is_read_again() {
         assert_eq!(body, Bytes::from(vec![7; 1000]));
         assert_eq!(store.reads.load(Ordering::SeqCst), 4);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_back_that_is_cut_off_does_not_make_a_write_lost() {
+    let store = Arc::new(WrongLengths {
+        wrong: 2.into(),
+        silent: true,
+        ..WrongLengths::default()
+    });
+    let storage = Storage::new(
+        Arc::clone(&store) as _,
+        &Path::default(),
+        RetryPolicy::default(),
+    );
+    let created = storage.create(&key(), "a body".into()).await.unwrap();
+    assert!(matches!(created, CasOutcome::Committed(_)));
+    assert_eq!(store.reads.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
