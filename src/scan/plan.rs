@@ -44,6 +44,7 @@ use crate::scan::row_address::{
 use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
 use crate::scan::statistics::{ColumnIds, logical, physical};
 use crate::scan::subset::{Rows, Subset};
+use crate::storage::ExactStore;
 use crate::table::Snapshot;
 
 /// Where a table's objects are, in terms of a session's object stores.
@@ -216,7 +217,10 @@ pub fn plan_scan_of(
     let groups = ordered.unwrap_or_else(|| in_pieces(files, &entries, partitions));
 
     let runtime = state.runtime_env();
-    let store = runtime.object_store(&request.location.store_url)?;
+    let mut store = runtime.object_store(&request.location.store_url)?;
+    if request.location.store_url != ObjectStoreUrl::local_filesystem() {
+        store = Arc::new(ExactStore::new(store));
+    }
     let cache = runtime.cache_manager.get_file_metadata_cache();
     let stored = request.snapshot.schema();
     let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());

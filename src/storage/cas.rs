@@ -41,6 +41,7 @@ use object_store::{
 use tracing::{debug, warn};
 
 use super::error::StorageError;
+use super::exact::ExactStore;
 use super::local::{LocalStore, SyncCounts};
 use super::retry::{Answer, RetryPolicy, classify};
 use super::version::ObjectVersion;
@@ -109,6 +110,7 @@ impl Storage {
     /// directory use [`local`](Self::local): `object_store`'s `LocalFileSystem` can neither replace
     /// conditionally nor make anything durable.
     pub fn new(store: Arc<dyn ObjectStore>, root: &Path, policy: RetryPolicy) -> Self {
+        let store: Arc<dyn ObjectStore> = Arc::new(ExactStore::new(store));
         let store = if root.is_root() {
             store
         } else {

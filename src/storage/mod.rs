@@ -20,6 +20,7 @@ mod cas;
 #[doc(hidden)]
 pub mod conformance;
 mod error;
+mod exact;
 mod local;
 mod read_only;
 mod retry;
@@ -27,6 +28,7 @@ mod version;
 
 pub use cas::{CasOutcome, Fetched, Replaced, Storage};
 pub use error::StorageError;
+pub(crate) use exact::ExactStore;
 pub use local::{LocalStore, SyncCounts};
 pub use read_only::ReadOnly;
 pub use retry::RetryPolicy;

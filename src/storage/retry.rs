@@ -7,11 +7,32 @@
 //! | --- | --- | --- |
 //! | `AlreadyExists`, `Precondition`, `NotModified` to a conditional write | [`Answer::Refused`] | read back: our own bytes are a success, the old state is tried again, anything else is a lost race |
 //! | `Generic` (HTTP 5xx, 429, 408, broken connections, timeouts), `JoinError` | [`Answer::Unclear`] | a read is repeated; a write is read back first |
+//! | `Generic` that wraps an HTTP 401 or 403, as of a bulk deletion | [`Answer::Definite`] | surfaces at once |
 //! | `Generic` that wraps an I/O error of the local disk (full, read-only, no permission …) | [`Answer::Definite`] | surfaces at once |
 //! | `NotFound` | [`Answer::Definite`] | a value for reads and deletes |
 //! | `PermissionDenied`, `Unauthenticated`, `InvalidPath`, `NotSupported`, `NotImplemented`, bad configuration | [`Answer::Definite`] | surfaces at once |
 //!
-//! The HTTP clients of `object_store` retry below this layer too, so these bounds are small.
+//! An answer whose bytes are fewer or more than it says is `Generic` too (`exact.rs`).
+//!
+//! # How often
+//!
+//! The HTTP clients of `object_store` retry below this layer, by the `RetryConfig` of whoever built the store: by
+//! default up to 10 times, 0.1 s to 15 s apart, and not after 3 minutes. So the bounds here are small: 6 attempts,
+//! 25 ms to 2 s apart, as many at random added. What one call comes to when nothing ever works:
+//!
+//! | the store answers | the client library | this layer | surfaces |
+//! | --- | --- | --- | --- |
+//! | 500, 502, 503, 504, 429, 408; no connection | 11 requests for each attempt | read, delete: 6 attempts; conditional write and `put_immutable`: 1 write, and 6 attempts to read back; bulk delete: once, and then object by object; listing: 1 attempt | `Storage`; of a conditional write `OutcomeUnknown` |
+//! | no answer in time, a connection that breaks after sending | reads and listings as above; writes and deletes: 1 request for each attempt | the same | the same |
+//! | 401, 403 | 1 request | 1 attempt; a conditional write is looked for once | `Storage` |
+//! | 404 | 1 request | 1 attempt; to a read a value, to a delete success | `NotFound` where it is neither |
+//! | 409, 412 to a conditional write | 1 request; S3 repeats a replacement that is answered 409 | read back; while the old state is there, up to 6 attempts | a lost race as a value; `OutcomeUnknown` if the old state stays |
+//! | 304 to a conditional read | 1 request | 1 attempt | a value |
+//! | a body that breaks off | reads on from there, if the ETag is the same | 6 attempts | `Storage` |
+//! | a body that ends early | 1 request | 6 attempts; a scan: 1 | `Storage`; the Parquet reader's error |
+//!
+//! A success that the client library reports as a conflict, because its own first try took effect, is read back
+//! and is a success; so a conflict that is reported is one, whatever the `RetryConfig`.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -84,6 +105,7 @@ pub(crate) fn classify(error: &Error) -> Answer {
         }
         Error::Generic { source, .. } => match io_kind(source.as_ref()) {
             Some(kind) if is_local_and_final(kind) => Answer::Definite,
+            _ if lacks_rights(source.as_ref()) => Answer::Definite,
             _ => Answer::Unclear,
         },
         Error::JoinError { .. } => Answer::Unclear,
@@ -100,6 +122,22 @@ fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
         current = e.source();
     }
     None
+}
+
+/// Whether an HTTP server refused for lack of rights. The clients say so by a kind of their own but for listings and
+/// bulk deletions; the type from which they take it is private to them, so its text is looked at.
+fn lacks_rights(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(e) = current {
+        let text = e.to_string();
+        if let Some((_, status)) = text.split_once("non-2xx status code: ")
+            && (status.starts_with("401") || status.starts_with("403"))
+        {
+            return true;
+        }
+        current = e.source();
+    }
+    false
 }
 
 /// Kinds that only a local file system raises and that waiting milliseconds does not cure. The

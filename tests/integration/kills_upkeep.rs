@@ -1,111 +1,50 @@
 //! Real processes that are killed by SIGKILL at each storage operation of a compaction or a vacuum.
 //!
-//! The child is that of `kills`: it runs SQL on a local table through a store that reports where it is and
-//! stands still. Neither function changes what the table holds, so after each kill the rows are the same:
-//! at once, after recovery, and after a vacuum that leaves nothing but what the current version needs.
+//! How a child dies is `support::kill`'s. Neither function changes what the table holds, so after each kill the
+//! rows are the same: at once, after recovery, and after a vacuum that leaves nothing but what the current
+//! version needs. With a compaction that a write starts in the background, they are those before or after the
+//! write.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path as FsPath, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 
-use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::format::paths;
 use tempfile::TempDir;
 
-use crate::support::child::Child;
+use crate::support::disk::{copy, files};
+use crate::support::kill::{Kill, run_all};
+use crate::support::session::{Session, Time, on_one_thread};
+use crate::support::sql::context;
 
-/// The role of a child, as `kills` names it.
-const ROLE: &str = "kills: run SQL";
 const OPTIMIZE: &str = "SELECT * FROM supertable_optimize('t')";
 const VACUUM: &str = "SELECT * FROM supertable_vacuum('t', retain => INTERVAL '0 days')";
-/// Set, each operation is a point of death in three ways.
-const THOROUGH: &str = "SUPERTABLE_TEST_THOROUGH";
+/// Leaves as many small superfiles as a compaction in the background waits for.
+const INSERT: &str = "SET supertable.auto_compact = true; INSERT INTO t VALUES (999, 7), (998, 8)";
+/// As many small superfiles as it takes to have more of them joined in the background.
+const ALMOST: i64 = 15;
 
-struct Session(SessionContext);
-
-impl Session {
-    fn new() -> Self {
-        let config = SessionConfig::new().with_target_partitions(2);
-        let session = Self(SessionContext::new_with_config(config));
-        datafusion_supertable::register(&session.0).unwrap();
-        session
-    }
-
-    async fn open(dir: &FsPath) -> Self {
-        let session = Self::new();
-        session
-            .run(&format!(
-                "CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION '{}/'",
-                dir.display()
-            ))
-            .await;
-        session
-    }
-
-    async fn run(&self, sql: &str) -> String {
-        let batches = self.0.sql(sql).await.unwrap().collect().await.unwrap();
-        pretty_format_batches(&batches).unwrap().to_string()
-    }
-
-    async fn content(&self) -> String {
-        self.run("SELECT id, v FROM t ORDER BY id, v").await
-    }
-
-    async fn settle(&self) {
-        datafusion_supertable::shutdown(&self.0).await;
-    }
-
-    /// The files that the current version needs.
-    async fn needed(&self) -> BTreeSet<PathBuf> {
-        let provider = self.0.table_provider("t").await.unwrap();
-        let provider = provider.downcast_ref::<SupertableProvider>().unwrap();
-        let snapshot = provider.table().snapshot().await.unwrap();
-        let mut needed = vec![paths::pointer(), paths::manifest_node(&snapshot.root())];
-        for group in snapshot.manifest().groups() {
-            needed.push(paths::manifest_node(&group.hash().unwrap()));
-            for leaf in group.leaves() {
-                needed.push(paths::manifest_node(&leaf.hash().unwrap()));
-            }
-        }
-        for entry in snapshot.manifest().entries() {
-            needed.push(paths::superfile(&entry.id));
-            needed.extend(entry.tombstones.map(|t| paths::sidecar(&t.sidecar)));
-        }
-        needed
-            .iter()
-            .map(|path| PathBuf::from(path.as_ref()))
-            .collect()
-    }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(16 << 20)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
-}
-
-/// A table of five superfiles, two of which have sidecars, with a history behind them.
-async fn create_base(dir: &FsPath) {
-    let session = Session::new();
+async fn create(dir: &Path) -> Session {
+    let session = Session::bare(context());
     session
         .run(&format!(
             "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v BIGINT) STORED AS SUPERTABLE LOCATION '{}/'",
             dir.display()
         ))
         .await;
+    session
+}
+
+async fn insert(session: &Session, first: i64) {
+    session
+        .run(&format!(
+            "INSERT INTO t SELECT value, value * 7 FROM generate_series({first}, {first} + 9) AS g(value)"
+        ))
+        .await;
+}
+
+/// A table of five superfiles, two of which have sidecars, with a history behind them.
+async fn create_base(dir: &Path) {
+    let session = create(dir).await;
     for first in [0, 10, 20] {
-        session
-            .run(&format!(
-                "INSERT INTO t SELECT value, value * 7 FROM generate_series({first}, {first} + 9) AS g(value)"
-            ))
-            .await;
+        insert(&session, first).await;
     }
     session.run("DELETE FROM t WHERE id IN (5, 6)").await;
     session.run("UPDATE t SET v = -1 WHERE id IN (7, 17)").await;
@@ -113,160 +52,119 @@ async fn create_base(dir: &FsPath) {
     session.settle().await;
 }
 
-fn files(dir: &FsPath) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_owned());
-            }
-        }
+/// A table that one more write makes worth compacting.
+async fn create_small_superfiles(dir: &Path) {
+    let session = create(dir).await;
+    for number in 0..ALMOST {
+        insert(&session, number * 10).await;
     }
-    found
+    session.run("DELETE FROM t WHERE id IN (5, 6)").await;
+    session.settle().await;
 }
 
-fn copy(from: &FsPath, to: &FsPath) {
-    for file in files(from) {
-        let target = to.join(&file);
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(from.join(&file), target).unwrap();
-    }
+async fn rows(session: &Session) -> String {
+    session.run("SELECT id, v FROM t ORDER BY id, v").await
 }
 
-/// Runs `sql` in a child that dies at the `nth` operation described as `at`. Whether it died, and what it did.
-fn child(dir: &FsPath, sql: &str, moment: &str, at: &str, nth: usize) -> (bool, Vec<String>) {
-    let arguments = [
-        dir.to_str().unwrap(),
-        sql,
-        moment,
-        at,
-        &nth.to_string(),
-        "0",
-    ];
-    let mut child = Child::spawn(ROLE, &arguments);
-    let mut did = Vec::new();
-    while let Some(line) = child.next_report() {
-        if line.starts_with("dying ") {
-            child.kill();
-            return (true, did);
-        }
-        did.extend(line.strip_prefix("did ").map(str::to_owned));
-    }
-    child.finish();
-    (false, did)
+async fn assert_nothing_is_missing(dir: &Path, session: &Session) {
+    let needed = session.needed().await;
+    let missing: Vec<PathBuf> = needed.difference(&files(dir)).cloned().collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
 }
 
-/// Every promise about a table whose compaction or vacuum was killed.
-async fn check(dir: &FsPath, expected: &str) {
+/// What may be there: the same before and after, unless rows are inserted.
+struct Expected {
+    before: String,
+    after: String,
+}
+
+/// Every promise about a table whose upkeep was killed.
+async fn check(dir: &Path, expected: &Expected, acknowledged: bool) {
+    let mut happened = acknowledged;
     for _ in 0..2 {
-        let session = Session::open(dir).await;
-        assert_eq!(session.content().await, expected);
+        let session = Session::fresh(dir, Time::Now).await;
+        let found = rows(&session).await;
+        assert!(found == expected.after || (found == expected.before && !happened));
         session.settle().await;
-        assert_eq!(session.content().await, expected);
-        let missing: Vec<_> = session
-            .needed()
-            .await
-            .difference(&files(dir))
-            .cloned()
-            .collect();
-        assert!(missing.is_empty(), "missing: {missing:?}");
+        let later = rows(&session).await;
+        assert!(later == expected.after || (later == found && !happened));
+        happened |= found == expected.after || later == expected.after;
+        assert_nothing_is_missing(dir, &session).await;
     }
-    let session = Session::open(dir).await;
+    let expected = match happened {
+        true => &expected.after,
+        false => &expected.before,
+    };
+    let session = Session::fresh(dir, Time::Now).await;
     // The dead process's lease is live for a while: what it staged stays, and nothing else.
     session.run(VACUUM).await;
     session.settle().await;
-    assert_eq!(session.content().await, expected);
+    assert_eq!(rows(&session).await, *expected);
     session.run(OPTIMIZE).await;
-    assert_eq!(session.content().await, expected);
+    assert_eq!(rows(&session).await, *expected);
     session.run("UPDATE t SET v = 5 WHERE id = 0").await;
     let count = session.run("SELECT count(*) FROM t WHERE v = 5").await;
     assert!(count.contains("| 1 "), "{count}");
     session.settle().await;
-    let missing: Vec<_> = session
-        .needed()
-        .await
-        .difference(&files(dir))
-        .cloned()
-        .collect();
-    assert!(missing.is_empty(), "missing: {missing:?}");
+    assert_nothing_is_missing(dir, &session).await;
 }
 
-fn kill_everywhere(sql: &'static str) {
-    let thorough = std::env::var_os(THOROUGH).is_some();
-    let base = TempDir::new().unwrap();
-    let expected = block_on(async {
-        create_base(base.path()).await;
-        let session = Session::open(base.path()).await;
-        let expected = session.content().await;
+fn kill_everywhere(base: &Path, sql: &str) {
+    let expected = on_one_thread(|| async {
+        let dir = TempDir::new().unwrap();
+        copy(base, dir.path());
+        let session = Session::fresh(dir.path(), Time::Now).await;
+        let before = rows(&session).await;
+        session.run_script(sql).await;
         session.settle().await;
-        expected
+        let after = rows(&session).await;
+        Expected { before, after }
+    })
+    .unwrap();
+    let never = Kill::never(sql, Time::Now);
+    let jobs = never.everywhere(base, |i, changes| match changes {
+        true => vec![i % 3],
+        // Reads change nothing: some of them.
+        false if i % 5 == 0 => vec![i % 3],
+        false => vec![],
     });
-    let dir = TempDir::new().unwrap();
-    copy(base.path(), dir.path());
-    let (_, did) = child(dir.path(), sql, "never", "", 0);
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut jobs = Vec::new();
-    for (i, at) in did.iter().enumerate() {
-        let nth = seen.entry(at).or_default();
-        *nth += 1;
-        let changes = !["get ", "head ", "list "]
-            .iter()
-            .any(|read| at.starts_with(read));
-        let moments = ["before", "during", "after"];
-        let some = match changes {
-            _ if thorough => 0..3,
-            true => i % 3..i % 3 + 1,
-            // Reads change nothing: some of them.
-            false if i % 5 == 0 => i % 3..i % 3 + 1,
-            false => 0..0,
-        };
-        jobs.extend(
-            moments[some]
-                .iter()
-                .map(|moment| (*moment, at.clone(), *nth)),
-        );
-    }
-    let (next, killed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while let Some((moment, at, nth)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let dir = TempDir::new().unwrap();
-                    let run = std::panic::AssertUnwindSafe(|| {
-                        copy(base.path(), dir.path());
-                        let (died, _) = child(dir.path(), sql, moment, at, *nth);
-                        killed.fetch_add(usize::from(died), Ordering::SeqCst);
-                        block_on(check(dir.path(), &expected));
-                    });
-                    if std::panic::catch_unwind(run).is_err() {
-                        let kept = dir.keep();
-                        let failure = format!("{moment} {at} {nth}: {}", kept.display());
-                        failures.lock().unwrap().push(failure);
-                    }
-                }
-            });
-        }
+    let deaths = run_all(&jobs, Kill::to_string, async |kill, dir| {
+        copy(base, dir);
+        let death = kill.carry_out(dir);
+        check(dir, &expected, death.acknowledged).await;
+        death
     });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let killed = deaths.iter().filter(|death| death.killed).count();
+    let acknowledged = deaths.iter().filter(|death| death.acknowledged).count();
     println!(
-        "killed {} times of {}: {seen:?}",
-        killed.into_inner(),
+        "killed {killed} times of {}, {acknowledged} acknowledged",
         jobs.len()
     );
+    assert!(killed > 0);
+}
+
+fn base(create: impl AsyncFn(&Path) + Sync) -> TempDir {
+    let base = TempDir::new().unwrap();
+    on_one_thread(|| create(base.path())).unwrap();
+    base
 }
 
 #[test]
 fn a_compaction_killed_at_any_storage_operation_changes_no_row() {
-    kill_everywhere(OPTIMIZE);
+    kill_everywhere(base(create_base).path(), OPTIMIZE);
 }
 
 #[test]
 fn a_vacuum_killed_at_any_storage_operation_changes_no_row() {
-    kill_everywhere(VACUUM);
+    kill_everywhere(base(create_base).path(), VACUUM);
+}
+
+#[test]
+fn a_compaction_in_the_background_killed_at_any_storage_operation_changes_no_row() {
+    let base = base(create_small_superfiles);
+    // It does start, or this would test an INSERT.
+    let did = Kill::never(INSERT, Time::Now).operations(base.path());
+    let superfiles = did.iter().filter(|(at, _)| at == "put superfile").count();
+    assert_eq!(superfiles, 2, "{did:?}");
+    kill_everywhere(base.path(), INSERT);
 }

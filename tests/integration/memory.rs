@@ -3,14 +3,14 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::DataFusionError;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
+
+use crate::support::sql::{number, run};
 
 const ROWS: i64 = 400_000;
 const POOL: usize = 96 << 20;
@@ -40,19 +40,6 @@ async fn session(dir: &TempDir, bytes: Option<usize>) -> SessionContext {
     );
     run(&ctx, &sql).await.unwrap();
     ctx
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
-    let batches = ctx.sql(sql).await?.collect().await?;
-    Ok(batches
-        .first()
-        .and_then(|b| b.column(0).as_primitive_opt::<UInt64Type>())
-        .map_or(0, |c| c.value(0)))
-}
-
-async fn number(ctx: &SessionContext, sql: &str) -> i64 {
-    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    batches[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
 async fn explain(ctx: &SessionContext, sql: &str) -> String {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::context::QueryPlanner;
@@ -12,22 +10,11 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion_supertable::{Error, ErrorKind, SupertableSessionExt};
 use tempfile::TempDir;
 
-async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
-    let batches = ctx.sql(sql).await?.collect().await?;
-    Ok(batches
-        .first()
-        .and_then(|b| b.column(0).as_primitive_opt::<UInt64Type>())
-        .map_or(0, |c| c.value(0)))
-}
-
-async fn number(ctx: &SessionContext, sql: &str) -> i64 {
-    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    batches[0].column(0).as_primitive::<Int64Type>().value(0)
-}
+use crate::support::sql::{context, number, run};
 
 fn create(dir: &TempDir) -> String {
     format!(
@@ -37,7 +24,7 @@ fn create(dir: &TempDir) -> String {
 }
 
 async fn registered(dir: &TempDir) -> SessionContext {
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+    let ctx = context();
     datafusion_supertable::register(&ctx).unwrap();
     run(&ctx, &create(dir)).await.unwrap();
     ctx

@@ -38,7 +38,7 @@ use sqllogictest::{
 };
 use url::Url;
 
-use crate::support::{azure, s3};
+use crate::support::{azure, gcs, s3};
 
 /// How many failures of one file are printed; later ones mostly follow from earlier ones.
 const PRINTED_FAILURES: usize = 12;
@@ -397,12 +397,20 @@ fn every_sql_file_holds_on_s3() {
 #[test]
 fn every_sql_file_holds_on_azure() {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let store = Arc::new(azure::server().await.client());
+        let store = Arc::new(azure::client(azure::server().await.endpoint()));
         run_all(&Place::remote(
             &format!("az://{}/slt/", azure::CONTAINER),
             store,
         ))
         .await;
+    });
+}
+
+#[test]
+fn every_sql_file_holds_on_gcs() {
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Arc::new(gcs::client(gcs::server().await.endpoint()));
+        run_all(&Place::remote(&format!("gs://{}/slt/", gcs::BUCKET), store)).await;
     });
 }
 

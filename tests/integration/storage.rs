@@ -1,30 +1,28 @@
-//! The storage layer across processes and against real servers.
+//! The storage layer across processes, on the local disk. `servers` has the same on real servers.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion_supertable::storage::{CasOutcome, RetryPolicy, Storage, conformance};
+use datafusion_supertable::storage::CasOutcome;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ObjectStoreExt, PutPayload, RetryConfig};
+use object_store::{ObjectStoreExt, PutPayload};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::child::{Args, Child, report};
-use crate::support::lying_http::{Lie, LyingConnector};
-use crate::support::{azure, location, s3};
+use crate::support::location;
 
 fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
 }
 
-fn counter() -> Path {
+pub fn counter() -> Path {
     Path::from("_supertable/current")
 }
 
-fn count_body(count: usize) -> Bytes {
+pub fn count_body(count: usize) -> Bytes {
     Bytes::from(format!("{count} {}", Uuid::new_v4()))
 }
 
@@ -112,7 +110,7 @@ fn body_of(number: usize) -> Bytes {
     Bytes::from(format!("{number:08}").repeat(4096))
 }
 
-async fn processes_count_once(location: String, processes: usize, additions: usize) {
+pub async fn processes_count_once(location: String, processes: usize, additions: usize) {
     let storage = location::open(&location);
     drop(storage.create(&counter(), count_body(0)).await.unwrap());
     let arguments = [location, additions.to_string()];
@@ -128,7 +126,7 @@ async fn processes_count_once(location: String, processes: usize, additions: usi
     assert_eq!(count_of(&body), processes * additions);
 }
 
-async fn processes_create_once(location: String, processes: usize, objects: usize) {
+pub async fn processes_create_once(location: String, processes: usize, objects: usize) {
     let arguments = [location.clone(), objects.to_string()];
     let children: Vec<Child> = (0..processes)
         .map(|_| Child::spawn("storage: create objects", &arguments))
@@ -215,103 +213,4 @@ async fn a_killed_process_loses_nothing_acknowledged_and_leaves_nothing_partial(
         .unwrap();
     let tmp = std::fs::read_dir(dir.path().join(".supertable-local/tmp")).unwrap();
     assert_eq!(tmp.count(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_s3_server_keeps_the_contract_and_its_races_have_one_winner() {
-    let storage = location::open(&location::s3("contract/some table").await);
-    conformance::contract(&storage).await.unwrap();
-    conformance::racing_replaces(&storage, 16, 50)
-        .await
-        .unwrap();
-    conformance::racing_creates(&storage, 16, 50).await.unwrap();
-    conformance::counting(&storage, 6, 15).await.unwrap();
-}
-
-#[tokio::test]
-async fn processes_that_race_on_an_s3_server_each_count_once() {
-    processes_count_once(location::s3("counting").await, 4, 15).await;
-    processes_create_once(location::s3("creating").await, 4, 25).await;
-}
-
-/// The client library retries conditional writes below us, and its connection lies.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn lost_and_false_answers_of_an_s3_server_change_no_outcome() {
-    let lies = [
-        Lie::DoneAndBroken,
-        Lie::Truth,
-        Lie::DoneAndSilent,
-        Lie::DoneAnd(503),
-        Lie::Truth,
-        Lie::NotDoneBut(409),
-        Lie::NotDoneBut(503),
-        Lie::DoneAnd(412),
-        Lie::Truth,
-        Lie::DoneAnd(409),
-        Lie::NotDoneBut(429),
-        Lie::NotDoneBut(412),
-        Lie::DoneAnd(500),
-    ];
-    let server = s3::server().await;
-    for client_retries in [0, 3] {
-        let connector = LyingConnector::new(&lies);
-        let retry = RetryConfig {
-            max_retries: client_retries,
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(1),
-                max_backoff: Duration::from_millis(5),
-                base: 2.0,
-            },
-            ..RetryConfig::default()
-        };
-        let store = s3::builder(server.endpoint())
-            .with_retry(retry)
-            .with_http_connector(connector.clone())
-            .build()
-            .unwrap();
-        let policy = RetryPolicy {
-            max_attempts: 20,
-            min_delay: Duration::from_millis(1),
-            max_delay: Duration::from_millis(20),
-            jitter_seed: None,
-        };
-        let prefix = Path::from(format!("lies/{client_retries}"));
-        let storage = Storage::new(Arc::new(store), &prefix, policy);
-        conformance::contract(&storage).await.unwrap();
-        conformance::racing_replaces(&storage, 8, 25).await.unwrap();
-        conformance::racing_creates(&storage, 8, 25).await.unwrap();
-        println!(
-            "{} conditional writes, of which 10 in 13 lied",
-            connector.writes()
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_bucket_that_refuses_says_so_without_telling_secrets() {
-    let server = s3::server().await;
-    let store = s3::builder(server.endpoint())
-        .with_secret_access_key("not-the-secret")
-        .build()
-        .unwrap();
-    let policy = RetryPolicy::default();
-    let storage = Storage::new(Arc::new(store), &Path::from("refused"), policy);
-    let refused = storage.create(&counter(), count_body(0)).await;
-    let error = datafusion_supertable::error::Error::from(refused.unwrap_err());
-    let text = format!("{error} {error:?}");
-    assert!(text.contains("_supertable/current"), "{text}");
-    assert!(!text.contains("not-the-secret"), "{text}");
-    assert!(storage.object_store().head(&counter()).await.is_err());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_azure_server_keeps_the_contract_and_its_races_have_one_winner() {
-    let store = Arc::new(azure::server().await.client());
-    let storage = Storage::new(store, &Path::from("some table"), RetryPolicy::default());
-    conformance::contract(&storage).await.unwrap();
-    conformance::racing_replaces(&storage, 16, 50)
-        .await
-        .unwrap();
-    conformance::racing_creates(&storage, 16, 50).await.unwrap();
-    conformance::counting(&storage, 6, 15).await.unwrap();
 }

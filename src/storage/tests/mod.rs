@@ -11,5 +11,6 @@ mod backends;
 mod fault_store;
 mod faults;
 mod generation_store;
+mod lengths;
 mod local;
 mod versions;

@@ -355,6 +355,7 @@ impl Process {
                 stats: SuperfileStats::default(),
                 tombstones: None,
                 moved_at: 0,
+                touched: 0,
             });
         }
         Ok(entries)

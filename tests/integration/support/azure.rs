@@ -41,17 +41,25 @@ pub struct AzureServer {
 }
 
 impl AzureServer {
-    /// A client for the container [`CONTAINER`].
-    pub fn client(&self) -> MicrosoftAzure {
-        MicrosoftAzureBuilder::new()
-            .with_endpoint(format!("{}/{ACCOUNT}", self.endpoint))
-            .with_allow_http(true)
-            .with_account(ACCOUNT)
-            .with_access_key(KEY)
-            .with_container_name(CONTAINER)
-            .build()
-            .unwrap()
+    /// `http://127.0.0.1:<port>`
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
+}
+
+/// A client of the server at `endpoint`, for the container [`CONTAINER`].
+pub fn client(endpoint: &str) -> MicrosoftAzure {
+    builder(endpoint).build().unwrap()
+}
+
+/// The settings of [`client`], to be changed further.
+pub fn builder(endpoint: &str) -> MicrosoftAzureBuilder {
+    MicrosoftAzureBuilder::new()
+        .with_endpoint(format!("{endpoint}/{ACCOUNT}"))
+        .with_allow_http(true)
+        .with_account(ACCOUNT)
+        .with_access_key(KEY)
+        .with_container_name(CONTAINER)
 }
 
 /// This process' server.

@@ -17,7 +17,11 @@ type Role = fn(&Args);
 /// Every role a child can have.
 const ROLES: &[(&str, Role)] = &[
     ("concurrent: write", crate::concurrent::write_in_a_process),
-    ("kills: run SQL", crate::kills::run_sql),
+    ("kill: run SQL", super::kill::run_sql),
+    (
+        "power cut: run statements",
+        crate::power_cut::run_statements,
+    ),
     (
         "overload: many files",
         crate::overload::use_a_table_of_many_files,
@@ -70,30 +74,26 @@ pub struct Child {
 impl Child {
     /// Starts a child in the role `role`.
     pub fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
-        Self::spawn_by(
-            Command::new(std::env::current_exe().unwrap()),
-            role,
-            arguments,
-        )
+        Self::spawn_below(&[], role, arguments)
     }
 
     /// The same, with at most so many open files.
     pub fn spawn_with_files<A: ToString>(files: u32, role: &str, arguments: &[A]) -> Self {
-        let mut shell = Command::new("sh");
-        shell
-            .arg("-c")
-            .arg(format!("ulimit -n {files} && exec \"$0\" \"$@\""))
-            .arg(std::env::current_exe().unwrap());
-        Self::spawn_by(shell, role, arguments)
+        let limit = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        Self::spawn_below(&["sh".to_owned(), "-c".to_owned(), limit], role, arguments)
     }
 
-    fn spawn_by<A: ToString>(mut command: Command, role: &str, arguments: &[A]) -> Self {
+    /// As [`spawn`](Self::spawn), as the child of a command that runs a command, such as a tracer.
+    pub fn spawn_below<A: ToString>(below: &[String], role: &str, arguments: &[A]) -> Self {
         assert!(
             ROLES.iter().any(|(name, _)| *name == role),
             "no role {role}"
         );
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let mut process = command
+        let mut command = below.to_vec();
+        command.push(std::env::current_exe().unwrap().display().to_string());
+        let mut process = Command::new(&command[0])
+            .args(&command[1..])
             .args([
                 "support::child::runs_a_role",
                 "--exact",

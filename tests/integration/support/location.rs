@@ -4,9 +4,10 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use datafusion_supertable::storage::{RetryPolicy, Storage};
+use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::s3;
+use super::{azure, gcs, s3};
 
 /// A directory on the local disk.
 pub fn local(dir: &FsPath) -> String {
@@ -18,16 +19,29 @@ pub async fn s3(prefix: &str) -> String {
     format!("s3:{}:{prefix}", s3::server().await.endpoint())
 }
 
-/// Opens what [`local`] or [`s3`] wrote.
+/// A prefix on this process' Azure server.
+pub async fn azure(prefix: &str) -> String {
+    format!("azure:{}:{prefix}", azure::server().await.endpoint())
+}
+
+/// A prefix on this process' GCS server.
+pub async fn gcs(prefix: &str) -> String {
+    format!("gcs:{}:{prefix}", gcs::server().await.endpoint())
+}
+
+/// Opens what one of the above wrote.
 pub fn open(location: &str) -> Storage {
     let policy = RetryPolicy::default();
-    if let Some(dir) = location.strip_prefix("local:") {
-        return Storage::local(dir, policy).unwrap();
+    let (kind, place) = location.split_once(':').unwrap();
+    if kind == "local" {
+        return Storage::local(place, policy).unwrap();
     }
-    let (endpoint, prefix) = location
-        .strip_prefix("s3:")
-        .unwrap()
-        .rsplit_once(':')
-        .unwrap();
-    Storage::new(Arc::new(s3::client(endpoint)), &Path::from(prefix), policy)
+    let (endpoint, prefix) = place.rsplit_once(':').unwrap();
+    let store: Arc<dyn ObjectStore> = match kind {
+        "s3" => Arc::new(s3::client(endpoint)),
+        "azure" => Arc::new(azure::client(endpoint)),
+        "gcs" => Arc::new(gcs::client(endpoint)),
+        _ => panic!("no such place: {location}"),
+    };
+    Storage::new(store, &Path::from(prefix), policy)
 }

@@ -1,0 +1,244 @@
+//! Real processes that are killed by SIGKILL at each of their storage operations, on the local disk, while
+//! they change a table as a whole: its columns, its versions, its being there at all.
+//!
+//! How a child dies is `support::kill`'s; what must hold of one table then is `support::killed_table`'s.
+//! What must hold of a catalog's tables is here: `CREATE TABLE` and `DROP TABLE` happen or not, `CREATE TABLE … AS`
+//! may leave the table empty, and the name can be used again.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use datafusion_supertable::SupertableCatalog;
+use datafusion_supertable::storage::{RetryPolicy, Storage};
+use tempfile::TempDir;
+
+use crate::support::disk::{copy, files};
+use crate::support::kill::{Kill, changes_something, one_way, run_all};
+use crate::support::killed_table::{RECOVER, kill_everywhere};
+use crate::support::session::{Session, Time, on_one_thread};
+use crate::support::sql::context;
+
+#[test]
+fn a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing() {
+    let others = TempDir::new().unwrap();
+    let file = |name: &str| others.path().join(name).display().to_string();
+    on_one_thread(|| async {
+        let session = Session::bare(context());
+        for (name, first) in [("a.parquet", 100), ("b.parquet", 200)] {
+            session
+                .run(&format!(
+                    "COPY (SELECT value AS id, value * 2 AS v, 'added' AS note \
+                     FROM generate_series({first}, {first} + 4) AS g(value)) TO '{}' STORED AS PARQUET",
+                    file(name)
+                ))
+                .await;
+        }
+    })
+    .unwrap();
+    let alter = |change: &str| format!("SELECT * FROM supertable_alter('t', '{change}')");
+    let statements = [
+        (
+            "restore",
+            "SELECT * FROM supertable_restore('t', 3)".to_owned(),
+        ),
+        ("ADD COLUMN", alter("ADD COLUMN w BIGINT DEFAULT 7")),
+        ("DROP COLUMN", alter("DROP COLUMN v")),
+        ("RENAME COLUMN", alter("RENAME COLUMN v TO w")),
+        (
+            "add_files",
+            format!(
+                "SELECT rows FROM supertable_add_files('t', '{}/')",
+                others.path().display()
+            ),
+        ),
+        ("TRUNCATE", "TRUNCATE TABLE t".to_owned()),
+    ];
+    // Both sides of the swing of the pointer are there whichever way the first operation is killed.
+    kill_everywhere(&statements, |number, i, changes| {
+        one_way(number + i, changes)
+    });
+}
+
+const COLUMNS: &str = "(n BIGINT NOT NULL, note VARCHAR)";
+const FILL: &str =
+    "SELECT value AS n, 'row ' || value AS note FROM generate_series(1, 50) AS g(value)";
+const CONTENT: &str = "SELECT * FROM lake.public.t ORDER BY n";
+/// A catalog's directory of the first table `t`.
+const FIRST: &str = "public/t";
+/// That of the table that is created after the first one was dropped.
+const SECOND: &str = "public/t.2";
+
+/// What a session of its own finds in the table `t` of the catalog in `dir`; none if there is no table.
+async fn found(dir: &Path) -> Option<String> {
+    let session = catalog(dir);
+    // By listing, and by name.
+    let catalog = SupertableCatalog::open(&session.ctx, "again", &location(dir)).unwrap();
+    let tables = catalog.tables("public").await.unwrap();
+    let content = session.try_run(CONTENT).await;
+    session.settle().await;
+    assert_eq!(tables.contains("t"), content.is_ok(), "{content:?}");
+    content.ok()
+}
+
+fn catalog(dir: &Path) -> Session {
+    Session::catalog(context(), &location(dir))
+}
+
+fn location(dir: &Path) -> String {
+    format!("{}/", dir.display())
+}
+
+/// Kills a child that runs `sql` in a catalog, at each of its operations that change something. What is
+/// found then must be among `allowed`, which begins with what was there before and ends with what
+/// an acknowledged statement leaves; and a new table of the name must work.
+fn kill_in_catalog(base: &Path, sql: &str, allowed: &[Option<String>]) {
+    let never = Kill::never_in_catalog(sql);
+    let changes = |(at, _): &&(String, usize)| changes_something(at);
+    let few = never.operations(base).iter().filter(changes).count() < 5;
+    let jobs = never.everywhere(base, |i, changes| match (changes, few) {
+        (true, true) => vec![0, 1, 2],
+        _ => one_way(i, changes),
+    });
+    let states = run_all(&jobs, Kill::to_string, async |kill, dir| {
+        copy(base, dir);
+        let acknowledged = kill.carry_out_surely(dir).acknowledged;
+        let mut state = 0;
+        for _ in 0..2 {
+            let found = found(dir).await;
+            let now = allowed.iter().position(|state| *state == found);
+            let now = now.unwrap_or_else(|| panic!("neither before nor after: {found:?}"));
+            assert!(now >= state, "it was there, and went away: {found:?}");
+            state = now;
+        }
+        assert!(!acknowledged || state == allowed.len() - 1, "acknowledged");
+        if found(dir).await.is_some() {
+            // Whatever the child has left of a statement ends; by the clock of those for whom it is dead.
+            let second = dir.join(SECOND);
+            let table = match second.is_dir() {
+                true => second,
+                false => dir.join(FIRST),
+            };
+            let session = Session::fresh(&table, Time::Later(60)).await;
+            session.run(RECOVER).await;
+            session.settle().await;
+            assert_eq!(session.run(RECOVER).await, "", "left for a second recovery");
+            assert_eq!(files(&table.join("wal")), BTreeSet::new());
+        }
+        assert_the_name_can_be_used_again(dir).await;
+        state
+    });
+    for (state, what) in allowed.iter().enumerate() {
+        let times = states.iter().filter(|found| **found == state).count();
+        let rows = what.as_ref().map(|rows| rows.lines().count());
+        println!("{sql}: killed {} times, {times} times {rows:?}", jobs.len());
+    }
+    assert!(states.contains(&0) && states.contains(&(allowed.len() - 1)));
+}
+
+async fn assert_the_name_can_be_used_again(dir: &Path) {
+    let session = catalog(dir);
+    session.run("DROP TABLE IF EXISTS lake.public.t").await;
+    session
+        .run(&format!("CREATE TABLE lake.public.t {COLUMNS}"))
+        .await;
+    assert_eq!(session.run(CONTENT).await, "");
+    session
+        .run("INSERT INTO lake.public.t VALUES (1, 'one')")
+        .await;
+    session.run("UPDATE lake.public.t SET note = 'two'").await;
+    let rows = session.run(CONTENT).await;
+    assert_eq!(rows.matches("two").count(), 1, "{rows}");
+    session.settle().await;
+    // Of a table that was dropped the grave is left, and nothing else but the local store's locks.
+    let left: Vec<PathBuf> = files(&dir.join(FIRST))
+        .into_iter()
+        .filter(|file| !file.starts_with(".supertable-local/locks"))
+        .collect();
+    if dir.join(SECOND).is_dir() {
+        assert_eq!(left, [PathBuf::from("_supertable/current")]);
+    }
+    // The child's store had the catalog's directory as its root; the next one that has cleans up.
+    let storage = Storage::local(dir, RetryPolicy::default()).unwrap();
+    storage
+        .put_immutable(&"later".into(), "later".into())
+        .await
+        .unwrap();
+    assert_eq!(files(&dir.join(".supertable-local/tmp")), BTreeSet::new());
+}
+
+/// A catalog in which `statements` were run.
+fn base(statements: &[String]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    on_one_thread(|| async {
+        let session = catalog(dir.path());
+        for sql in statements {
+            session.run(sql).await;
+        }
+        session.settle().await;
+    })
+    .unwrap();
+    dir
+}
+
+fn rows_of(dir: &TempDir) -> Option<String> {
+    on_one_thread(|| found(dir.path())).unwrap()
+}
+
+fn create() -> String {
+    format!("CREATE TABLE lake.public.t {COLUMNS}")
+}
+
+fn create_filled() -> String {
+    format!("CREATE TABLE lake.public.t AS {FILL}")
+}
+
+#[test]
+fn a_create_table_killed_at_any_storage_operation_leaves_the_table_or_none() {
+    kill_in_catalog(base(&[]).path(), &create(), &[None, Some(String::new())]);
+}
+
+#[test]
+fn a_create_table_after_a_drop_killed_at_any_storage_operation_leaves_the_table_or_none() {
+    let base = base(&[create_filled(), "DROP TABLE lake.public.t".into()]);
+    kill_in_catalog(base.path(), &create(), &[None, Some(String::new())]);
+}
+
+#[test]
+fn a_create_table_as_killed_at_any_storage_operation_leaves_all_rows_or_none() {
+    let full = rows_of(&base(&[create_filled()]));
+    assert!(full.is_some());
+    kill_in_catalog(
+        base(&[]).path(),
+        &create_filled(),
+        &[None, Some(String::new()), full],
+    );
+}
+
+#[test]
+fn a_replacement_killed_at_any_storage_operation_leaves_the_old_rows_or_the_new() {
+    let base = base(&[create_filled()]);
+    let sql =
+        "CREATE OR REPLACE TABLE lake.public.t AS SELECT n, note FROM lake.public.t WHERE n > 40";
+    let allowed = [rows_of(&base), {
+        let done = TempDir::new().unwrap();
+        copy(base.path(), done.path());
+        on_one_thread(|| async {
+            let session = catalog(done.path());
+            session.run(sql).await;
+            session.settle().await;
+        })
+        .unwrap();
+        rows_of(&done)
+    }];
+    kill_in_catalog(base.path(), sql, &allowed);
+}
+
+#[test]
+fn a_drop_table_killed_at_any_storage_operation_leaves_the_table_or_none() {
+    let base = base(&[
+        create_filled(),
+        "DELETE FROM lake.public.t WHERE n > 40".into(),
+    ]);
+    let full = rows_of(&base);
+    kill_in_catalog(base.path(), "DROP TABLE lake.public.t", &[full, None]);
+}
