@@ -363,7 +363,9 @@ fn address_spine(plan: LogicalPlan, target: &PinnedProvider) -> Result<LogicalPl
         LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => address_nothing(empty),
         LogicalPlan::Projection(projection) => {
             let input = address_spine(Arc::unwrap_or_clone(projection.input), target)?;
-            let mut exprs = projection.expr;
+            // One that exposes the row's id as a column yields what is added here.
+            let is_other = |expr: &Expr| expr.qualified_name().1 != ROW_ID;
+            let mut exprs: Vec<Expr> = projection.expr.into_iter().filter(is_other).collect();
             exprs.extend(address_columns(&input)?);
             Ok(LogicalPlan::Projection(Projection::try_new(
                 exprs,

@@ -21,7 +21,7 @@ use super::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 use crate::format::ids::{ContentHash, RowId};
 use crate::format::ipc::IpcError;
 use crate::format::manifest::types::{RowIds, SuperfileEntry, TombstoneRef};
-use crate::format::manifest::wire;
+use crate::format::manifest::{decode_stats, encode_stats};
 use crate::format::tombstones::{SidecarCodecError, decode_bitmap};
 
 const ADD: &str = "ADD";
@@ -127,7 +127,7 @@ impl Columns {
                 RowIds::Span(first) => Some(first.as_i128().to_be_bytes()),
                 RowIds::Stored => None,
             },
-            stats: Some(wire::encode_stats(&entry.stats)?),
+            stats: Some(encode_stats(&entry.stats)?),
             sidecar: entry.tombstones,
             ..Row::default()
         };
@@ -397,7 +397,7 @@ impl Batch<'_> {
                 Some(first) => RowIds::Span(RowId::from_i128(i128::from_be_bytes(first))),
                 None => RowIds::Stored,
             },
-            stats: wire::decode_stats(bytes(self.stats, i).ok_or_else(|| missing("stats"))?)?,
+            stats: decode_stats(bytes(self.stats, i).ok_or_else(|| missing("stats"))?)?,
             tombstones: if self.sidecar.is_valid(i) {
                 Some(self.tombstone_ref(ADD, i)?)
             } else {

@@ -5,10 +5,11 @@
 
 use uuid::Uuid;
 
+use super::stats_wire::decode_stats;
 use super::tree::NodeRef;
 use super::types::Totals;
+use super::wire::decode_metadata;
 use super::wire::{GROUP, LEAF, ROOT, decode_group, decode_leaf, decode_root};
-use super::wire::{decode_metadata, decode_stats};
 use crate::format::envelope;
 
 /// Decodes `payload` as that of a root, a group, a leaf, a table's metadata, and a superfile's statistics.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod load;
 pub mod properties;
 pub mod schema;
+mod stats_wire;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -25,6 +26,7 @@ pub use error::{EditError, ManifestError};
 pub use load::ManifestLoader;
 pub use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
 pub use schema::{ADDED_KEY, FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
+pub(crate) use stats_wire::{decode_stats, encode_stats};
 pub use tree::{EncodedManifest, Group, Leaf, Manifest, NodeRef};
 pub use types::{
     CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,

@@ -49,16 +49,16 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::ManifestError;
+use super::stats_wire::{WireColumn, stats, wire_stats};
 use super::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef};
 use super::types::{
     CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,
     Totals,
 };
-use crate::format::envelope::{self, EnvelopeError, ObjectFormat};
+use crate::format::envelope::{self, ObjectFormat};
 use crate::format::ids::{ContentHash, RowId, SuperfileId, WalId};
 use crate::format::ipc;
 use crate::format::state_doc::OpKind;
-use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 
 /// The newest version of manifest nodes.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -231,17 +231,6 @@ pub(crate) fn encode_metadata(metadata: &TableMetadata) -> Result<Bytes, Manifes
 pub(crate) fn decode_metadata(bytes: &[u8]) -> Result<TableMetadata, ManifestError> {
     let payload = envelope::payload(METADATA, bytes)?;
     envelope::decode_payload::<WireMetadata>(payload)?.try_into()
-}
-
-/// A superfile's statistics on their own, for change sets.
-pub(crate) fn encode_stats(stats: &SuperfileStats) -> Result<Vec<u8>, ManifestError> {
-    postcard::to_stdvec(&wire_stats(stats))
-        .map_err(|e| ManifestError::Envelope(EnvelopeError::Payload(e)))
-}
-
-/// The inverse of [`encode_stats`].
-pub(crate) fn decode_stats(bytes: &[u8]) -> Result<SuperfileStats, ManifestError> {
-    stats(envelope::decode_payload(bytes)?)
 }
 
 /// Checks what every entry must satisfy on its own.
@@ -531,91 +520,4 @@ struct WireTombstones {
     hash: [u8; 32],
     cardinality: u64,
     size: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireColumn {
-    field_id: i32,
-    min: Option<WireValue>,
-    max: Option<WireValue>,
-    null_count: Option<u64>,
-    min_exact: bool,
-    max_exact: bool,
-}
-
-/// The order of the variants is part of the format.
-#[derive(Serialize, Deserialize)]
-enum WireValue {
-    Bool(bool),
-    Int(i64),
-    UInt(u64),
-    Float(f64),
-    Decimal(i128),
-    Utf8(String),
-    Binary(Vec<u8>),
-}
-
-impl From<&StatValue> for WireValue {
-    fn from(value: &StatValue) -> Self {
-        match value {
-            StatValue::Bool(v) => Self::Bool(*v),
-            StatValue::Int(v) => Self::Int(*v),
-            StatValue::UInt(v) => Self::UInt(*v),
-            StatValue::Float(v) => Self::Float(*v),
-            StatValue::Decimal(v) => Self::Decimal(*v),
-            StatValue::Utf8(v) => Self::Utf8(v.clone()),
-            StatValue::Binary(v) => Self::Binary(v.clone()),
-        }
-    }
-}
-
-impl TryFrom<WireValue> for StatValue {
-    type Error = ManifestError;
-
-    fn try_from(wire: WireValue) -> Result<Self, ManifestError> {
-        Ok(match wire {
-            WireValue::Bool(v) => Self::Bool(v),
-            WireValue::Int(v) => Self::Int(v),
-            WireValue::UInt(v) => Self::UInt(v),
-            WireValue::Float(v) if v.is_nan() => return Err(ManifestError::NanBound),
-            WireValue::Float(v) => Self::Float(v),
-            WireValue::Decimal(v) => Self::Decimal(v),
-            WireValue::Utf8(v) => Self::Utf8(v),
-            WireValue::Binary(v) => Self::Binary(v),
-        })
-    }
-}
-
-fn wire_stats(stats: &SuperfileStats) -> Vec<WireColumn> {
-    stats
-        .columns
-        .iter()
-        .map(|(field_id, c)| WireColumn {
-            field_id: *field_id,
-            min: c.min.as_ref().map(WireValue::from),
-            max: c.max.as_ref().map(WireValue::from),
-            null_count: c.null_count,
-            min_exact: c.min_exact,
-            max_exact: c.max_exact,
-        })
-        .collect()
-}
-
-fn stats(wire: Vec<WireColumn>) -> Result<SuperfileStats, ManifestError> {
-    let mut columns = BTreeMap::new();
-    for column in wire {
-        let stats = ColumnStats {
-            min: column.min.map(StatValue::try_from).transpose()?,
-            max: column.max.map(StatValue::try_from).transpose()?,
-            null_count: column.null_count,
-            min_exact: column.min_exact,
-            max_exact: column.max_exact,
-        };
-        if columns.insert(column.field_id, stats).is_some() {
-            return Err(ManifestError::DuplicateColumn {
-                field_id: column.field_id,
-            });
-        }
-    }
-    Ok(SuperfileStats { columns })
 }
