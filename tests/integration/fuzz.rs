@@ -8,10 +8,12 @@
 //! SUPERTABLE_FUZZ_SECONDS=600 SUPERTABLE_FUZZ_SEED=1 cargo test --features cli --test integration fuzz
 //! ```
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use datafusion_supertable::fuzzing::TARGETS;
@@ -107,12 +109,32 @@ fn wrong(target: fn(&[u8]), input: &[u8]) -> Option<String> {
     (most > allowed).then(|| format!("it took {most} bytes for an input of {}", input.len()))
 }
 
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics on this thread print nothing from here on. Arrow's decoder panics, which our codec catches; to print
+/// where it did would take more memory than any decoder, if backtraces are on.
+fn be_quiet() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let other = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.with(Cell::get) {
+                other(panic);
+            }
+        }));
+    });
+    QUIET.with(|quiet| quiet.set(true));
+}
+
 #[test]
 fn no_decoder_panics_or_takes_more_memory_than_its_input_explains() {
     let number = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     let seed = number("SUPERTABLE_FUZZ_SEED").unwrap_or(1);
     let seconds = number("SUPERTABLE_FUZZ_SECONDS").map(Duration::from_secs);
     let corpus = corpus();
+    be_quiet();
     let names: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
     for name in corpus.keys() {
         assert!(
@@ -136,6 +158,7 @@ fn no_decoder_panics_or_takes_more_memory_than_its_input_explains() {
                 None => mutated(&inputs, &mut random),
             };
             if let Some(what) = wrong(*target, &input) {
+                QUIET.with(|quiet| quiet.set(false));
                 let file = std::env::temp_dir().join(format!("fuzz-{name}-{seed}-{round}"));
                 fs::write(&file, &input).unwrap();
                 panic!(
