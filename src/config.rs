@@ -21,7 +21,7 @@ use crate::format::ids::MAX_SUPERFILE_ROWS;
 /// Prefix of all options.
 pub const PREFIX: &str = "supertable";
 
-/// Whether `_id(…)` may be used: an option of a session, and of a table.
+/// Whether `_id` may be used: an option of a session, and of a table.
 pub const EXPOSE_ROW_ID: &str = "expose_row_id";
 /// What statements are protected from: an option of a session, and of a table, where it is the
 /// default of sessions that say nothing.
@@ -59,6 +59,46 @@ impl FromStr for Isolation {
     }
 }
 
+/// How SQL reaches the row ids of a table: what `supertable.expose_row_id` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowIdExposure {
+    /// Not at all.
+    #[default]
+    Hidden,
+    /// By the function `_id(t.c)`, in any clause of any statement.
+    Function,
+    /// Also as the column `_id` of the tables that a query reads, where `SELECT *` shows it as the last:
+    /// DataFusion has no hidden columns.
+    Column,
+}
+
+impl RowIdExposure {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Hidden => "false",
+            Self::Function => "true",
+            Self::Column => "column",
+        }
+    }
+
+    /// How far the ids of a table with these properties are exposed: as far as it or the session says.
+    pub fn on(self, properties: &BTreeMap<String, String>) -> Self {
+        let by_table = property(properties, EXPOSE_ROW_ID).and_then(|value| value.parse().ok());
+        self.max(by_table.unwrap_or_default())
+    }
+}
+
+impl FromStr for RowIdExposure {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Hidden, Self::Function, Self::Column]
+            .into_iter()
+            .find(|exposure| exposure.as_str().eq_ignore_ascii_case(name))
+            .ok_or(())
+    }
+}
+
 /// Session options, set by `SET supertable.<name> = <value>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SupertableOptions {
@@ -68,8 +108,8 @@ pub struct SupertableOptions {
     pub target_file_bytes: u64,
     /// How superfiles are written, where the session says so: it comes before what a table says.
     pub write: WriteOptions,
-    /// Whether `_id(…)` may be used on every table.
-    pub expose_row_id: bool,
+    /// How the row ids of every table are exposed, at least.
+    pub expose_row_id: RowIdExposure,
     /// What statements are protected from; the table decides where the session does not.
     pub isolation: Option<Isolation>,
     /// Whether small superfiles are joined in the background after writes.
@@ -82,7 +122,7 @@ impl Default for SupertableOptions {
             target_file_rows: MAX_SUPERFILE_ROWS,
             target_file_bytes: 2 << 30,
             write: WriteOptions::default(),
-            expose_row_id: false,
+            expose_row_id: RowIdExposure::default(),
             isolation: None,
             auto_compact: false,
         }
@@ -198,8 +238,9 @@ impl ExtensionOptions for SupertableOptions {
             ),
             entry(
                 EXPOSE_ROW_ID,
-                self.expose_row_id,
-                "Whether _id(…), the stable id of a row, may be used on every table.",
+                self.expose_row_id.as_str(),
+                "Whether the stable ids of rows can be had on every table: false, true (by the function \
+                 _id(…)) or column (also as the last column of what queries read).",
             ),
             ConfigEntry {
                 key: format!("{PREFIX}.{ISOLATION}"),
@@ -230,7 +271,8 @@ pub const AUTO_COMPACT: &str = "supertable.auto_compact";
 /// knows the table's columns.
 pub fn check_table_option(name: &str, value: &str) -> Result<()> {
     match name {
-        "auto_compact" | EXPOSE_ROW_ID => parse::<bool>(name, value).map(drop),
+        "auto_compact" => parse::<bool>(name, value).map(drop),
+        EXPOSE_ROW_ID => parse::<RowIdExposure>(name, value).map(drop),
         ISOLATION => parse::<Isolation>(name, value).map(drop),
         _ if WriteOptions::has(name) => WriteOptions::default().set(name, value),
         _ if name.strip_prefix(CHECK).is_some_and(|n| !n.is_empty()) => Ok(()),

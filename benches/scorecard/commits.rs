@@ -130,5 +130,6 @@ fn entry(id: SuperfileId, n: u64) -> SuperfileEntry {
         stats: SuperfileStats { columns },
         tombstones: None,
         moved_at: 0,
+        touched: 0,
     }
 }

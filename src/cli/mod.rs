@@ -2,10 +2,10 @@
 //!
 //! `args` is the command line, `session` builds the session that it describes, `run` carries
 //! the whole out and answers with an exit status. What datafusion-cli offers as a library (the
-//! prompt, statement execution, printing, S3 and GCS) is used as it is; what is private to its
-//! `main` is written again here, and some things are ours: Azure locations (`azure`,
-//! `registry`, `context`), scripts whose failures reach the exit status (`script`), `ALTER TABLE` in
-//! scripts, pipes and commands, a catalog of supertables (`--catalog`), how far long operations are
+//! prompt's history, completion and colours, statement execution, printing, S3 and GCS) is used as it is; what is
+//! private to its `main` is written again here, and some things are ours: Azure locations (`azure`,
+//! `registry`, `context`), scripts whose failures reach the exit status (`script`), `ALTER TABLE` there and at
+//! the prompt (`prompt`), a catalog of supertables (`--catalog`), how far long operations are
 //! (`progress`), and waiting for the tables' background work before the process ends.
 //!
 //! A crash here leaves behind nothing of its own: what a killed process leaves in a table is the
@@ -15,6 +15,7 @@ mod args;
 mod azure;
 mod context;
 mod progress;
+mod prompt;
 mod registry;
 mod run;
 mod script;

@@ -1,57 +1,95 @@
-//! A line on the terminal that says how far a compaction or a vacuum is.
+//! Lines on the terminal that say how far a compaction, a vacuum or a long write is.
 //!
-//! Owns the drawing, from the `tracing` events that long operations send. Does not own those events. It
-//! stands in the process's place of a `tracing` subscriber, hears nothing but them, and is there only if the
-//! error output is a terminal. Invariant: once the operation is done the line is gone, so that what is printed
-//! afterwards stands where it would have.
+//! Owns what is drawn (by `indicatif`), from the `tracing` events that long operations send. Does not own those events.
+//! It stands in the process's place of a `tracing` subscriber, hears nothing but them, and is there only if the
+//! error output is a terminal. Invariant: once the operation or its statement is over, the line is gone, so that what is
+//! printed afterwards stands where it would have.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::table::PROGRESS;
 
-/// Characters of the bar.
-const WIDTH: u64 = 24;
+/// What is over sooner is not worth a line.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+const KNOWN_END: &str = "{prefix} [{bar:24}] {human_pos} of {human_len}, {msg} ({elapsed})";
+const OPEN_END: &str = "{prefix} {spinner} {human_pos} rows, {msg} ({elapsed})";
+
+static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
 
 /// Shows progress from here on, if the error output is a terminal.
 pub(super) fn show() {
     if std::io::stderr().is_terminal() {
         // Whoever has set a subscriber already wants the events elsewhere.
-        let _ = tracing::subscriber::set_global_default(ProgressLine);
+        let _ = tracing::subscriber::set_global_default(Listener);
     }
 }
 
-struct ProgressLine;
+/// Takes away what is drawn: the statement is over, however it ended.
+pub(super) fn clear() {
+    let over = std::mem::take(&mut *LINES.operations());
+    over.into_values().for_each(Operation::end);
+}
 
-impl Subscriber for ProgressLine {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == PROGRESS
+/// The operations that are under way, by name.
+#[derive(Default)]
+struct Lines {
+    operations: Mutex<BTreeMap<String, Operation>>,
+    drawn: MultiProgress,
+}
+
+struct Operation {
+    since: Instant,
+    line: Option<ProgressBar>,
+}
+
+impl Operation {
+    fn end(self) {
+        if let Some(line) = self.line {
+            line.finish_and_clear();
+        }
+    }
+}
+
+impl Lines {
+    fn operations(&self) -> MutexGuard<'_, BTreeMap<String, Operation>> {
+        self.operations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn draw(&self, step: Step, patience: Duration) {
+        let mut operations = self.operations();
+        if step.is_last() {
+            if let Some(over) = operations.remove(&step.operation) {
+                over.end();
+            }
+            return;
+        }
+        let name = step.operation.clone();
+        let operation = operations.entry(name).or_insert_with(|| Operation {
+            since: Instant::now(),
+            line: None,
+        });
+        if operation.since.elapsed() < patience {
+            return;
+        }
+        let line = operation.line.get_or_insert_with(|| {
+            let line = self.drawn.add(step.new_line());
+            line.with_elapsed(operation.since.elapsed())
+        });
+        line.set_position(step.done);
+        line.set_message(HumanBytes(step.bytes).to_string());
     }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut step = Step::default();
-        event.record(&mut step);
-        // A terminal that cannot be written to shows no progress.
-        let mut terminal = std::io::stderr().lock();
-        let _ = write!(terminal, "\r\x1b[2K{step}");
-        let _ = terminal.flush();
-    }
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
 }
 
 /// How far an operation is.
@@ -59,8 +97,27 @@ impl Subscriber for ProgressLine {
 struct Step {
     operation: String,
     done: u64,
+    /// 0 if it is not known.
     total: u64,
     bytes: u64,
+}
+
+impl Step {
+    fn is_last(&self) -> bool {
+        self.total > 0 && self.done >= self.total
+    }
+
+    fn new_line(&self) -> ProgressBar {
+        let (line, template) = match self.total {
+            0 => (ProgressBar::new_spinner(), OPEN_END),
+            total => (ProgressBar::new(total), KNOWN_END),
+        };
+        // A template that indicatif does not know would be a mistake of ours: its own style will do.
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("#>.");
+        line.with_style(style).with_prefix(self.operation.clone())
+    }
 }
 
 impl Visit for Step {
@@ -82,43 +139,77 @@ impl Visit for Step {
     fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.done >= self.total {
-            return Ok(());
-        }
-        let full = self.done.saturating_mul(WIDTH) / self.total.max(1);
-        let bar: String = (0..WIDTH)
-            .map(|at| if at < full { '#' } else { '.' })
-            .collect();
-        write!(
-            f,
-            "{} [{bar}] {} of {}, {:.1} MB",
-            self.operation,
-            self.done,
-            self.total,
-            self.bytes as f64 / 1e6
-        )
+struct Listener;
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target() == PROGRESS
     }
+
+    fn new_span(&self, _span: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut step = Step::default();
+        event.record(&mut step);
+        LINES.draw(step, PATIENCE);
+    }
+
+    fn enter(&self, _span: &Id) {}
+
+    fn exit(&self, _span: &Id) {}
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Step;
+    use indicatif::ProgressDrawTarget;
+
+    use super::*;
+
+    fn step(operation: &str, done: u64, total: u64) -> Step {
+        Step {
+            operation: operation.to_owned(),
+            done,
+            total,
+            bytes: 1 << 20,
+        }
+    }
 
     #[test]
-    fn the_bar_fills_and_leaves_nothing_at_the_end() {
-        let step = |done| Step {
-            operation: "vacuum".to_owned(),
-            done,
-            total: 4,
-            bytes: 1_500_000,
+    fn a_line_comes_only_for_what_takes_long_and_goes_at_the_end() {
+        let lines = Lines {
+            operations: Mutex::default(),
+            drawn: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
         };
-        assert_eq!(
-            step(1).to_string(),
-            "vacuum [######..................] 1 of 4, 1.5 MB"
-        );
-        assert_eq!(step(4).to_string(), "");
-        assert_eq!(Step::default().to_string(), "");
+        let line = |name: &str| {
+            let operations = lines.operations();
+            operations
+                .get(name)
+                .and_then(|operation| operation.line.clone())
+        };
+        lines.draw(step("optimize", 1, 4), Duration::from_secs(3600));
+        assert!(line("optimize").is_none());
+        lines.draw(step("optimize", 2, 4), Duration::ZERO);
+        lines.draw(step("write", 12_345, 0), Duration::ZERO);
+        let (optimize, write) = (line("optimize"), line("write"));
+        assert_eq!(optimize.as_ref().map(ProgressBar::position), Some(2));
+        assert_eq!(write.as_ref().map(ProgressBar::position), Some(12_345));
+        lines.draw(step("write", 20_000, 20_000), Duration::ZERO);
+        assert!(line("write").is_none() && line("optimize").is_some());
+        assert!(write.is_some_and(|line| line.is_finished()));
+        lines.draw(step("optimize", 4, 4), Duration::ZERO);
+        assert!(optimize.is_some_and(|line| line.is_finished()));
+    }
+
+    #[test]
+    fn the_templates_are_ones_that_indicatif_knows() {
+        for template in [KNOWN_END, OPEN_END] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use datafusion_cli::exec;
 use tokio::signal;
 
 use super::session::{self, CliSession};
-use super::{Args, progress, script};
+use super::{Args, progress, prompt, script};
 use crate::sql::alter::statement::with_alter_table;
 
 /// The exit status of a process that Ctrl-C ended, by the shells' convention (128 + SIGINT).
@@ -70,7 +70,7 @@ async fn statements(args: &Args, session: &mut CliSession) -> Result<ExitCode> {
     if at_prompt {
         // The prompt handles Ctrl-C itself: it cancels the statement, not the session.
         run_files(&startup_files(args), session).await?;
-        return match exec::exec_from_repl(&session.context, &mut session.print).await {
+        return match prompt::run(&session.context, &mut session.print).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => Err(exec_datafusion_err!("the prompt failed: {error}")),
         };
@@ -82,6 +82,7 @@ async fn statements(args: &Args, session: &mut CliSession) -> Result<ExitCode> {
             _ => ExitCode::FAILURE,
         }),
         _ = interrupted => {
+            progress::clear();
             eprintln!("^C");
             Ok(ExitCode::from(INTERRUPTED))
         }
@@ -101,7 +102,9 @@ async fn batch(args: &Args, session: &mut CliSession) -> Result<usize> {
         .iter()
         .map(|command| with_alter_table(command, dialect.as_ref()))
         .collect();
-    exec::exec_from_commands(&session.context, commands, &session.print).await?;
+    let done = exec::exec_from_commands(&session.context, commands, &session.print).await;
+    progress::clear();
+    done?;
     Ok(failed)
 }
 

@@ -23,6 +23,7 @@ use datafusion_cli::print_options::PrintOptions;
 use tokio::sync::mpsc;
 
 use super::context::CliContext;
+use super::progress;
 use crate::sql::alter::statement::with_alter_table;
 
 /// How many lines are read ahead of the statement that is running.
@@ -97,9 +98,11 @@ async fn run_lines(
 }
 
 /// Runs the statements in `text`; 1 if one of them failed, which ends them.
-async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
+pub(super) async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
     let text = with_alter_table(&text, dialect(context).as_ref());
-    match exec::exec_from_commands(context, vec![text], print).await {
+    let done = exec::exec_from_commands(context, vec![text], print).await;
+    progress::clear();
+    match done {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error}");
@@ -109,14 +112,14 @@ async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> u
 }
 
 /// What follows a `\` command.
-enum Next {
+pub(super) enum Next {
     /// The next line; so many statements of an included file failed.
     Continue(usize),
     /// Nothing: the script asked to stop.
     Quit,
 }
 
-async fn run_command(
+pub(super) async fn run_command(
     context: &CliContext,
     command: &str,
     print: &mut PrintOptions,
@@ -148,7 +151,7 @@ pub(super) fn dialect(context: &CliContext) -> Box<dyn Dialect> {
 }
 
 /// Whether `text` ends with the `;` of a statement, not with one inside a string or a comment.
-fn ends_a_statement(text: &str, dialect: &dyn Dialect) -> bool {
+pub(super) fn ends_a_statement(text: &str, dialect: &dyn Dialect) -> bool {
     let Ok(tokens) = Tokenizer::new(dialect, text).tokenize() else {
         return false; // something is still open
     };

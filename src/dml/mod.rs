@@ -7,7 +7,7 @@
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
-//! - [`optimize`]: compaction, on demand and after writes.
+//! - [`optimize`]: compaction, on demand and after writes; [`cluster`]: its order by several columns at once.
 //! - [`version`]: the table as it was; it can only be read.
 //! - [`row_id`]: the function `_id(…)`.
 //! - [`check`]: conditions that new rows meet.
@@ -16,10 +16,12 @@
 
 pub mod analyzer;
 pub mod check;
+pub mod cluster;
 pub mod collect;
 mod guard;
 pub mod insert;
 pub mod merge;
+mod moved;
 pub mod opaque;
 pub mod optimize;
 pub mod provider;

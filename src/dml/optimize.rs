@@ -12,41 +12,38 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
-use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::common::{Result, exec_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 
 use crate::config::SupertableOptions;
+use crate::dml::cluster::{self, ClusterBy};
 use crate::dml::insert::{conform, first_batch, superfile_writer};
+use crate::dml::moved::Moved;
 use crate::dml::provider::TableAccess;
 use crate::dml::sink::with_row_id;
 use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
-use crate::format::{RowMoves, Run, SuperfileId};
 use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, ScanRequest, plan_scan_of};
-use crate::table::compaction::{Group, Targets, plan};
+use crate::table::compaction::{Group, Targets, plan, whole};
 use crate::table::{CommitOutcome, Effect, Mutation, PROGRESS, RowIdSource, Snapshot};
 
 /// How often a group is tried when others take its sources first.
 const MAX_RUNS: usize = 5;
-
-/// Memory for the record of where the rows of one group went, at most. A group that needs more, which a sort
-/// of many rows does, is compacted without it: then a change of its rows makes it start again.
-const MOVES_BYTES: usize = 128 << 20;
 
 /// How many small superfiles of one size a compaction after writes waits for.
 pub const AUTO_FILES_PER_TIER: usize = 16;
@@ -81,6 +78,29 @@ pub enum Ending {
     GivenUp(String),
 }
 
+/// Which superfiles are written anew, and in which order their rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that need it, group by group, in the declared order.
+    Needed,
+    /// All of them in one go, and so in an order that goes through the whole table.
+    Whole {
+        /// The order; the declared one if `None`.
+        by: Option<ClusterBy>,
+        /// Rows of a superfile, where that is less than writers write.
+        rows: u64,
+    },
+}
+
+/// One compaction: of what, how, and whether somebody waits for it.
+struct Job<'a> {
+    access: &'a TableAccess,
+    context: &'a Arc<TaskContext>,
+    scope: &'a Scope,
+    /// It goes on in the background, and does not say how far it is.
+    quiet: bool,
+}
+
 /// Compacts a table; with `dry_run`, only says what would be done.
 ///
 /// # Errors
@@ -91,20 +111,201 @@ pub async fn optimize(
     targets: Targets,
     dry_run: bool,
 ) -> Result<Vec<Optimized>> {
-    let snapshot = access.table.snapshot().await?;
-    let groups = plan(snapshot.manifest().entries().map(Arc::as_ref), &targets);
-    let total = groups.len();
-    let mut done = Vec::with_capacity(total);
-    let mut bytes = 0;
-    for group in groups {
-        done.push(match dry_run {
-            true => Optimized::planned(&group),
-            false => compact(access, context, group).await?,
-        });
-        bytes += done.last().map_or(0, |group| group.bytes_before);
-        tracing::info!(target: PROGRESS, operation = "optimize", done = done.len(), total, bytes);
+    optimize_in(access, context, targets, &Scope::Needed, dry_run).await
+}
+
+/// As [`optimize`], or the whole table.
+///
+/// # Errors
+/// As [`optimize`]; and [`ErrorKind::Unsupported`] for another order than the one that the table declares.
+pub async fn optimize_in(
+    access: &TableAccess,
+    context: &Arc<TaskContext>,
+    targets: Targets,
+    scope: &Scope,
+    dry_run: bool,
+) -> Result<Vec<Optimized>> {
+    let job = Job {
+        access,
+        context,
+        scope,
+        quiet: false,
+    };
+    job.run(targets, dry_run).await
+}
+
+impl Job<'_> {
+    async fn run(&self, targets: Targets, dry_run: bool) -> Result<Vec<Optimized>> {
+        let snapshot = self.access.table.snapshot().await?;
+        let entries = snapshot.manifest().entries().map(Arc::as_ref);
+        let groups = match self.scope {
+            Scope::Needed => plan(entries, &targets),
+            Scope::Whole { by, .. } => {
+                if let Some(by) = by {
+                    check_order(by, self.access, &snapshot)?;
+                }
+                whole(entries)
+            }
+        };
+        let total = groups.len();
+        let mut done = Vec::with_capacity(total);
+        let mut bytes = 0;
+        for group in groups {
+            done.push(match dry_run {
+                true => Optimized::planned(&group),
+                false => self.compact(group).await?,
+            });
+            bytes += done.last().map_or(0, |group| group.bytes_before);
+            if !self.quiet {
+                tracing::info!(target: PROGRESS, operation = "optimize", done = done.len(), total, bytes);
+            }
+        }
+        Ok(done)
     }
-    Ok(done)
+
+    /// One group, again and again until it is committed or nothing is left of it.
+    async fn compact(&self, group: Group) -> Result<Optimized> {
+        let mut report = Optimized::planned(&group);
+        let mut why = String::new();
+        for _ in 0..MAX_RUNS {
+            let snapshot = self.access.table.snapshot().await?;
+            let sources: HashSet<SuperfileId> = group
+                .sources
+                .iter()
+                .copied()
+                .filter(|id| snapshot.manifest().get(id).is_some())
+                .collect();
+            if sources.is_empty() || (sources.len() == 1 && group.sources.len() > 1) {
+                report.ending = Ending::Overtaken;
+                return Ok(report);
+            }
+            let prepared = self.prepare(&snapshot, &sources).await?;
+            let written = &prepared.effect.add;
+            report.superfiles = written.len();
+            report.bytes_after = written.iter().map(|entry| entry.size).sum();
+            why = match prepared.commit().await {
+                Ok(CommitOutcome::Committed { version, .. }) => {
+                    report.ending = Ending::Committed(version);
+                    return Ok(report);
+                }
+                Ok(CommitOutcome::NothingToCommit) => {
+                    report.ending = Ending::Overtaken;
+                    return Ok(report);
+                }
+                Ok(CommitOutcome::Conflict(conflict)) => conflict.to_string(),
+                // Another process took this one for dead and undid it: as good as a lost race.
+                Err(e) if e.kind() == ErrorKind::Conflict => e.to_string(),
+                Err(e) => return Err(e.into()),
+            };
+            tracing::debug!(conflict = why, "a compaction starts again");
+        }
+        (report.superfiles, report.bytes_after) = (0, 0);
+        report.ending = Ending::GivenUp(why);
+        Ok(report)
+    }
+
+    async fn prepare(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        sources: &HashSet<SuperfileId>,
+    ) -> Result<Prepared> {
+        let statement = format!("OPTIMIZE ({} superfiles)", sources.len());
+        let mutation = self
+            .access
+            .table
+            .begin(OpKind::Compact, Arc::clone(snapshot), statement);
+        match self.rewrite(&mutation, snapshot, sources).await {
+            Ok(effect) => Ok(Prepared { mutation, effect }),
+            Err(e) => {
+                // What it died of is the news; a failure to clean up is recovery's.
+                let _ = mutation.abort().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn rewrite(
+        &self,
+        mutation: &Mutation,
+        snapshot: &Arc<Snapshot>,
+        sources: &HashSet<SuperfileId>,
+    ) -> Result<Effect> {
+        let Self {
+            access,
+            context,
+            scope,
+            quiet,
+        } = *self;
+        let reading = Reading {
+            access,
+            context,
+            snapshot,
+            sources,
+        };
+        let plan = match scope {
+            Scope::Whole { by: Some(by), .. } => reading.along_curve(by).await?,
+            _ => reading.in_declared_order()?,
+        };
+        let mut rows = execute_stream(plan, Arc::clone(context))?;
+        let stored = with_row_id(&access.schema);
+        let schema = rows.schema();
+        let columns: Vec<usize> = (0..stored.fields().len()).collect();
+        let (file_at, position_at) = (
+            schema.index_of(ADDRESS_FILE)?,
+            schema.index_of(ADDRESS_POSITION)?,
+        );
+        let mut writer = superfile_writer(
+            access,
+            mutation,
+            context,
+            Arc::clone(&stored),
+            RowIdSource::Stored,
+        )?;
+        if let Scope::Whole { rows, .. } = scope {
+            writer = writer.at_most(*rows);
+        }
+        if quiet {
+            writer = writer.quiet();
+        }
+        let mut moved = Moved::new(context.memory_pool());
+        let mut next = first_batch(&mut rows, mutation).await?;
+        while let Some(batch) = next {
+            moved.add(&batch, file_at, position_at)?;
+            let batch = conform(&batch.project(&columns)?, &stored)?;
+            writer.write(&batch).await?;
+            next = next_batch(&mut rows).await?;
+        }
+        let entries: Vec<_> = scan_order(snapshot);
+        let live = reading.live_rows();
+        if writer.rows() != live {
+            let read = writer.rows();
+            return exec_err!(
+                "a compaction read {read} rows where {live} are live; nothing was changed"
+            );
+        }
+        let add = writer.finish().await?;
+        let moves = match moved.into_maps()? {
+            Some(maps) => {
+                let named = maps.into_iter().map(|(ordinal, map)| {
+                    let entry = usize::try_from(ordinal).ok().and_then(|i| entries.get(i));
+                    match entry {
+                        Some(entry) => Ok((entry.id, map)),
+                        None => {
+                            exec_err!("superfile {ordinal} is not in the compaction's snapshot")
+                        }
+                    }
+                });
+                named.collect::<Result<BTreeMap<_, _>>>()?
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(Effect {
+            add,
+            drop: sources.iter().copied().collect(),
+            moves,
+            ..Effect::default()
+        })
+    }
 }
 
 /// What a compaction of the table aims at: superfiles as large as its writers close them, so that what it
@@ -153,55 +354,16 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
         if plan(known.manifest().entries().map(Arc::as_ref), &targets).is_empty() {
             return;
         }
-        if let Err(error) = optimize(&access, &context, targets, false).await {
+        let job = Job {
+            access: &access,
+            context: &context,
+            scope: &Scope::Needed,
+            quiet: true,
+        };
+        if let Err(error) = job.run(targets, false).await {
             tracing::warn!(%error, "a compaction after writes did not succeed; the table is as it was");
         }
     });
-}
-
-/// One group, again and again until it is committed or nothing is left of it.
-async fn compact(
-    access: &TableAccess,
-    context: &Arc<TaskContext>,
-    group: Group,
-) -> Result<Optimized> {
-    let mut report = Optimized::planned(&group);
-    let mut why = String::new();
-    for _ in 0..MAX_RUNS {
-        let snapshot = access.table.snapshot().await?;
-        let sources: HashSet<SuperfileId> = group
-            .sources
-            .iter()
-            .copied()
-            .filter(|id| snapshot.manifest().get(id).is_some())
-            .collect();
-        if sources.is_empty() || (sources.len() == 1 && group.sources.len() > 1) {
-            report.ending = Ending::Overtaken;
-            return Ok(report);
-        }
-        let prepared = prepare(access, context, &snapshot, &sources).await?;
-        let written = &prepared.effect.add;
-        report.superfiles = written.len();
-        report.bytes_after = written.iter().map(|entry| entry.size).sum();
-        why = match prepared.commit().await {
-            Ok(CommitOutcome::Committed { version, .. }) => {
-                report.ending = Ending::Committed(version);
-                return Ok(report);
-            }
-            Ok(CommitOutcome::NothingToCommit) => {
-                report.ending = Ending::Overtaken;
-                return Ok(report);
-            }
-            Ok(CommitOutcome::Conflict(conflict)) => conflict.to_string(),
-            // Another process took this one for dead and undid it: as good as a lost race.
-            Err(e) if e.kind() == ErrorKind::Conflict => e.to_string(),
-            Err(e) => return Err(e.into()),
-        };
-        tracing::debug!(conflict = why, "a compaction starts again");
-    }
-    (report.superfiles, report.bytes_after) = (0, 0);
-    report.ending = Ending::GivenUp(why);
-    Ok(report)
 }
 
 impl Optimized {
@@ -244,227 +406,138 @@ pub async fn prepare(
     snapshot: &Arc<Snapshot>,
     sources: &HashSet<SuperfileId>,
 ) -> Result<Prepared> {
-    let statement = format!("OPTIMIZE ({} superfiles)", sources.len());
-    let mutation = access
-        .table
-        .begin(OpKind::Compact, Arc::clone(snapshot), statement);
-    match rewrite(access, context, &mutation, snapshot, sources).await {
-        Ok(effect) => Ok(Prepared { mutation, effect }),
-        Err(e) => {
-            // What it died of is the news; a failure to clean up is recovery's.
-            let _ = mutation.abort().await;
-            Err(e)
-        }
-    }
-}
-
-async fn rewrite(
-    access: &TableAccess,
-    context: &Arc<TaskContext>,
-    mutation: &Mutation,
-    snapshot: &Arc<Snapshot>,
-    sources: &HashSet<SuperfileId>,
-) -> Result<Effect> {
-    let plan = read_plan(access, context, snapshot, sources)?;
-    let mut rows = execute_stream(plan, Arc::clone(context))?;
-    let stored = with_row_id(&access.schema);
-    let schema = rows.schema();
-    let columns: Vec<usize> = (0..stored.fields().len()).collect();
-    let (file_at, position_at) = (
-        schema.index_of(ADDRESS_FILE)?,
-        schema.index_of(ADDRESS_POSITION)?,
-    );
-    let mut writer = superfile_writer(
+    let job = Job {
         access,
-        mutation,
         context,
-        Arc::clone(&stored),
-        RowIdSource::Stored,
-    )?;
-    let mut moved = Moved::new(context.memory_pool());
-    let mut next = first_batch(&mut rows, mutation).await?;
-    while let Some(batch) = next {
-        moved.add(&batch, file_at, position_at)?;
-        let batch = conform(&batch.project(&columns)?, &stored)?;
-        writer.write(&batch).await?;
-        next = next_batch(&mut rows).await?;
-    }
-    let entries: Vec<_> = scan_order(snapshot);
-    let live: u64 = entries
-        .iter()
-        .filter(|entry| sources.contains(&entry.id))
-        .map(|entry| entry.live_rows())
-        .sum();
-    if writer.rows() != live {
-        let read = writer.rows();
-        return exec_err!(
-            "a compaction read {read} rows where {live} are live; nothing was changed"
-        );
-    }
-    let add = writer.finish().await?;
-    let moves = match moved.into_maps()? {
-        Some(maps) => {
-            let named = maps.into_iter().map(|(ordinal, map)| {
-                let entry = usize::try_from(ordinal).ok().and_then(|i| entries.get(i));
-                match entry {
-                    Some(entry) => Ok((entry.id, map)),
-                    None => exec_err!("superfile {ordinal} is not in the compaction's snapshot"),
-                }
-            });
-            named.collect::<Result<BTreeMap<_, _>>>()?
-        }
-        None => BTreeMap::new(),
+        scope: &Scope::Needed,
+        quiet: true,
     };
-    Ok(Effect {
-        add,
-        drop: sources.iter().copied().collect(),
-        moves,
-        ..Effect::default()
-    })
+    job.prepare(snapshot, sources).await
 }
 
 async fn next_batch(rows: &mut SendableRecordBatchStream) -> Result<Option<RecordBatch>> {
     rows.next().await.transpose()
 }
 
-/// The live rows of `sources` with ids and addresses: in the declared order, or else as they are stored.
-fn read_plan(
-    access: &TableAccess,
-    context: &Arc<TaskContext>,
-    snapshot: &Arc<Snapshot>,
-    sources: &HashSet<SuperfileId>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
+/// Refuses to cluster the rows of a table that declares an order, and by columns that there are not.
+fn check_order(by: &ClusterBy, access: &TableAccess, snapshot: &Snapshot) -> Result<()> {
+    if !snapshot.metadata().sort_order.is_empty() {
         return Err(Error::new(
-            ErrorKind::Conflict,
+            ErrorKind::Unsupported,
             access.location.root.to_string(),
-            "the table's columns have changed since this session opened it; open it again",
+            "the table declares an order (WITH ORDER), which scans rely on: its rows cannot be in another one",
         )
         .into());
     }
-    let sort_order = &snapshot.metadata().sort_order;
-    let mut config = context.session_config().clone();
-    if sort_order.is_empty() {
-        // One partition reads the superfiles one after the other, and so keeps their order.
-        config = config.with_target_partitions(1);
+    by.indices(&access.schema)?;
+    Ok(())
+}
+
+/// What a compaction reads: the live rows of `sources`.
+struct Reading<'a> {
+    access: &'a TableAccess,
+    context: &'a Arc<TaskContext>,
+    snapshot: &'a Arc<Snapshot>,
+    sources: &'a HashSet<SuperfileId>,
+}
+
+impl Reading<'_> {
+    fn live_rows(&self) -> u64 {
+        let entries = self.snapshot.manifest().entries();
+        entries
+            .filter(|entry| self.sources.contains(&entry.id))
+            .map(|entry| entry.live_rows())
+            .sum()
     }
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(context.runtime_env())
-        .build();
-    let request = ScanRequest {
-        snapshot: Arc::clone(snapshot),
-        schema: Arc::clone(&access.schema),
-        hidden: HiddenColumns {
-            row_id: true,
-            address: true,
-        },
-        projection: None,
-        filters: &[],
-        limit: None,
-        dropped: None,
-        subset: None,
-        location: &access.location,
-    };
-    let scan = plan_scan_of(&state, request, Some(sources))?;
-    let schema = scan.schema();
-    let order = sort_order
-        .iter()
-        .map(|column| {
-            Ok(PhysicalSortExpr::new(
-                Arc::new(Column::new_with_schema(&column.name, &schema)?),
-                SortOptions {
-                    descending: column.descending,
-                    nulls_first: column.nulls_first,
-                },
-            ))
+
+    /// All columns with ids and addresses, or some columns without; as they are stored if `in_turn`.
+    fn scan(&self, columns: Option<&[usize]>, in_turn: bool) -> Result<Arc<dyn ExecutionPlan>> {
+        let access = self.access;
+        if session_schema(&self.snapshot.schema()).fields() != access.schema.fields() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                access.location.root.to_string(),
+                "the table's columns have changed since this session opened it; open it again",
+            )
+            .into());
+        }
+        let mut config = self.context.session_config().clone();
+        if in_turn {
+            // One partition reads the superfiles one after the other, and so keeps their order.
+            config = config.with_target_partitions(1);
+        }
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(self.context.runtime_env())
+            .build();
+        let all = columns.is_none();
+        let request = ScanRequest {
+            snapshot: Arc::clone(self.snapshot),
+            schema: Arc::clone(&access.schema),
+            hidden: HiddenColumns {
+                row_id: all,
+                address: all,
+            },
+            projection: columns,
+            filters: &[],
+            limit: None,
+            dropped: None,
+            subset: None,
+            location: &access.location,
+        };
+        plan_scan_of(&state, request, Some(self.sources))
+    }
+
+    /// The rows in the declared order, or else as they are stored.
+    fn in_declared_order(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        let sort_order = &self.snapshot.metadata().sort_order;
+        let scan = self.scan(None, sort_order.is_empty())?;
+        let schema = scan.schema();
+        let order = sort_order
+            .iter()
+            .map(|column| {
+                Ok(PhysicalSortExpr::new(
+                    Arc::new(Column::new_with_schema(&column.name, &schema)?),
+                    SortOptions {
+                        descending: column.descending,
+                        nulls_first: column.nulls_first,
+                    },
+                ))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(match LexOrdering::new(order) {
+            None => scan,
+            Some(order) => sorted(scan, order),
         })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(match LexOrdering::new(order) {
-        None => scan,
-        Some(order) => {
-            let sorted = SortExec::new(order.clone(), scan).with_preserve_partitioning(true);
-            Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
-        }
-    })
+    }
+
+    /// The rows in the order of their places on a curve, and those places as one more column.
+    async fn along_curve(&self, by: &ClusterBy) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns = by.indices(&self.access.schema)?;
+        let values = execute_stream(self.scan(Some(&columns), false)?, Arc::clone(self.context))?;
+        let scan = self.scan(None, false)?;
+        let schema = scan.schema();
+        let config = self.context.session_config().options();
+        let key = cluster::key(by, values, self.live_rows(), &schema, config).await?;
+        let mut exprs = (schema.fields().iter())
+            .map(|field| {
+                let column = Column::new_with_schema(field.name(), &schema)?;
+                Ok(ProjectionExpr::new(Arc::new(column), field.name()))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let at = exprs.len();
+        exprs.push(ProjectionExpr::new(key, cluster::KEY));
+        let keyed = Arc::new(ProjectionExec::try_new(exprs, scan)?);
+        let by_key = PhysicalSortExpr::new_default(Arc::new(Column::new(cluster::KEY, at)));
+        Ok(match LexOrdering::new([by_key]) {
+            None => keyed,
+            Some(order) => sorted(keyed, order),
+        })
+    }
 }
 
-/// Where the rows went that were written so far, by the ordinal of their superfile.
-struct Moved {
-    runs: BTreeMap<i32, Vec<Run>>,
-    written: u64,
-    memory: MemoryReservation,
-    /// It took too much memory, and is not kept.
-    given_up: bool,
-}
-
-impl Moved {
-    fn new(pool: &Arc<dyn MemoryPool>) -> Self {
-        Self {
-            runs: BTreeMap::new(),
-            written: 0,
-            memory: MemoryConsumer::new("supertable moved rows").register(pool),
-            given_up: false,
-        }
-    }
-
-    /// Notes the rows of a batch, which are written next.
-    fn add(&mut self, batch: &RecordBatch, file_at: usize, position_at: usize) -> Result<()> {
-        let (files, positions) = (batch.column(file_at), batch.column(position_at));
-        if files.null_count() > 0 || positions.null_count() > 0 {
-            return exec_err!("a compaction's rows have no address");
-        }
-        let files = files.as_primitive::<Int32Type>().values();
-        let positions = positions.as_primitive::<Int64Type>().values();
-        let mut grown = 0;
-        for (file, position) in files.iter().zip(positions) {
-            let place = u32::try_from(self.written);
-            self.written += 1;
-            if self.given_up {
-                continue;
-            }
-            let (Ok(from), Ok(to)) = (u32::try_from(*position), place) else {
-                self.give_up();
-                continue;
-            };
-            let runs = self.runs.entry(*file).or_default();
-            if let Some(run) = runs.last_mut()
-                && run.from.checked_add(run.rows) == Some(from)
-                && run.to.checked_add(run.rows) == Some(to)
-            {
-                run.rows += 1;
-                continue;
-            }
-            let before = runs.capacity();
-            runs.push(Run { from, rows: 1, to });
-            grown += (runs.capacity() - before) * size_of::<Run>();
-        }
-        if grown > 0
-            && (self.memory.size() + grown > MOVES_BYTES || self.memory.try_grow(grown).is_err())
-        {
-            self.give_up();
-        }
-        Ok(())
-    }
-
-    fn give_up(&mut self) {
-        self.given_up = true;
-        self.runs.clear();
-        self.memory.free();
-    }
-
-    /// The map of each source; `None` if they were not kept.
-    fn into_maps(self) -> Result<Option<Vec<(i32, RowMoves)>>> {
-        if self.given_up {
-            return Ok(None);
-        }
-        let maps = self
-            .runs
-            .into_iter()
-            .map(|(file, runs)| match RowMoves::new(runs) {
-                Ok(map) => Ok((file, map)),
-                Err(error) => exec_err!("a compaction read a row twice: {error}"),
-            });
-        Ok(Some(maps.collect::<Result<_>>()?))
-    }
+/// Sorted within the memory pool, with spilling, part by part.
+fn sorted(rows: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Arc<dyn ExecutionPlan> {
+    let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
+    Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
 }

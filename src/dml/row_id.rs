@@ -5,7 +5,8 @@
 //!
 //! DataFusion has no hidden columns: what a table's schema holds is in `SELECT *` and takes part in
 //! an `INSERT` without a column list, both of them resolved before any rule runs; and what it does
-//! not hold cannot be named. So the id is a function, and its columns are never part of a table.
+//! not hold cannot be named. So the id is a function, and its columns are never part of a table. (Who
+//! wants a column `_id` in queries all the same gets one that calls it: `sql::relations`.)
 //!
 //! `_id(t.c)` is the id of the row of the supertable `t` whose column `c` is; any column will do. The
 //! argument says which table is meant, whatever joins, subqueries and optimizer rules the call is
@@ -29,7 +30,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, SubqueryAlias, TableScan, TableScanBuilder, Volatility,
 };
 
-use crate::config::{EXPOSE_ROW_ID, SupertableOptions, property};
+use crate::config::{EXPOSE_ROW_ID, RowIdExposure, SupertableOptions};
 use crate::dml::analyzer::{Pins, provider_of, supertable};
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::error::{Error, ErrorKind};
@@ -163,7 +164,7 @@ fn has_target(plan: &LogicalPlan) -> Result<bool> {
 }
 
 struct Resolver<'a> {
-    exposed: bool,
+    exposed: RowIdExposure,
     pins: &'a Pins,
 }
 
@@ -309,7 +310,7 @@ impl Resolver<'_> {
 
     fn check_exposed(&self, provider: &SupertableProvider, scan: &TableScan) -> Result<()> {
         let metadata = provider.table().metadata();
-        if self.exposed || property(&metadata.properties, EXPOSE_ROW_ID) == Some("true") {
+        if self.exposed.on(&metadata.properties) != RowIdExposure::Hidden {
             return Ok(());
         }
         Err(refused(format!(

@@ -3,8 +3,8 @@
 //! # `ALTER TABLE`
 //!
 //! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
-//! command line in scripts, in pipes and after `-c`, and everywhere as the function `supertable_alter('t', '…')`. Not at the
-//! interactive prompt, and not by `SessionContext::sql`.
+//! command line (at the prompt, in scripts, in pipes and after `-c`), and everywhere as the function
+//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. Tables cannot be renamed.
 //!
 //! ```text
 //! ALTER TABLE t changes

@@ -42,6 +42,9 @@
 //! MERGE INTO t USING edits AS e ON _id(t.id) = e.rid WHEN MATCHED THEN UPDATE SET v = e.v;
 //! ```
 //!
+//! With `supertable.expose_row_id = 'column'` the tables that a query (or an `UPDATE`) reads also have the column `_id`, the
+//! last of `SELECT *`: `SELECT * FROM t WHERE _id = 33232930569601`. `DELETE FROM t WHERE …` itself knows only the function.
+//!
 //! (DataFusion has no hidden columns: what is in a table's schema is in `SELECT *` and in `INSERT`, and what is not cannot
 //! be named.) Refused: above `GROUP BY`, `DISTINCT` or `UNION`, where rows are merged; on an outer query's table; and in a
 //! prepared statement that joins two supertables by their columns.

@@ -94,6 +94,7 @@ fn entry(rows: &[Row]) -> SuperfileEntry {
         },
         tombstones: None,
         moved_at: 0,
+        touched: 0,
     }
 }
 

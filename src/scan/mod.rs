@@ -1,12 +1,14 @@
 //! Reading: from a pinned snapshot to a DataFusion physical plan.
 //!
 //! A scan prunes superfiles by the manifest's statistics, then hands the rest to DataFusion's own
-//! Parquet reader with the tombstones attached as row selections before any page is decoded.
+//! Parquet reader with the tombstones attached as row selections before any page is decoded; rows
+//! deleted here and there among many that live are dropped after it instead, which is cheaper.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
 pub(crate) mod columns;
 pub mod cover;
 mod defaults;
+mod mask;
 mod ordering;
 pub mod pin;
 pub mod plan;

@@ -3,7 +3,8 @@
 //! Owns the plan of access to a piece of a superfile: which of its row groups are read whole, which in
 //! part, and which not at all. It is made for each row group apart: one of which nothing is deleted is
 //! read as if there were no tombstones, and the runs of a fragmented one (16 bytes each; the reader
-//! turns short ones into a mask) exist only while its piece is read.
+//! turns short ones into a mask) exist only while its piece is read. One that is mostly alive, with many
+//! gaps, is read whole, and its deleted rows are dropped after decoding (`mask`), if the caller can.
 //!
 //! Does not own which piece of a file is read by whom. A row group belongs to the piece in whose byte
 //! range its first page lies, as in DataFusion, but it is decided *here*, and DataFusion is not told of
@@ -20,25 +21,63 @@ use parquet::arrow::arrow_reader::RowSelection;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use roaring::RoaringBitmap;
 
+/// Mean distance between two gaps, in rows, from which on a selection costs less than decoding the
+/// deleted rows too and dropping them: measured, ten calls into a decoder cost about as much as 500 rows.
+const GAPS_APART: u64 = 512;
+
+/// How the live rows of a piece of a file are read.
+#[derive(Debug)]
+pub struct Access {
+    /// What of which row group the reader is asked for.
+    pub plan: ParquetAccessPlan,
+    /// Whether deleted rows are among what is read, which then have to be dropped.
+    pub masked: bool,
+}
+
 /// How the live rows of a piece of a file are read; `None` if its row groups do not have `rows` rows
-/// together.
+/// together. Deleted rows are read too, where that is cheaper, only if `may_mask`.
 pub fn live_rows(
     metadata: &ParquetMetaData,
     piece: Option<&FileRange>,
     deleted: &RoaringBitmap,
     rows: u64,
-) -> Option<ParquetAccessPlan> {
+    may_mask: bool,
+) -> Option<Access> {
     let mut start = 0_u32;
+    let mut masked = false;
     let mut groups = Vec::with_capacity(metadata.num_row_groups());
     for group in metadata.row_groups() {
         let end = start.checked_add(u32::try_from(group.num_rows()).ok()?)?;
         groups.push(match piece {
             Some(piece) if !is_in(group, piece) => RowGroupAccess::Skip,
+            _ if may_mask && is_scattered(deleted, start..end) => {
+                masked = true;
+                RowGroupAccess::Scan
+            }
             _ => live_rows_of_group(deleted, start..end),
         });
         start = end;
     }
-    (u64::from(start) == rows).then(|| ParquetAccessPlan::new(groups))
+    (u64::from(start) == rows).then(|| Access {
+        plan: ParquetAccessPlan::new(groups),
+        masked,
+    })
+}
+
+/// Whether two thirds of the rows at `positions` are alive at least, with gaps close to each other.
+fn is_scattered(deleted: &RoaringBitmap, positions: Range<u32>) -> bool {
+    let rows = u64::from(positions.end - positions.start);
+    let gone = deleted.range_cardinality(positions.clone());
+    // A gap has one row at least, so that too few rows cannot be too many gaps.
+    if gone * GAPS_APART < rows || gone * 3 > rows {
+        return false;
+    }
+    let mut gaps = deleted.iter();
+    gaps.advance_to(positions.start);
+    let in_group = std::iter::from_fn(|| gaps.next_range())
+        .take_while(|gap| *gap.start() < positions.end)
+        .take(usize::try_from(rows / GAPS_APART + 1).unwrap_or(usize::MAX));
+    in_group.count() as u64 * GAPS_APART >= rows
 }
 
 /// Whether the first page of a row group lies in a byte range.
@@ -145,7 +184,9 @@ mod tests {
     fn row_groups_are_read_whole_in_part_or_not_at_all() {
         let (metadata, _) = file(30, 10);
         let deleted: RoaringBitmap = (10..20).chain([25]).collect();
-        let plan = live_rows(&metadata, None, &deleted, 30).unwrap();
+        let plan = live_rows(&metadata, None, &deleted, 30, false)
+            .unwrap()
+            .plan;
         assert!(matches!(
             plan.inner(),
             [
@@ -159,7 +200,39 @@ mod tests {
     #[test]
     fn a_file_of_another_number_of_rows_is_not_read() {
         let (metadata, _) = file(30, 10);
-        assert!(live_rows(&metadata, None, &RoaringBitmap::new(), 31).is_none());
+        assert!(live_rows(&metadata, None, &RoaringBitmap::new(), 31, true).is_none());
+    }
+
+    #[test]
+    fn only_row_groups_with_close_gaps_and_mostly_live_rows_are_masked() {
+        let (metadata, _) = file(40_000, 10_000);
+        let sparse = [5_000];
+        let close = (10_000..20_000).step_by(100);
+        let in_one_piece = 20_000..20_100;
+        let mostly_gone = (30_000..40_000).filter(|p| p % 2 == 0);
+        let deleted: RoaringBitmap = sparse
+            .into_iter()
+            .chain(close)
+            .chain(in_one_piece)
+            .chain(mostly_gone)
+            .collect();
+        let access = live_rows(&metadata, None, &deleted, 40_000, true).unwrap();
+        assert!(access.masked);
+        assert!(matches!(
+            access.plan.inner(),
+            [
+                RowGroupAccess::Selection(_),
+                RowGroupAccess::Scan,
+                RowGroupAccess::Selection(_),
+                RowGroupAccess::Selection(_)
+            ]
+        ));
+        let access = live_rows(&metadata, None, &deleted, 40_000, false).unwrap();
+        assert!(!access.masked);
+        assert!(matches!(
+            access.plan.inner().get(1),
+            Some(RowGroupAccess::Selection(_))
+        ));
     }
 
     proptest! {
@@ -175,17 +248,22 @@ mod tests {
         ) {
             let (metadata, size) = file(rows, group);
             let deleted: RoaringBitmap = deleted.into_iter().chain(0..run).filter(|p| *p < rows).collect();
-            let mut read = Vec::new();
-            for piece in 0..pieces {
-                let range = FileRange {
-                    start: (size * piece / pieces) as i64,
-                    end: (size * (piece + 1) / pieces) as i64,
-                };
-                let plan = live_rows(&metadata, Some(&range), &deleted, rows.into()).unwrap();
-                read.extend(positions(&plan, &metadata));
-            }
             let live: Vec<u32> = (0..rows).filter(|p| !deleted.contains(*p)).collect();
-            prop_assert_eq!(read, live);
+            for may_mask in [false, true] {
+                let mut read = Vec::new();
+                for piece in 0..pieces {
+                    let range = FileRange {
+                        start: (size * piece / pieces) as i64,
+                        end: (size * (piece + 1) / pieces) as i64,
+                    };
+                    let access =
+                        live_rows(&metadata, Some(&range), &deleted, rows.into(), may_mask);
+                    let access = access.unwrap();
+                    let piece = positions(&access.plan, &metadata).into_iter();
+                    read.extend(piece.filter(|p| !(access.masked && deleted.contains(*p))));
+                }
+                prop_assert_eq!(&read, &live);
+            }
         }
     }
 }

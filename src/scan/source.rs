@@ -33,6 +33,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::manifest::TombstoneRef;
+use crate::scan::mask::{MaskedPlanner, with_positions};
 use crate::scan::selection::live_rows;
 use crate::table::Snapshot;
 
@@ -156,11 +157,20 @@ impl FileSource for SupertableSource {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let metrics = self.inner.metrics();
+        // The reader counts towards a limit what is dropped after it.
+        let with_positions = match base_config.limit {
+            None if self.summary.tombstoned_rows > 0 => with_positions(self.inner.as_ref())?,
+            _ => None,
+        };
+        let with_positions = with_positions
+            .map(|s| s.create_morselizer(Arc::clone(&object_store), base_config, partition))
+            .transpose()?;
         Ok(Box::new(TombstoneMorselizer {
             inner: self
                 .inner
                 .create_morselizer(object_store, base_config, partition)?
                 .into(),
+            with_positions: with_positions.map(Arc::from),
             readers: Arc::clone(&self.readers),
             footer_hint: self.footer_hint,
             snapshot: Arc::clone(&self.snapshot),
@@ -293,6 +303,8 @@ impl FileSource for SupertableSource {
 /// Loads a file's tombstones before the inner morselizer plans it.
 struct TombstoneMorselizer {
     inner: Arc<dyn Morselizer>,
+    /// The same with the rows' positions as last column, if rows may be dropped after they are read.
+    with_positions: Option<Arc<dyn Morselizer>>,
     readers: Arc<dyn ParquetFileReaderFactory>,
     footer_hint: Option<usize>,
     snapshot: Arc<Snapshot>,
@@ -324,6 +336,7 @@ impl Morselizer for TombstoneMorselizer {
         )?;
         Ok(Box::new(LoadTombstones {
             inner: Arc::clone(&self.inner),
+            with_positions: self.with_positions.clone(),
             reader,
             snapshot: Arc::clone(&self.snapshot),
             sidecars_opened: self.sidecars_opened.clone(),
@@ -335,6 +348,7 @@ impl Morselizer for TombstoneMorselizer {
 
 struct LoadTombstones {
     inner: Arc<dyn Morselizer>,
+    with_positions: Option<Arc<dyn Morselizer>>,
     reader: Box<dyn AsyncFileReader + Send>,
     snapshot: Arc<Snapshot>,
     sidecars_opened: Count,
@@ -370,8 +384,15 @@ impl MorselPlanner for LoadTombstones {
             // The footer comes from the session's cache, or is put there for the inner reader.
             let footer = async { Ok(self.reader.get_metadata(None).await?) };
             let (positions, metadata) = futures::try_join!(positions, footer)?;
-            let plan = live_rows(&metadata, file.range.as_ref(), positions, mark.rows);
-            let Some(plan) = plan else {
+            let may_mask = self.with_positions.is_some();
+            let access = live_rows(
+                &metadata,
+                file.range.as_ref(),
+                positions,
+                mark.rows,
+                may_mask,
+            );
+            let Some(access) = access else {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     file.object_meta.location.as_ref(),
@@ -380,7 +401,14 @@ impl MorselPlanner for LoadTombstones {
                 .into());
             };
             file.range = None;
-            self.inner.plan_file(file.with_extension(plan))
+            let file = file.with_extension(access.plan);
+            match &self.with_positions {
+                Some(with_positions) if access.masked => {
+                    let inner = with_positions.plan_file(file)?;
+                    Ok(MaskedPlanner::boxed(inner, positions))
+                }
+                _ => self.inner.plan_file(file),
+            }
         })))
     }
 }

@@ -5,26 +5,28 @@
 //!   (`supertable_vacuum('t', dry_run => true)`);
 //! - a table as it was: `"t@v7"`, and where the SQL dialect has it `t VERSION AS OF 7`,
 //!   `t TIMESTAMP AS OF …`, `t FOR SYSTEM_TIME AS OF …` (DataFusion would ignore those and read the
-//!   current version).
+//!   current version);
+//! - a table whose row ids are exposed as a column (`supertable.expose_row_id = 'column'`): `t` with
+//!   `_id` as one more.
 //!
 //! Invariant: a name that means a table, view or query of the statement keeps its meaning; `"t@v7"` is
 //! a version only if nothing has that very name. Only what stands in `FROM` is looked at, so no
 //! statement can write to a version.
 
-use std::sync::Arc;
-
 use datafusion::common::{DFSchema, Result, TableReference, not_impl_err, plan_err};
-use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableSource, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableAlias, TableFactor,
     TableVersion,
 };
 
-use crate::dml::SupertableProvider;
+use crate::config::{RowIdExposure, SupertableOptions};
+use crate::dml::analyzer::supertable;
+use crate::dml::row_id::row_id_udf;
+use crate::scan::ROW_ID;
 use crate::sql::functions::args::named;
 use crate::sql::functions::at::AT;
 use crate::sql::functions::list::FUNCTION_PREFIX;
@@ -77,6 +79,9 @@ impl RelationPlanner for SupertableRelations {
             TableFactor::Table { ref name, .. } if name_of_version(name, context).is_some() => {
                 named_version(relation, context)
             }
+            TableFactor::Table { .. } if exposes_column(&relation, context) => {
+                with_row_id(relation, context)
+            }
             other => Ok(RelationPlanning::Original(Box::new(other))),
         }
     }
@@ -99,7 +104,7 @@ fn as_of(
     let is_ours = context
         .context_provider()
         .get_table_source(table.clone())
-        .is_ok_and(|source| is_supertable(&source));
+        .is_ok_and(|source| supertable(&source).is_some());
     if !is_ours {
         return Ok(RelationPlanning::Original(Box::new(relation)));
     }
@@ -128,32 +133,95 @@ fn named_version(
     relation: TableFactor,
     context: &mut dyn RelationPlannerContext,
 ) -> Result<RelationPlanning> {
-    let mut plain = relation.clone();
-    let TableFactor::Table {
-        name,
-        alias,
-        partitions,
-        ..
-    } = &mut plain
-    else {
-        return Ok(RelationPlanning::Original(Box::new(relation)));
+    let (plain, name, alias) = match plain(relation) {
+        Plain::Passed(relation) => return Ok(RelationPlanning::Original(relation)),
+        Plain::Named(plain, name, alias) => (plain, name, alias),
     };
-    if partitions.iter().any(|mark| mark.value == PLAIN) {
-        partitions.clear();
-        return Ok(RelationPlanning::Original(Box::new(plain)));
-    }
-    let Some((table, version)) = name_of_version(name, context) else {
-        return Ok(RelationPlanning::Original(Box::new(relation)));
+    let Some((table, version)) = name_of_version(&name, context) else {
+        return plan_err!("{name} is no longer the name of a version");
     };
-    let written = context.object_name_to_table_reference(name.clone())?;
-    let alias = alias.take();
-    partitions.push(Ident::new(PLAIN));
-    let plan = match context.plan(plain) {
+    let written = context.object_name_to_table_reference(name)?;
+    let plan = match context.plan(*plain) {
         Ok(plan) => plan,
         Err(_) => version_plan(&written, &table, "version", lit(version), context)?,
     };
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
         plan, alias,
+    ))))
+}
+
+/// A table that this planner is asked for.
+enum Plain {
+    /// It has passed it on already, and does so again.
+    Passed(Box<TableFactor>),
+    /// It is marked as to be passed on, and its name and alias.
+    Named(Box<TableFactor>, ObjectName, Option<TableAlias>),
+}
+
+fn plain(mut relation: TableFactor) -> Plain {
+    let TableFactor::Table {
+        name,
+        alias,
+        partitions,
+        ..
+    } = &mut relation
+    else {
+        return Plain::Passed(Box::new(relation));
+    };
+    if partitions.iter().any(|mark| mark.value == PLAIN) {
+        partitions.clear();
+        return Plain::Passed(Box::new(relation));
+    }
+    let (name, alias) = (name.clone(), alias.take());
+    partitions.push(Ident::new(PLAIN));
+    Plain::Named(Box::new(relation), name, alias)
+}
+
+/// Whether this is a supertable whose row ids are exposed as a column.
+fn exposes_column(relation: &TableFactor, context: &dyn RelationPlannerContext) -> bool {
+    let TableFactor::Table { name, .. } = relation else {
+        return false;
+    };
+    let provider = context.context_provider();
+    let by_session = SupertableOptions::of(provider.options()).expose_row_id;
+    context
+        .object_name_to_table_reference(name.clone())
+        .and_then(|table| provider.get_table_source(table))
+        .is_ok_and(|source| {
+            supertable(&source).is_some_and(|provider| {
+                let metadata = provider.table().metadata();
+                by_session.on(&metadata.properties) == RowIdExposure::Column
+            })
+        })
+}
+
+/// The table with its rows' ids as its last column, under its own name.
+fn with_row_id(
+    relation: TableFactor,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<RelationPlanning> {
+    let (plain, alias) = match plain(relation) {
+        Plain::Passed(relation) => return Ok(RelationPlanning::Original(relation)),
+        Plain::Named(plain, _, alias) => (plain, alias),
+    };
+    let plan = context.plan(*plain)?;
+    let mut columns: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    // A query in the statement may have the table's name, and another meaning.
+    let table = match (&plan, columns.first()) {
+        (LogicalPlan::TableScan(scan), Some(Expr::Column(column))) => {
+            let id = row_id_udf().call(vec![Expr::Column(column.clone())]);
+            columns.push(id.alias_qualified(Some(scan.table_name.clone()), ROW_ID));
+            LogicalPlanBuilder::from(plan).project(columns)?.build()?
+        }
+        _ => plan,
+    };
+    Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+        table, alias,
     ))))
 }
 
@@ -189,16 +257,6 @@ fn name_of_version(
         _ => TableReference::bare(table),
     };
     Some((table, version))
-}
-
-fn is_supertable(source: &Arc<dyn TableSource>) -> bool {
-    source
-        .downcast_ref::<DefaultTableSource>()
-        .is_some_and(|s| {
-            s.table_provider
-                .downcast_ref::<SupertableProvider>()
-                .is_some()
-        })
 }
 
 fn alias_of(relation: &TableFactor) -> Option<TableAlias> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 /// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
-/// `total`, `bytes`.
+/// `total` (0 while that is not known), `bytes`.
 pub const PROGRESS: &str = "datafusion_supertable::progress";
 
 /// Bounds of one open [`Table`](super::Table).

@@ -23,6 +23,8 @@ pub struct Snapshot {
     /// The state of the pointer that names this version; `None` for a version from the history.
     pointer: Option<ObjectVersion>,
     reader: Arc<Reader>,
+    /// Another version's metadata, with which this one is looked at.
+    seen_with: Option<Arc<TableMetadata>>,
 }
 
 impl Snapshot {
@@ -37,6 +39,7 @@ impl Snapshot {
             root,
             pointer,
             reader,
+            seen_with: None,
         }
     }
 
@@ -47,6 +50,20 @@ impl Snapshot {
             root: self.root,
             pointer: Some(pointer),
             reader: Arc::clone(&self.reader),
+            seen_with: None,
+        }
+    }
+
+    /// The rows of this version in the columns of another one of the table. To be read only: what is based on
+    /// it would be committed with columns that were not there.
+    #[must_use]
+    pub fn seen_with(&self, metadata: &Arc<TableMetadata>) -> Self {
+        Self {
+            manifest: self.manifest.clone(),
+            root: self.root,
+            pointer: None,
+            reader: Arc::clone(&self.reader),
+            seen_with: Some(Arc::clone(metadata)),
         }
     }
 
@@ -70,9 +87,10 @@ impl Snapshot {
         Arc::clone(&self.metadata().schema)
     }
 
-    /// The table's metadata in this version.
+    /// The table's metadata in this version, or that with which it is looked at.
     pub fn metadata(&self) -> &Arc<TableMetadata> {
-        &self.manifest.header().metadata
+        let own = &self.manifest.header().metadata;
+        self.seen_with.as_ref().unwrap_or(own)
     }
 
     /// The positions that a sidecar of this version deletes: from memory, or read and verified.

@@ -43,6 +43,7 @@ use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
 use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
+use crate::table::PROGRESS;
 use crate::table::floats::{FloatBounds, without_float_statistics};
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
@@ -88,6 +89,7 @@ pub struct SuperfileWriter {
     open: Option<OpenSuperfile>,
     finished: Vec<SuperfileEntry>,
     rows: u64,
+    quiet: bool,
 }
 
 struct OpenSuperfile {
@@ -127,7 +129,30 @@ impl SuperfileWriter {
             open: None,
             finished: Vec::new(),
             rows: 0,
+            quiet: false,
         })
+    }
+
+    /// Closes each superfile at so many rows already, if that is less than the options say.
+    #[must_use]
+    pub fn at_most(mut self, rows: u64) -> Self {
+        self.options.max_rows = self.options.max_rows.min(rows);
+        self
+    }
+
+    /// Does not say how far it is: nobody waits for it.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Tells who listens how many rows are written; how many there will be is known at the end.
+    fn report(&self, total: u64) {
+        if !self.quiet {
+            let bytes: u64 = self.finished.iter().map(|entry| entry.size).sum();
+            tracing::info!(target: PROGRESS, operation = "write", done = self.rows, total, bytes);
+        }
     }
 
     /// Rows written so far.
@@ -169,6 +194,7 @@ impl SuperfileWriter {
                 self.close_superfile().await?;
             }
         }
+        self.report(0);
         Ok(())
     }
 
@@ -178,6 +204,7 @@ impl SuperfileWriter {
     /// The encoder's or the store's failure.
     pub async fn finish(mut self) -> Result<Vec<SuperfileEntry>> {
         self.close_superfile().await?;
+        self.report(self.rows);
         Ok(std::mem::take(&mut self.finished))
     }
 
@@ -268,6 +295,7 @@ impl SuperfileWriter {
             stats,
             tombstones: None,
             moved_at: 0,
+            touched: 0,
         });
         Ok(())
     }

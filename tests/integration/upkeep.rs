@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path as FsPath;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Decimal128Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::dml::SupertableProvider;
 use datafusion_supertable::dml::optimize::{Ending, optimize, prepare};
@@ -253,6 +255,58 @@ async fn statements_that_commit_while_rows_are_compacted_are_carried_over() {
     }
 }
 
+/// A function of SQL that stops a statement in the middle, until it is told to go on.
+fn register_gate(ctx: &SessionContext) -> (Receiver<()>, SyncSender<()>) {
+    let (arrived, arrivals) = sync_channel(1);
+    let (go, goes) = sync_channel(1);
+    let goes = std::sync::Mutex::new(Some(goes));
+    let gate = move |args: &[ColumnarValue]| {
+        // The first time only.
+        if let Some(goes) = goes.lock().unwrap().take() {
+            arrived.send(()).unwrap();
+            goes.recv().unwrap();
+        }
+        Ok(args[0].clone())
+    };
+    ctx.register_udf(create_udf(
+        "gate",
+        vec![DataType::Int64],
+        DataType::Int64,
+        Volatility::Volatile,
+        Arc::new(gate),
+    ));
+    (arrivals, go)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_overwrite_that_a_compaction_comes_before_runs_again_and_replaces_the_rows_where_they_are()
+ {
+    let dir = TempDir::new().unwrap();
+    let session = Session::create(dir.path(), "").await;
+    fill(&session).await;
+    let other = Session::open(dir.path()).await;
+    let (arrived, go) = register_gate(&session.0);
+    let sql = "INSERT OVERWRITE t SELECT id, gate(v) FROM t WHERE id < 10";
+    let frame = session.0.sql(sql).await.unwrap();
+    let overwrite = tokio::spawn(frame.collect());
+    tokio::task::spawn_blocking(move || arrived.recv().unwrap())
+        .await
+        .unwrap();
+    let endings = other.optimize(Targets::default()).await;
+    assert!(matches!(endings[..], [Ending::Committed(_)]), "{endings:?}");
+    go.send(()).unwrap();
+    overwrite.await.unwrap().unwrap();
+    let rows = other.rows().await;
+    // Row 4 was deleted at the start.
+    let ids: Vec<i64> = rows.keys().copied().collect();
+    assert_eq!(ids, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    let snapshot = session.table().await.snapshot().await.unwrap();
+    assert_eq!(snapshot.manifest().totals().rows, 9);
+    for session in [session, other] {
+        session.settle().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn compactions_and_statements_at_once_change_no_other_row() {
     let dir = TempDir::new().unwrap();
@@ -356,6 +410,33 @@ async fn two_hundred_updates_of_one_row_leave_some_dozens_of_superfiles() {
         .count() as u64;
     assert_eq!(files, superfiles + sidecars);
     assert_eq!(session.rows().await, rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_all_over_a_large_superfile_leave_few_deleted_rows_in_it() {
+    let dir = TempDir::new().unwrap();
+    let session = Session::create(dir.path(), "").await;
+    session.run("SET supertable.auto_compact = true").await;
+    session
+        .run("INSERT INTO t SELECT value, value * 7919 % 100003 FROM generate_series(0, 19999) AS g(value)")
+        .await;
+    for n in 0..150 {
+        session
+            .run(&format!(
+                "UPDATE t SET v = -{n} WHERE id = {}",
+                n * 7919 % 20_000
+            ))
+            .await;
+    }
+    session.settle().await;
+    let snapshot = session.table().await.snapshot().await.unwrap();
+    let entries: Vec<_> = snapshot.manifest().entries().collect();
+    let deleted: u64 = entries.iter().map(|entry| entry.deleted_rows()).sum();
+    // Without regard to what statements cost, all 150 would be there still: far from a fifth.
+    assert!(deleted <= 75, "{deleted}");
+    assert!(entries.len() <= 32, "{}", entries.len());
+    assert_eq!(session.rows().await.len(), 20_000);
+    session.settle().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -405,6 +405,7 @@ impl Batch<'_> {
             },
             // A new superfile's rows have not moved out of it.
             moved_at: 0,
+            touched: 0,
         })
     }
 

@@ -245,6 +245,7 @@ fn edit_entries(
                 let entry = SuperfileEntry {
                     tombstones: Some(update.tombstones),
                     moved_at: update.moved_at,
+                    touched: entry.touched.saturating_add(1),
                     ..entry.as_ref().clone()
                 };
                 wire::check_entry(&entry)?;

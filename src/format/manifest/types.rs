@@ -60,6 +60,9 @@ pub struct SuperfileEntry {
     /// for a row that lives on elsewhere, so who finds one must look again before believing that
     /// the row is gone. Writers set 0.
     pub moved_at: u64,
+    /// How many versions have deleted rows of it: what its tombstones have cost to write, which says
+    /// when it pays to write it anew. Starts at 0; counted where the manifest is edited.
+    pub touched: u32,
 }
 
 impl SuperfileEntry {

@@ -18,7 +18,9 @@
 //!                     and no salt follows
 //!                     salt [u8;16], if it is not zero
 //! group  "STBLGRUP"   leaves seq<ref>      1 to 64 · salt [u8;16], if it is not zero
-//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64 · salt [u8;16], if it is not zero
+//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64
+//!                     touched seq<u32>, one of each entry, left out when all are zero; then the salt follows
+//!                     salt [u8;16], if it is not zero
 //!
 //! ref        hash [u8;32] · first [u8;16] · superfiles u64 · rows u64 · live_rows u64 · bytes u64
 //! commit     wal_id [u8;16] · op string · version u64 · inserted u64 · deleted u64 · updated u64
@@ -176,19 +178,38 @@ pub(super) fn encode_leaf(
             .map(|e| WireEntry::from(e.as_ref()))
             .collect(),
     };
-    seal_salted(LEAF, wire, salt)
+    let touched: Vec<u32> = entries.iter().map(|e| e.touched).collect();
+    match touched.iter().all(|n| *n == 0) {
+        true => seal_salted(LEAF, wire, salt),
+        false => Ok(envelope::seal(LEAF, &(wire, touched, salt.into_bytes()))?),
+    }
 }
 
 pub(super) fn decode_leaf(
     bytes: &[u8],
     node: &NodeRef,
 ) -> Result<Vec<Arc<SuperfileEntry>>, ManifestError> {
-    let (wire, _salt): (WireLeaf, _) = envelope::open(LEAF, bytes, &node.hash, SALT_LEN)?;
+    let (wire, tail): (WireLeaf, _) = envelope::open_start(LEAF, bytes, &node.hash)?;
     check_len(wire.entries.len(), MAX_ENTRIES_PER_LEAF)?;
+    // Builds that did not know of the counts left nothing, or a salt alone.
+    let touched: Vec<u32> = match tail.len() {
+        0 | SALT_LEN => vec![0; wire.entries.len()],
+        _ => envelope::take(tail, SALT_LEN)?,
+    };
+    if touched.len() != wire.entries.len() {
+        return Err(ManifestError::BadNodeSize {
+            len: touched.len(),
+            max: wire.entries.len(),
+        });
+    }
     let entries = wire
         .entries
         .into_iter()
-        .map(|e| e.try_into().map(Arc::new))
+        .zip(touched)
+        .map(|(wire, touched)| {
+            let entry = SuperfileEntry::try_from(wire)?;
+            Ok(Arc::new(SuperfileEntry { touched, ..entry }))
+        })
         .collect::<Result<Vec<Arc<SuperfileEntry>>, ManifestError>>()?;
     check_order(entries.iter().map(|e| e.id))?;
     check_ref(
@@ -495,6 +516,8 @@ impl TryFrom<WireEntry> for SuperfileEntry {
                 size: t.size,
             }),
             moved_at: wire.moved_at,
+            // Stands behind the entries.
+            touched: 0,
         };
         check_entry(&entry)?;
         Ok(entry)

@@ -122,6 +122,7 @@ pub(crate) fn entry(n: u128) -> SuperfileEntry {
         stats: stats(),
         tombstones: None,
         moved_at: 0,
+        touched: 0,
     }
 }
 
@@ -359,6 +360,7 @@ prop_compose! {
         columns in prop::collection::btree_map(any::<i32>(), any_column(), 0..6),
         tombstones in prop::option::of(any_tombstones(rows)),
         moved_at in any::<u64>(),
+        touched in any::<u32>(),
     ) -> SuperfileEntry {
         SuperfileEntry {
             id: Uuid::from_u128(id).into(),
@@ -369,6 +371,7 @@ prop_compose! {
             stats: SuperfileStats { columns },
             tombstones,
             moved_at,
+            touched,
         }
     }
 }
@@ -482,7 +485,7 @@ prop_compose! {
         ChangeSet {
             op,
             base_version: counts[3],
-            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, ..e }).collect(),
+            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, touched: 0, ..e }).collect(),
             tombstone,
             drop: drops
                 .into_iter()

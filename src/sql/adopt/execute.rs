@@ -457,6 +457,7 @@ async fn copy_one(
         stats,
         tombstones: None,
         moved_at: 0,
+        touched: 0,
     })
 }
 

@@ -79,7 +79,15 @@ pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Resul
             format!("cannot be parsed: {e}"),
         )
     };
-    let parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
+    let mut parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
+    if parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "ALTER TABLE",
+            "a table cannot be renamed: in a catalog its name is that of its directory, which no object store \
+             moves in one step; use CREATE TABLE … AS SELECT * FROM …, and DROP TABLE",
+        ));
+    }
     Changes { parser, normalize }.all().map_err(bad)
 }
 

@@ -10,6 +10,10 @@
 //! unchanged, is no change. (Where a compaction was committed in one version together with an UPDATE,
 //! an update that left every column as it was is taken for a move.)
 //!
+//! Where the table's columns changed on the way, all versions are seen with those of `to`, as the files of the
+//! table are: by field id. A column that was not there yet has its initial default or NULL, one that is not there
+//! any more is left out, and an update of nothing but such a column is one of equal rows.
+//!
 //! Memory: the versions' roots, the positions that one version deleted, and a join that spills.
 
 use std::collections::VecDeque;
@@ -31,7 +35,7 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, ErrorKind, Result as OwnResult};
-use crate::format::manifest::SuperfileEntry;
+use crate::format::manifest::{SuperfileEntry, TableMetadata};
 use crate::format::{ContentHash, OpKind};
 use crate::scan::row_address::{ROW_ID, row_id_field};
 use crate::scan::schema::session_schema;
@@ -126,15 +130,19 @@ impl Feed {
         async move {
             let to = to.snapshot().await?;
             let steps = self.steps(from, &to).await?;
-            let state = (self, context, steps, to);
+            let metadata = Arc::clone(to.metadata());
+            let state = (self, context, metadata, steps, to);
             Ok::<_, Error>(
-                stream::try_unfold(state, |(feed, context, mut steps, known)| async move {
-                    let Some(step) = steps.pop_front() else {
-                        return Ok::<_, datafusion::error::DataFusionError>(None);
-                    };
-                    let (after, batches) = feed.step(&context, step, &known).await?;
-                    Ok(Some((batches, (feed, context, steps, after))))
-                })
+                stream::try_unfold(
+                    state,
+                    |(feed, context, metadata, mut steps, known)| async move {
+                        let Some(step) = steps.pop_front() else {
+                            return Ok::<_, datafusion::error::DataFusionError>(None);
+                        };
+                        let (after, batches) = feed.step(&context, step, &metadata, &known).await?;
+                        Ok(Some((batches, (feed, context, metadata, steps, after))))
+                    },
+                )
                 .try_flatten(),
             )
         }
@@ -168,18 +176,6 @@ impl Feed {
                 ),
             ));
         }
-        let changed = to.manifest().header().schema_changed_at;
-        if changed > from {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                FUNCTION,
-                format!(
-                    "the table's columns changed in version {changed}; ask for the changes before it \
-                     (to {}) and from it on (from {changed}) separately",
-                    changed.saturating_sub(1)
-                ),
-            ));
-        }
         let mut steps = VecDeque::new();
         let mut versions = self.table.versions(to);
         while let Some(info) = versions.try_next().await? {
@@ -210,6 +206,7 @@ impl Feed {
         &self,
         context: &Arc<TaskContext>,
         step: Step,
+        metadata: &Arc<TableMetadata>,
         known: &Arc<Snapshot>,
     ) -> Result<(Arc<Snapshot>, Batches)> {
         let before = match known.root() == step.parent {
@@ -223,17 +220,22 @@ impl Feed {
             false => {
                 let (gone, come) = subsets(&difference, &before, &after).await?;
                 let rows = rows_of(&difference);
-                let gone = (!gone.is_empty()).then(|| self.rows(before, gone));
-                let come = (!come.is_empty()).then(|| self.rows(Arc::clone(&after), come));
+                let gone = (!gone.is_empty()).then(|| self.rows(&before, metadata, gone));
+                let come = (!come.is_empty()).then(|| self.rows(&after, metadata, come));
                 self.compare(context, step, rows, gone, come).await?
             }
         };
         Ok((after, batches))
     }
 
-    fn rows(&self, snapshot: Arc<Snapshot>, subset: Subset) -> Arc<dyn TableProvider> {
+    fn rows(
+        &self,
+        snapshot: &Snapshot,
+        metadata: &Arc<TableMetadata>,
+        subset: Subset,
+    ) -> Arc<dyn TableProvider> {
         Arc::new(SubsetProvider::new(
-            snapshot,
+            Arc::new(snapshot.seen_with(metadata)),
             Arc::clone(&self.columns),
             self.location.clone(),
             subset,

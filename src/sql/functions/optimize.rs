@@ -11,7 +11,8 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::TaskContext;
 use futures::{StreamExt, stream};
 
-use crate::dml::optimize::{Ending, Optimized, optimize, targets_of};
+use crate::dml::cluster::ClusterBy;
+use crate::dml::optimize::{Ending, Optimized, Scope, optimize_in, targets_of};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::lookup::TableLookup;
@@ -22,7 +23,14 @@ const SIGNATURE: Signature = Signature {
     function: "supertable_optimize",
     table: true,
     positional: &[],
-    named: &["target_bytes", "target_rows", "deleted_percent", "dry_run"],
+    named: &[
+        "target_bytes",
+        "target_rows",
+        "deleted_percent",
+        "full",
+        "order",
+        "dry_run",
+    ],
 };
 
 /// One row for each group of superfiles that was written anew together.
@@ -37,6 +45,7 @@ impl TableFunctionImpl for Optimize {
             bytes: at_least_one(&call, "target_bytes")?,
             rows: at_least_one(&call, "target_rows")?,
             deleted_percent: call.u64("deleted_percent")?,
+            whole: whole(&call)?,
             dry_run: call.bool("dry_run")?.unwrap_or(false),
             output: Arc::new(Schema::new(vec![
                 Field::new("action", DataType::Utf8, false),
@@ -55,6 +64,25 @@ impl TableFunctionImpl for Optimize {
     }
 }
 
+/// Whether the whole table is written anew, and along which curve.
+fn whole(call: &Call) -> Result<Option<Option<ClusterBy>>> {
+    let by = call.text("order")?.map(|text| ClusterBy::parse(&text));
+    let by = by.transpose()?;
+    let full = call.bool("full")?;
+    if by.is_some() && full == Some(false) {
+        return plan_err!("an order is one of the whole table: full => false contradicts it");
+    }
+    let whole = by.is_some() || full == Some(true);
+    for choice in ["target_bytes", "deleted_percent"] {
+        if whole && call.value(choice).is_some() {
+            return plan_err!(
+                "{choice} chooses superfiles, but all of them are to be written anew"
+            );
+        }
+    }
+    Ok(whole.then_some(by))
+}
+
 fn at_least_one(call: &Call, name: &str) -> Result<Option<u64>> {
     match call.u64(name)? {
         Some(0) => plan_err!(
@@ -71,6 +99,7 @@ struct Work {
     bytes: Option<u64>,
     rows: Option<u64>,
     deleted_percent: Option<u64>,
+    whole: Option<Option<ClusterBy>>,
     dry_run: bool,
     output: SchemaRef,
 }
@@ -87,7 +116,14 @@ impl Work {
             deleted_percent: self.deleted_percent.unwrap_or(defaults.deleted_percent),
             files_per_tier: None,
         };
-        let groups = optimize(provider.access(), context, targets, self.dry_run).await?;
+        let scope = match self.whole {
+            None => Scope::Needed,
+            Some(by) => Scope::Whole {
+                by,
+                rows: targets.rows,
+            },
+        };
+        let groups = optimize_in(provider.access(), context, targets, &scope, self.dry_run).await?;
         let number = |n: usize| n as u64;
         // What a plan or a group without effect would have come to is not known.
         let done = |group: &Optimized| matches!(group.ending, Ending::Committed(_));

@@ -176,6 +176,7 @@ pub async fn stage(
         stats: SuperfileStats::default(),
         tombstones: None,
         moved_at: 0,
+        touched: 0,
     })
 }
 

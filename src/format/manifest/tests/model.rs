@@ -104,6 +104,7 @@ fn apply_to_model(model: &mut Model, edit: &ManifestEdit) {
         let entry = model.get_mut(&update.superfile).unwrap();
         entry.tombstones = Some(update.tombstones);
         entry.moved_at = update.moved_at;
+        entry.touched += 1;
     }
     for entry in &edit.add {
         model.insert(entry.id, entry.clone());

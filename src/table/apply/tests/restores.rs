@@ -24,7 +24,7 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
             .map(|entry| {
                 let mut entry = entry.as_ref().clone();
                 // Not stored: the commit says it.
-                entry.moved_at = 0;
+                (entry.moved_at, entry.touched) = (0, 0);
                 entry
             })
             .collect(),

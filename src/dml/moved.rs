@@ -1,0 +1,105 @@
+//! The record of where a compaction's rows went.
+//!
+//! Owns the runs, and giving up on them when they take too much memory. Does not own what they are for
+//! (`table::apply`).
+//!
+//! Invariant: what is handed out names each row once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::common::{Result, exec_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+
+use crate::format::{RowMoves, Run};
+
+/// Memory for the record of where the rows of one group went, at most. A group that needs more, which a sort
+/// of many rows does, is compacted without it: then a change of its rows makes it start again.
+const MOVES_BYTES: usize = 128 << 20;
+
+/// Where the rows went that were written so far, by the ordinal of their superfile.
+pub(crate) struct Moved {
+    runs: BTreeMap<i32, Vec<Run>>,
+    written: u64,
+    memory: MemoryReservation,
+    /// It took too much memory, and is not kept.
+    given_up: bool,
+}
+
+impl Moved {
+    pub(crate) fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+        Self {
+            runs: BTreeMap::new(),
+            written: 0,
+            memory: MemoryConsumer::new("supertable moved rows").register(pool),
+            given_up: false,
+        }
+    }
+
+    /// Notes the rows of a batch, which are written next.
+    pub(crate) fn add(
+        &mut self,
+        batch: &RecordBatch,
+        file_at: usize,
+        position_at: usize,
+    ) -> Result<()> {
+        let (files, positions) = (batch.column(file_at), batch.column(position_at));
+        if files.null_count() > 0 || positions.null_count() > 0 {
+            return exec_err!("a compaction's rows have no address");
+        }
+        let files = files.as_primitive::<Int32Type>().values();
+        let positions = positions.as_primitive::<Int64Type>().values();
+        let mut grown = 0;
+        for (file, position) in files.iter().zip(positions) {
+            let place = u32::try_from(self.written);
+            self.written += 1;
+            if self.given_up {
+                continue;
+            }
+            let (Ok(from), Ok(to)) = (u32::try_from(*position), place) else {
+                self.give_up();
+                continue;
+            };
+            let runs = self.runs.entry(*file).or_default();
+            if let Some(run) = runs.last_mut()
+                && run.from.checked_add(run.rows) == Some(from)
+                && run.to.checked_add(run.rows) == Some(to)
+            {
+                run.rows += 1;
+                continue;
+            }
+            let before = runs.capacity();
+            runs.push(Run { from, rows: 1, to });
+            grown += (runs.capacity() - before) * size_of::<Run>();
+        }
+        if grown > 0
+            && (self.memory.size() + grown > MOVES_BYTES || self.memory.try_grow(grown).is_err())
+        {
+            self.give_up();
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+        self.runs.clear();
+        self.memory.free();
+    }
+
+    /// The map of each source; `None` if they were not kept.
+    pub(crate) fn into_maps(self) -> Result<Option<Vec<(i32, RowMoves)>>> {
+        if self.given_up {
+            return Ok(None);
+        }
+        let maps = self
+            .runs
+            .into_iter()
+            .map(|(file, runs)| match RowMoves::new(runs) {
+                Ok(map) => Ok((file, map)),
+                Err(error) => exec_err!("a compaction read a row twice: {error}"),
+            });
+        Ok(Some(maps.collect::<Result<_>>()?))
+    }
+}
