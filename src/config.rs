@@ -16,6 +16,7 @@ use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionO
 
 pub(crate) use self::write::BLOOM_FILTER_COLUMNS;
 pub use self::write::WriteOptions;
+use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 /// Prefix of all options.
@@ -26,6 +27,8 @@ pub const EXPOSE_ROW_ID: &str = "expose_row_id";
 /// What statements are protected from: an option of a session, and of a table, where it is the
 /// default of sessions that say nothing.
 pub const ISOLATION: &str = "isolation";
+/// Whether a session only reads.
+pub const READ_ONLY: &str = "read_only";
 /// Followed by a name: a condition that every row of a table meets.
 pub const CHECK: &str = "check.";
 
@@ -114,6 +117,8 @@ pub struct SupertableOptions {
     pub isolation: Option<Isolation>,
     /// Whether small superfiles are joined in the background after writes.
     pub auto_compact: bool,
+    /// Whether the session only reads. Once it does it cannot be allowed to write again.
+    pub read_only: bool,
 }
 
 impl Default for SupertableOptions {
@@ -125,6 +130,7 @@ impl Default for SupertableOptions {
             expose_row_id: RowIdExposure::default(),
             isolation: None,
             auto_compact: false,
+            read_only: false,
         }
     }
 }
@@ -133,6 +139,21 @@ impl SupertableOptions {
     /// The options in force in a session; the defaults where none are registered.
     pub fn of(config: &ConfigOptions) -> Self {
         config.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// Refuses `what` in a session that only reads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`].
+    pub fn check_writable(&self, what: &str) -> Result<(), Error> {
+        match self.read_only {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::ReadOnly,
+                what,
+                "this session only reads (supertable.read_only); nothing was changed",
+            )),
+        }
     }
 
     /// Whether writes to a table with these properties are followed by a compaction: the session says
@@ -214,6 +235,13 @@ impl ExtensionOptions for SupertableOptions {
             EXPOSE_ROW_ID => self.expose_row_id = parse(key, value)?,
             ISOLATION => self.isolation = Some(parse(key, value)?),
             "auto_compact" => self.auto_compact = parse(key, value)?,
+            // A switch that whoever it binds can turn off binds nobody.
+            READ_ONLY => match (self.read_only, parse(key, value)?) {
+                (true, false) => {
+                    return config_err!("{key} cannot be turned off again; use another session");
+                }
+                (_, read_only) => self.read_only = read_only,
+            },
             other => return config_err!("there is no option {PREFIX}.{other}"),
         }
         Ok(())
@@ -235,6 +263,11 @@ impl ExtensionOptions for SupertableOptions {
                 "auto_compact",
                 self.auto_compact,
                 "Whether small superfiles are joined in the background after writes.",
+            ),
+            entry(
+                READ_ONLY,
+                self.read_only,
+                "Whether the session only reads. Once it does it cannot be allowed to write again.",
             ),
             entry(
                 EXPOSE_ROW_ID,

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Unsupported,
     /// An argument, option or name is not valid.
     InvalidArgument,
+    /// The session only reads, and this would write; nothing was changed.
+    ReadOnly,
     /// The object store failed, or refused, and retrying did not help.
     Storage,
     /// The statement may or may not have been committed; the message names its WAL id.
@@ -108,11 +110,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.detail)?;
-        if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
+        let mut said = format!("{}: {}", self.subject, self.detail);
+        let mut source = self.source();
+        while let Some(cause) = source {
+            // Some errors tell their cause themselves.
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                said.push_str(": ");
+                said.push_str(&text);
+            }
+            source = cause.source();
         }
-        Ok(())
+        f.write_str(&said)
     }
 }
 

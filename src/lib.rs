@@ -65,6 +65,8 @@ pub mod config;
 pub mod dml;
 pub mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 pub mod scan;
 pub mod sql;

@@ -5,7 +5,7 @@
 //! prompt's history, completion and colours, statement execution, printing, S3 and GCS) is used as it is; what is
 //! private to its `main` is written again here, and some things are ours: Azure locations (`azure`,
 //! `registry`, `context`), scripts whose failures reach the exit status (`script`), `ALTER TABLE` there and at
-//! the prompt (`prompt`), a catalog of supertables (`--catalog`), how far long operations are
+//! the prompt (`prompt`), a catalog of supertables (`--catalog`), logging (`logs`), how far long operations are
 //! (`progress`), and waiting for the tables' background work before the process ends.
 //!
 //! A crash here leaves behind nothing of its own: what a killed process leaves in a table is the
@@ -14,6 +14,7 @@
 mod args;
 mod azure;
 mod context;
+mod logs;
 mod progress;
 mod prompt;
 mod registry;

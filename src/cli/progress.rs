@@ -1,8 +1,8 @@
 //! Lines on the terminal that say how far a compaction, a vacuum or a long write is.
 //!
-//! Owns what is drawn (by `indicatif`), from the `tracing` events that long operations send. Does not own those events.
-//! It stands in the process's place of a `tracing` subscriber, hears nothing but them, and is there only if the
-//! error output is a terminal. Invariant: once the operation or its statement is over, the line is gone, so that what is
+//! Owns what is drawn (by `indicatif`), from the `tracing` events that long operations send. Does not own those events,
+//! nor who hears them (`logs`). Something is drawn only if the error output is a terminal.
+//! Invariant: once the operation or its statement is over, the line is gone, so that what is
 //! printed afterwards stands where it would have.
 
 use std::collections::BTreeMap;
@@ -12,11 +12,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
-
-use crate::table::PROGRESS;
 
 /// What is over sooner is not worth a line.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -26,11 +23,20 @@ const OPEN_END: &str = "{prefix} {spinner} {human_pos} rows, {msg} ({elapsed})";
 
 static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
 
-/// Shows progress from here on, if the error output is a terminal.
-pub(super) fn show() {
-    if std::io::stderr().is_terminal() {
-        // Whoever has set a subscriber already wants the events elsewhere.
-        let _ = tracing::subscriber::set_global_default(Listener);
+/// The place for progress, if the error output is a terminal.
+pub(super) fn line() -> Option<ProgressLine> {
+    std::io::stderr().is_terminal().then_some(ProgressLine)
+}
+
+/// See the module.
+pub(super) struct ProgressLine;
+
+impl ProgressLine {
+    /// Shows what an event of the target [`PROGRESS`](crate::table::PROGRESS) says.
+    pub(super) fn draw(&self, event: &Event<'_>) {
+        let mut step = Step::default();
+        event.record(&mut step);
+        LINES.draw(step, PATIENCE);
     }
 }
 
@@ -137,32 +143,6 @@ impl Visit for Step {
     }
 
     fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
-}
-
-struct Listener;
-
-impl Subscriber for Listener {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target() == PROGRESS
-    }
-
-    fn new_span(&self, _span: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut step = Step::default();
-        event.record(&mut step);
-        LINES.draw(step, PATIENCE);
-    }
-
-    fn enter(&self, _span: &Id) {}
-
-    fn exit(&self, _span: &Id) {}
 }
 
 #[cfg(test)]

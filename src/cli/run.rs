@@ -18,7 +18,7 @@ use datafusion_cli::exec;
 use tokio::signal;
 
 use super::session::{self, CliSession};
-use super::{Args, progress, prompt, script};
+use super::{Args, logs, progress, prompt, script};
 use crate::sql::alter::statement::with_alter_table;
 
 /// The exit status of a process that Ctrl-C ended, by the shells' convention (128 + SIGINT).
@@ -26,9 +26,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs what `args` ask for and answers with the exit status.
 pub async fn run(args: Args) -> ExitCode {
-    if !args.quiet {
-        progress::show();
-    }
+    logs::begin(if args.quiet { None } else { progress::line() });
     match prepare(&args).await {
         Ok(mut session) => {
             let outcome = statements(&args, &mut session).await;

@@ -25,13 +25,14 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder,
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use parquet::file::metadata::SortingColumn;
+use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::check::Checks;
 use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::{SupertableProvider, TableAccess};
-use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run};
+use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
@@ -292,11 +293,14 @@ impl DataSink for InsertSink {
         data: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
+        SupertableOptions::of(context.session_config().options()).check_writable(self.words)?;
         if let Some(rerun) = &self.rerun {
             let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
-            return rerun.run(self, &self.pin, data, context, reruns).await;
+            let run = rerun.run(self, &self.pin, data, context, reruns);
+            return run.instrument(statement_span(self.words)).await;
         }
-        match self.attempt(data, &self.pin, context).await? {
+        let attempt = self.attempt(data, &self.pin, context);
+        match attempt.instrument(statement_span(self.words)).await? {
             Run::Done(rows) => Ok(rows),
             Run::Lost(conflict) => Err(Error::new(
                 ErrorKind::Conflict,
@@ -414,8 +418,9 @@ impl DataSink for TruncateSink {
     async fn write_all(
         &self,
         _data: SendableRecordBatchStream,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<u64> {
+        SupertableOptions::of(context.session_config().options()).check_writable("TRUNCATE")?;
         let table = &self.access.table;
         let mut lost = None;
         for _ in 0..MAX_RUNS {

@@ -118,6 +118,7 @@ pub async fn optimize(
 ///
 /// # Errors
 /// As [`optimize`]; and [`ErrorKind::Unsupported`] for another order than the one that the table declares.
+#[tracing::instrument(level = "debug", name = "optimize", skip_all, fields(dry_run))]
 pub async fn optimize_in(
     access: &TableAccess,
     context: &Arc<TaskContext>,
@@ -136,6 +137,10 @@ pub async fn optimize_in(
 
 impl Job<'_> {
     async fn run(&self, targets: Targets, dry_run: bool) -> Result<Vec<Optimized>> {
+        if !dry_run {
+            let options = SupertableOptions::of(self.context.session_config().options());
+            options.check_writable("OPTIMIZE")?;
+        }
         let snapshot = self.access.table.snapshot().await?;
         let entries = snapshot.manifest().entries().map(Arc::as_ref);
         let groups = match self.scope {
@@ -185,6 +190,13 @@ impl Job<'_> {
             report.bytes_after = written.iter().map(|entry| entry.size).sum();
             why = match prepared.commit().await {
                 Ok(CommitOutcome::Committed { version, .. }) => {
+                    tracing::info!(
+                        version,
+                        sources = report.sources,
+                        superfiles = report.superfiles,
+                        rows = report.rows,
+                        "compacted"
+                    );
                     report.ending = Ending::Committed(version);
                     return Ok(report);
                 }

@@ -87,6 +87,11 @@ pub(crate) struct Rerun {
     order: Option<LexOrdering>,
 }
 
+/// The span of a statement that changes rows.
+pub(crate) fn statement_span(statement: &str) -> tracing::Span {
+    tracing::debug_span!("statement", statement)
+}
+
 impl Rerun {
     /// For a statement whose rows `template`, all of its scans pinned, yields.
     pub(crate) fn new(

@@ -25,7 +25,9 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder,
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
 use futures::future::{self, BoxFuture};
+use tracing::Instrument;
 
+use crate::config::SupertableOptions;
 use crate::dml::check::Checks;
 use crate::dml::collect::CollectedRows;
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
@@ -33,7 +35,7 @@ use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
-use crate::dml::rerun::{Attempt, Rerun, Run};
+use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
 use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
@@ -208,8 +210,12 @@ impl DataSink for ChangeSink {
         data: SendableRecordBatchStream,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
+        let options = SupertableOptions::of(context.session_config().options());
+        options.check_writable(self.rerun.statement())?;
         let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
-        self.rerun.run(self, &self.pin, data, context, reruns).await
+        let span = statement_span(self.rerun.statement());
+        let run = self.rerun.run(self, &self.pin, data, context, reruns);
+        run.instrument(span).await
     }
 }
 

@@ -113,6 +113,19 @@ pub(crate) fn seal<T: Serialize>(
     Ok((ContentHash::of(&out), out.into()))
 }
 
+/// `payload`, whatever it is, in a frame that is right.
+pub(crate) fn frame(format: ObjectFormat, payload: &[u8]) -> (ContentHash, Vec<u8>) {
+    let mut out = Vec::with_capacity(HEADER_LEN + payload.len() + HASH_LEN);
+    out.extend_from_slice(&format.magic);
+    out.extend_from_slice(&format.version.to_le_bytes());
+    let announced = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&announced.to_le_bytes());
+    out.extend_from_slice(payload);
+    let checksum = ContentHash::of(&out);
+    out.extend_from_slice(checksum.as_bytes());
+    (ContentHash::of(&out), out)
+}
+
 /// The payload of a framed object whose bytes must hash to `expected`, and the `tail` bytes that may
 /// stand after it.
 pub(crate) fn open<'b, T: DeserializeOwned>(

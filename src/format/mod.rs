@@ -11,10 +11,12 @@
 //! | sidecar | [`tombstones`] | blake3 in the manifest |
 //! | change set | [`change_set`] | blake3 in the WAL document |
 //! | WAL document | [`state_doc`] | its own checksum |
+//! | superfile | Parquet's | blake3 of its footer and page indexes in the manifest, see [`footer`] |
 
 pub mod change_set;
 pub mod envelope;
 mod error;
+pub mod footer;
 pub mod ids;
 mod ipc;
 pub mod manifest;
@@ -24,11 +26,13 @@ pub mod state_doc;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod thrift;
 pub mod tombstones;
 
 pub use change_set::moves::{RowMoves, Run};
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 pub use error::FormatError;
+pub use footer::FooterSeal;
 pub use ids::{
     ContentHash, IdBlock, IdParseError, MAX_SUPERFILE_ROWS, RowId, SidecarId, SuperfileId, TableId,
     WalId,

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, TimeUnit};
 use datafusion::common::ScalarValue;
 
+use super::footer::FooterSeal;
+
 type F16 = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// One value of a column, in the form that its type is ordered by.
@@ -68,7 +70,8 @@ pub struct ColumnStats {
 /// this table, the key −id says where the values of the field with that id are (see
 /// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
 /// neither where that value is NULL. A field without such a key is not in the file.
-/// The key 0 keeps, as `min`, where the file was before.
+/// The key 0 is about the file as a whole: as `min`, where an adopted one was before; as `max`, the
+/// [`FooterSeal`] of its end, which earlier builds did not record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
@@ -110,7 +113,21 @@ impl SuperfileStats {
 
     /// Records where an adopted superfile was before.
     pub fn set_source(&mut self, source: String) {
-        self.columns.insert(0, text(source));
+        self.columns.entry(0).or_insert_with(unknown).min = Some(StatValue::Utf8(source));
+    }
+
+    /// The seal of the superfile's footer, if it is known.
+    pub fn seal(&self) -> Option<FooterSeal> {
+        match &self.columns.get(&0)?.max {
+            Some(StatValue::Binary(bytes)) => FooterSeal::from_bytes(bytes),
+            _ => None,
+        }
+    }
+
+    /// Records the seal of the superfile's footer.
+    pub fn set_seal(&mut self, seal: FooterSeal) {
+        let bytes = seal.to_bytes().to_vec();
+        self.columns.entry(0).or_insert_with(unknown).max = Some(StatValue::Binary(bytes));
     }
 
     /// Records where an adopted superfile has the field `id`.

@@ -4,12 +4,14 @@
 //! - [`columns`]: `ALTER TABLE`, and adopting files that others wrote.
 //! - [`functions`]: every table function, with its arguments and its columns.
 //! - [`options`]: every option of sessions and tables.
+//! - [`events`]: what is said through `tracing`, and the counters of `EXPLAIN ANALYZE`.
 //! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
 //!
 //! Isolation is described in the crate's own documentation, formats beside their codecs in
 //! [`mod@crate::format`], and the safety of vacuum in [`crate::table::vacuum`].
 
 pub mod columns;
+pub mod events;
 pub mod functions;
 pub mod options;
 pub mod promises;

@@ -11,6 +11,7 @@
 //! | `isolation` | yes | yes | `snapshot` | `snapshot` or `serializable`; the session's word comes first |
 //! | `expose_row_id` | yes | yes | `false` | how the rows' stable ids can be had: `true`, by the function `_id(…)`; `column`, also as the column `_id` of what a query reads, which `SELECT *` shows too; the farther of the two counts |
 //! | `auto_compact` | yes | yes | `false` | whether small superfiles are joined in the background after writes; one of the two is enough |
+//! | `read_only` | yes | no | `false` | whether the session only reads; once it does it cannot be turned off again |
 //! | `check.…` | no | at creation | none | a condition that every row meets; the rest of the name is yours |
 //! | `target_file_rows` | yes | no | 16,777,216 | another name for the session's `write.target_file_rows` |
 //! | `target_file_bytes` | yes | no | 2 GiB | another name for the session's `write.target_file_bytes` |

@@ -19,7 +19,11 @@
 //! | a vacuum changes no row, and what the current version needs is there | SIGKILL at its operations | `integration::kills_upkeep::a_vacuum_killed_at_any_storage_operation_changes_no_row` |
 //! | a commit that is cancelled happens wholly or not at all | its future is dropped at any of 60 moments | `integration::pipeline::conflicts::a_commit_that_is_dropped_at_any_moment_happens_wholly_or_not_at_all` |
 //! | nothing of a statement stays | Ctrl-C in the command line | `integration::cli::ctrl_c_ends_a_statement_and_leaves_nothing_of_it` |
+//! | a statement that is cancelled at any moment happens wholly or not at all; no task goes on, recovery leaves nothing behind | its future is dropped every half round trip, for 13 kinds of statement | `integration::overload::a_statement_cancelled_at_any_moment_leaves_nothing_visible_and_nothing_running` |
 //! | a statement that runs out of memory changes nothing | a small memory pool | `integration::memory::a_statement_without_enough_memory_fails_and_changes_nothing` |
+//! | a full disk leaves the table as it was, the error says so, the process goes on when there is room, recovery and vacuum leave nothing behind | `ENOSPC` from the n-th write on, for every n and 12 kinds of statement; an outcome that is unknown is reported as such | `integration::overload::a_disk_that_gets_full_in_the_middle_of_any_statement_leaves_the_table_as_it_was` |
+//! | the same | a real file system of 2 MB (Linux, where mounting is allowed) | `integration::overload::a_real_disk_that_is_full_fails_the_statement_and_serves_the_next_one_when_there_is_room` |
+//! | thousands of superfiles do not need thousands of file descriptors | 3,000 superfiles with tombstones, at most 128 descriptors | `integration::overload::thousands_of_superfiles_and_tombstones_need_few_file_descriptors` |
 //!
 //! # An acknowledged statement is there, once
 //!
@@ -69,8 +73,6 @@
 //!
 //! # Damage to the table's own objects is an error, never a wrong answer or a panic
 //!
-//! Pointer, manifest, sidecars, WAL documents and change sets, that is. Superfiles are below.
-//!
 //! | promise | fault | test |
 //! | --- | --- | --- |
 //! | a damaged pointer or change set is an error | every bit flipped, every cut | `format::tests::damage::a_damaged_pointer_is_always_an_error`, `…::a_damaged_change_set_is_always_an_error` |
@@ -78,6 +80,11 @@
 //! | a damaged WAL document is an error or reads as before | the same | `format::tests::damage::a_damaged_wal_document_is_an_error_or_reads_as_before` |
 //! | a damaged sidecar never panics, and is checked against the manifest's hash | the same | `format::tests::damage::a_damaged_sidecar_never_panics`, `wal::tests::store::a_sidecar_is_checked_against_the_hash_in_the_manifest` |
 //! | the error names the object | a damaged object in a table | `integration::pipeline::damage::a_damaged_pointer_manifest_or_sidecar_is_an_error_that_names_it` |
+//! | a damaged footer or page index of a superfile is an error that names it | every bit flipped, every cut, before any decoder sees it | `scan::reader::tests::every_flipped_bit_of_footer_and_page_indexes_is_an_error_that_names_the_file`, `…::every_truncation_is_an_error_and_what_is_appended_does_no_harm` |
+//! | the same, for `SELECT` and statements that change rows, with and without tombstones | a bit of every byte flipped, cuts, a missing file | `integration::damaged_files::a_flipped_bit_in_any_byte_of_a_footer_is_an_error_that_names_the_superfile`, `…::a_flipped_bit_in_any_byte_of_the_page_indexes_is_no_wrong_answer`, `…::a_cut_superfile_is_an_error` |
+//! | a damaged page never panics, and its error names the superfile; see below for what it can do | a bit of every byte flipped | `integration::damaged_files::a_flipped_bit_in_a_page_never_panics_and_its_error_names_the_superfile` |
+//! | a damaged file of others is refused, or read without a panic | a bit of every byte of its footer flipped, cuts | `integration::damaged_files::a_damaged_file_of_others_is_refused_or_read_without_a_panic` |
+//! | no decoder or parser panics, none takes more memory than a multiple of its input | the committed corpus of 12 targets and 3,000 mutations of each; `cargo fuzz` has the same targets (`tests/fuzz`) | `integration::fuzz::no_decoder_panics_or_takes_more_memory_than_its_input_explains` |
 //! | what is sound goes on | a damaged document, a damaged sidecar | `integration::pipeline::damage::a_damaged_document_is_reported_kept_and_in_nobodys_way`, `…::a_statement_on_a_damaged_sidecar_fails_and_others_go_on` |
 //! | an object of a newer format is refused as such | a newer version number | `format::tests::damage::newer_pointers_and_documents_are_refused_by_version`, `format::manifest::tests::damage::a_newer_version_is_refused_as_such` |
 //! | what earlier builds wrote is read | frozen files | `format::tests::fixtures::the_manifest_of_version_1_is_read`, and one each for pointers, documents, sidecars, change sets |
@@ -87,8 +94,22 @@
 //! | promise | fault | test |
 //! | --- | --- | --- |
 //! | a key cannot leave the table's directory | `..`, absolute paths, symbolic links | `storage::tests::local::a_key_cannot_leave_the_directory`, `storage::tests::local::symbolic_links_inside_the_directory_are_refused_and_not_listed` |
+//! | no text out of a stored object is part of a key: keys are made of ids, and ids have one spelling | foreign names, other spellings | `format::tests::names::foreign_names_are_no_objects`, `…::other_spellings_of_ids_are_refused` |
+//! | the same for superfiles, which the session's own store reads, and for every other object of a table | links to the very same bytes outside | `integration::trust::a_symbolic_link_in_a_table_leads_nowhere_whatever_it_stands_for` |
+//! | no error, plan, log, answer of a function or stored object holds a credential | passwords and tokens in locations (refused), secrets in `OPTIONS`; `tracing` at every level | `integration::trust::credentials_are_in_no_error_plan_log_answer_or_object` |
+//! | a session that only reads sends no request that writes, not even to recover; each statement that would is refused as such | 14 kinds of statement, a dead writer's leftovers | `integration::trust::a_session_that_only_reads_sends_no_request_that_writes_and_says_so`, `…::a_reader_does_not_end_what_dead_writers_left`, `…::a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing`, `…::reading_only_cannot_be_turned_off_again` |
+//! | the same, and no write is tried again and again | a store that answers 403 to every write | `integration::trust::a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says_why` |
+//! | a store that may only be read is read; a write says why it cannot be | a file system mounted read-only (Linux, where mounting is allowed) | `integration::overload::a_file_system_that_is_read_only_can_be_read_and_a_write_says_why_it_cannot_be` |
 //! | an error tells no secret | a bucket that refuses | `integration::servers::a_bucket_that_refuses_says_so_without_telling_secrets` |
 //! | without the registration nothing is changed by mistake | `DELETE` and `UPDATE` in a session without it | `integration::sessions::without_the_registration_reading_and_inserting_work_and_changing_rows_is_refused` |
+//!
+//! # Trouble can be seen
+//!
+//! | promise | against | test |
+//! | --- | --- | --- |
+//! | each mutation's phases, each conditional write's outcome and each retry is an event; see [`events`](super::events) | healthy statements, lost answers, refusals | `integration::events::a_statement_is_followed_from_its_intent_to_its_end`, `…::lost_answers_retries_and_lost_races_are_told`, `…::recovery_compaction_and_vacuum_tell_what_they_did` |
+//! | the counters of `EXPLAIN ANALYZE` are there | none | `integration::events::explain_analyze_counts_sidecars_reruns_and_superfiles` |
+//! | the command logs where `RUST_LOG` asks for it, and not otherwise | none | `integration::cli::what_happens_is_logged_to_the_error_output_where_it_is_asked_for` |
 //!
 //! # SQL means what it means elsewhere
 //!
@@ -106,6 +127,8 @@
 //! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration kills      # every operation, three ways each
 //! SUPERTABLE_DIFFERENTIAL_SEED=1 SUPERTABLE_DIFFERENTIAL_PROGRAMS=5000 \
 //!     cargo test --features cli --test integration differential
+//! SUPERTABLE_FUZZ_SECONDS=600 SUPERTABLE_FUZZ_SEED=1 cargo test --features cli --test integration fuzz
+//! cargo +nightly fuzz run --fuzz-dir tests/fuzz manifest_payload -- -max_total_time=600   # or another target
 //! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli --test integration concurrent  # as many times the statements
 //! SUPERTABLE_TEST_SEEDS=50 cargo test --features cli --test integration faults       # statements on servers that lie
 //! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration power_cut  # after every system call, three ways
@@ -120,10 +143,10 @@
 //! - The wire format of writes to GCS. The server knows only the JSON API, and a shim turns `object_store`'s requests into
 //!   it (`tests/integration/support/gcs.rs`): that the generation of an object decides is tested, on a server's own
 //!   atomicity, but not the requests that real GCS gets.
-//! - Fuzz targets for the decoders. They have property tests with arbitrary bytes.
-//! - Damage to a superfile. Its bytes are Parquet's, and no hash of them is kept: a damaged footer is Parquet's error, a
-//!   flipped bit in a page may go unnoticed.
-//! - A full disk in the middle of a statement. The error is classified as final, so the statement should end as after any
-//!   other failure of the store.
+//! - Damage to the pages of a superfile, or to its Bloom filters. No hash of them is kept, and Parquet's writer for Rust
+//!   writes no checksums of pages: a flipped bit there is a decoder's error or another value (about every second one, in
+//!   the test above), and in a Bloom filter a row that is not found. Whoever does not trust the medium needs a store or
+//!   a file system with checksums, as the large object stores are. Superfiles of builds that recorded no seal have none for their
+//!   footers either.
 //! - That a disk obeys when it is asked to sync. What is asked of it is tested.
-//! - File descriptors and memory with thousands of superfiles.
+//! - Memory with hundreds of thousands of superfiles.

@@ -8,6 +8,7 @@
 pub(crate) mod columns;
 pub mod cover;
 mod defaults;
+mod guard;
 mod mask;
 mod ordering;
 pub mod pin;

@@ -16,7 +16,6 @@ use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -222,10 +221,9 @@ pub fn plan_scan_of(
     if request.location.store_url != ObjectStoreUrl::local_filesystem() {
         store = Arc::new(ExactStore::new(store));
     }
-    let readers =
-        CachedParquetFileReaderFactory::new(store, runtime.cache_manager.get_file_metadata_cache());
+    let cache = runtime.cache_manager.get_file_metadata_cache();
     let stored = request.snapshot.schema();
-    let readers = SuperfileReaders::new(readers, stored, !request.filters.is_empty());
+    let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
     let snapshot = Arc::clone(&request.snapshot);
@@ -425,6 +423,10 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
+        file = file.with_extension(entry.id);
+        if let Some(seal) = entry.stats.seal() {
+            file = file.with_extension(seal);
+        }
         let adopted: Adopted = entry.stats.adopted();
         if !adopted.is_empty() {
             file = file.with_extension(Arc::new(adopted));

@@ -1,5 +1,9 @@
 //! Parquet readers of superfiles: what differs from DataFusion's own.
 //!
+//! - **Footers are verified.** A superfile whose manifest entry has a seal ([`FooterSeal`]) is decoded only
+//!   after its footer's bytes, and those of its page indexes, hash to what the seal says. So no decoder
+//!   sees a damaged one, and lengths being known, one request of the right size fetches it. What was
+//!   verified is kept in the session's cache of metadata.
 //! - **Names.** The metadata that a reader hands out has the table's names for the file's columns;
 //!   see [`columns`](super::columns). It is made once for the pieces of a file, and not at all for a
 //!   file whose names are the table's.
@@ -11,6 +15,7 @@
 //!   it that cannot be trusted has to be taken out before anybody else reads it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,14 +24,22 @@ use bytes::Bytes;
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, CachedParquetMetaData,
+};
+use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::BoxFuture;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::errors::Result as ParquetResult;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 
+use crate::error::{Error, ErrorKind};
+use crate::format::FooterSeal;
 use crate::scan::columns::{Adopted, renamed};
 
 /// So many files' renamed metadata are kept for their other pieces.
@@ -34,8 +47,10 @@ const KEPT: usize = 64;
 
 /// Readers of one scan.
 #[derive(Debug)]
-pub(crate) struct SuperfileReaders<F> {
-    inner: F,
+pub(crate) struct SuperfileReaders {
+    inner: CachedParquetFileReaderFactory,
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<FileMetadataCache>,
     /// The table's columns with the ids of all fields.
     stored: SchemaRef,
     /// Whether page indexes are asked for together with the footer.
@@ -44,10 +59,18 @@ pub(crate) struct SuperfileReaders<F> {
     renamed: Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>,
 }
 
-impl<F> SuperfileReaders<F> {
-    pub(crate) fn new(inner: F, stored: SchemaRef, indexed: bool) -> Self {
+impl SuperfileReaders {
+    /// Readers of files in `store`, whose verified metadata `cache` keeps.
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        cache: Arc<FileMetadataCache>,
+        stored: SchemaRef,
+        indexed: bool,
+    ) -> Self {
         Self {
-            inner,
+            inner: CachedParquetFileReaderFactory::new(Arc::clone(&store), Arc::clone(&cache)),
+            store,
+            cache,
             stored,
             indexed,
             renamed: Arc::default(),
@@ -55,7 +78,7 @@ impl<F> SuperfileReaders<F> {
     }
 }
 
-impl<F: ParquetFileReaderFactory> ParquetFileReaderFactory for SuperfileReaders<F> {
+impl ParquetFileReaderFactory for SuperfileReaders {
     fn create_reader(
         &self,
         partition_index: usize,
@@ -65,11 +88,18 @@ impl<F: ParquetFileReaderFactory> ParquetFileReaderFactory for SuperfileReaders<
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let path = file.object_meta.location.clone();
         let adopted = file.extension::<Arc<Adopted>>().cloned();
+        let sealed = file.extension::<FooterSeal>().map(|seal| Sealed {
+            seal: *seal,
+            meta: file.object_meta.clone(),
+            store: Arc::clone(&self.store),
+            cache: Arc::clone(&self.cache),
+        });
         let inner = self
             .inner
             .create_reader(partition_index, file, metadata_size_hint, metrics)?;
         Ok(Box::new(SuperfileReader {
             inner,
+            sealed,
             indexed: self.indexed || adopted.is_some(),
             path,
             adopted,
@@ -81,6 +111,7 @@ impl<F: ParquetFileReaderFactory> ParquetFileReaderFactory for SuperfileReaders<
 
 struct SuperfileReader {
     inner: Box<dyn AsyncFileReader + Send>,
+    sealed: Option<Sealed>,
     indexed: bool,
     path: Path,
     adopted: Option<Arc<Adopted>>,
@@ -114,7 +145,13 @@ impl SuperfileReader {
 
 impl AsyncFileReader for SuperfileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        self.inner.get_bytes(range)
+        // DataFusion may load page indexes on its own, for a filter that it learnt at run time.
+        match &self.sealed {
+            Some(sealed) if sealed.is_in_index(&range) => {
+                Box::pin(async move { Ok(sealed.part_of_index(range).await?) })
+            }
+            _ => self.inner.get_bytes(range),
+        }
     }
 
     fn get_byte_ranges(
@@ -132,6 +169,10 @@ impl AsyncFileReader for SuperfileReader {
             if let Some(known) = self.known() {
                 return Ok(known);
             }
+            if let Some(sealed) = &self.sealed {
+                let raw = sealed.metadata(self.indexed).await?;
+                return self.rename(raw);
+            }
             let indexed = options
                 .cloned()
                 .unwrap_or_default()
@@ -144,5 +185,269 @@ impl AsyncFileReader for SuperfileReader {
             let raw = self.inner.get_metadata(options).await?;
             self.rename(raw)
         })
+    }
+}
+
+/// A file whose end is known by its hashes.
+struct Sealed {
+    seal: FooterSeal,
+    meta: ObjectMeta,
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<FileMetadataCache>,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed")
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sealed {
+    /// Where the page indexes begin and the footer does.
+    fn bounds(&self) -> Option<(u64, u64)> {
+        let footer = self.meta.size.checked_sub(self.seal.footer_len())?;
+        Some((footer.checked_sub(self.seal.index_len())?, footer))
+    }
+
+    fn is_in_index(&self, range: &Range<u64>) -> bool {
+        self.bounds()
+            .is_some_and(|(index, footer)| index <= range.start && range.end <= footer)
+    }
+
+    /// Verified metadata, with page indexes if they are asked for and there are any.
+    async fn metadata(&self, with_index: bool) -> Result<Arc<ParquetMetaData>, Error> {
+        let (index, footer) = self
+            .bounds()
+            .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
+        let with_index = with_index && self.seal.index_len() > 0;
+        let known = self.cached();
+        let metadata = match known {
+            Some(known) if !with_index || has_index(&known) => return Ok(known),
+            Some(known) => {
+                let bytes = self.index(index..footer).await?;
+                let decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(
+                    self.meta.size,
+                    known.as_ref().clone(),
+                );
+                self.decode(decoder, true, index..footer, bytes)?
+            }
+            None => {
+                let start = if with_index { index } else { footer };
+                let bytes = self.read(start..self.meta.size).await?;
+                let length = usize::try_from(footer - start).unwrap_or(usize::MAX);
+                let (indexes, end) = bytes
+                    .split_at_checked(length)
+                    .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
+                if !self.seal.is_footer(end) {
+                    return Err(self.corrupt("its footer does not hash to what the manifest says"));
+                }
+                if with_index && !self.seal.is_index(indexes) {
+                    return Err(self.bad_index());
+                }
+                let decoder = ParquetMetaDataPushDecoder::try_new(self.meta.size);
+                self.decode(decoder, with_index, start..self.meta.size, bytes)?
+            }
+        };
+        let kept = CachedParquetMetaData::new(Arc::clone(&metadata));
+        let entry = CachedFileMetadataEntry::new(self.meta.clone(), Arc::new(kept));
+        self.cache.put(&self.meta.location, entry);
+        Ok(metadata)
+    }
+
+    fn cached(&self) -> Option<Arc<ParquetMetaData>> {
+        let known = self.cache.get(&self.meta.location)?;
+        let metadata: &CachedParquetMetaData = known
+            .is_valid_for(&self.meta)
+            .then(|| known.file_metadata.as_any().downcast_ref())??;
+        Some(Arc::clone(metadata.parquet_metadata()))
+    }
+
+    /// Decodes verified bytes, which are all that is needed.
+    fn decode(
+        &self,
+        decoder: ParquetResult<ParquetMetaDataPushDecoder>,
+        with_index: bool,
+        range: Range<u64>,
+        bytes: Bytes,
+    ) -> Result<Arc<ParquetMetaData>, Error> {
+        let policy = match with_index {
+            true => PageIndexPolicy::Optional,
+            false => PageIndexPolicy::Skip,
+        };
+        let decoded = decoder.and_then(|decoder| {
+            let mut decoder = decoder.with_page_index_policy(policy);
+            decoder.push_range(range, bytes)?;
+            decoder.try_decode()
+        });
+        match decoded {
+            Ok(DecodeResult::Data(metadata)) => Ok(Arc::new(metadata)),
+            Ok(_) => Err(self.corrupt("its footer points outside of what the manifest says")),
+            Err(e) => Err(self.corrupt("its footer cannot be decoded").with_source(e)),
+        }
+    }
+
+    /// A part of the page indexes, all of which are verified.
+    async fn part_of_index(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let (index, footer) = self
+            .bounds()
+            .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
+        let bytes = self.index(index..footer).await?;
+        let at = |offset: u64| usize::try_from(offset - index).unwrap_or(usize::MAX);
+        let part = at(range.start)..at(range.end);
+        match bytes.get(part.clone()) {
+            Some(_) => Ok(bytes.slice(part)),
+            None => Err(self.bad_index()),
+        }
+    }
+
+    async fn index(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let bytes = self.read(range).await?;
+        match self.seal.is_index(&bytes) {
+            true => Ok(bytes),
+            false => Err(self.bad_index()),
+        }
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let path = &self.meta.location;
+        let wanted = range.end - range.start;
+        match self.store.get_range(path, range).await {
+            Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
+            Ok(_) => Err(self.corrupt("is shorter than the manifest says")),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::new(
+                ErrorKind::NotFound,
+                path.as_ref(),
+                "a superfile is missing; vacuum may have removed the version it belongs to",
+            )),
+            Err(e) => Err(match self.store.head(path).await {
+                Ok(found) if found.size < self.meta.size => {
+                    self.corrupt("is shorter than the manifest says")
+                }
+                _ => Error::new(
+                    ErrorKind::Storage,
+                    path.as_ref(),
+                    "its footer cannot be read",
+                ),
+            }
+            .with_source(e)),
+        }
+    }
+
+    fn bad_index(&self) -> Error {
+        self.corrupt("its page indexes do not hash to what the manifest says")
+    }
+
+    fn corrupt(&self, why: &str) -> Error {
+        Error::new(ErrorKind::Corrupt, self.meta.location.as_ref(), why)
+    }
+}
+
+/// Whether page indexes were asked for before; a file can lack one of the two.
+fn has_index(metadata: &ParquetMetaData) -> bool {
+    metadata.column_index().is_some() || metadata.offset_index().is_some()
+}
+
+/// A superfile's error on its way through Parquet's reader.
+impl From<Error> for ParquetError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow::array::{Int64Array, RecordBatch};
+    use datafusion::execution::runtime_env::RuntimeEnv;
+    use object_store::memory::InMemory;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    /// A file, and its end's seal.
+    fn file() -> (Vec<u8>, FooterSeal) {
+        let ids = Int64Array::from_iter_values(0..50);
+        let batch = RecordBatch::try_from_iter([("id", Arc::new(ids) as _)]).unwrap();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        let end = crate::table::judge_end(&bytes, bytes.len() as u64).unwrap();
+        (bytes, end.seal.unwrap())
+    }
+
+    /// Reads the metadata of `bytes` as those of a file that was `size` bytes long.
+    async fn read(
+        bytes: Vec<u8>,
+        size: usize,
+        seal: FooterSeal,
+        with_index: bool,
+    ) -> Result<Arc<ParquetMetaData>, Error> {
+        let store = InMemory::new();
+        let path = Path::from("superfiles/f.parquet");
+        store.put(&path, bytes.into()).await.unwrap();
+        let meta = ObjectMeta {
+            location: path,
+            last_modified: Default::default(),
+            size: size as u64,
+            e_tag: None,
+            version: None,
+        };
+        let cache = RuntimeEnv::default()
+            .cache_manager
+            .get_file_metadata_cache();
+        let store = Arc::new(store);
+        let sealed = Sealed {
+            seal,
+            meta,
+            store,
+            cache,
+        };
+        sealed.metadata(with_index).await
+    }
+
+    #[tokio::test]
+    async fn every_flipped_bit_of_footer_and_page_indexes_is_an_error_that_names_the_file() {
+        let (bytes, seal) = file();
+        let size = bytes.len();
+        let sound = read(bytes.clone(), size, seal, true).await.unwrap();
+        assert!(has_index(&sound));
+        assert!(seal.index_len() > 0 && seal.footer_len() > 100);
+        let end = (seal.index_len() + seal.footer_len()) as usize;
+        for bit in (size - end) * 8..size * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let error = read(damaged, size, seal, true).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}");
+            assert_eq!(error.subject(), "superfiles/f.parquet");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_truncation_is_an_error_and_what_is_appended_does_no_harm() {
+        let (bytes, seal) = file();
+        let size = bytes.len();
+        for end in 0..size {
+            for with_index in [false, true] {
+                let cut = bytes[..end].to_vec();
+                let error = read(cut, size, seal, with_index).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{end} bytes: {error}");
+            }
+        }
+        let longer = [bytes.as_slice(), b"more"].concat();
+        let read = read(longer, size, seal, true).await.unwrap();
+        assert_eq!(read.file_metadata().num_rows(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_page_index_harms_only_those_who_read_it() {
+        let (bytes, seal) = file();
+        let size = bytes.len();
+        let mut damaged = bytes.clone();
+        damaged[size - (seal.footer_len() + seal.index_len()) as usize] ^= 1;
+        let read_without = read(damaged.clone(), size, seal, false).await.unwrap();
+        assert!(!has_index(&read_without));
+        assert!(read(damaged, size, seal, true).await.is_err());
     }
 }

@@ -32,7 +32,9 @@ use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
 use crate::format::manifest::TombstoneRef;
+use crate::scan::guard::Guarded;
 use crate::scan::mask::{MaskedPlanner, with_positions};
 use crate::scan::selection::live_rows;
 use crate::table::Snapshot;
@@ -324,9 +326,14 @@ impl fmt::Debug for TombstoneMorselizer {
 
 impl Morselizer for TombstoneMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        // The session's own store for the local disk follows links wherever they lead.
+        if let Some(id) = file.extension::<SuperfileId>() {
+            self.snapshot.check_superfile(id)?;
+        }
         // A file without tombstones keeps every optimisation that a row selection would turn off.
+        let path = file.object_meta.location.clone();
         if file.extension::<Arc<Tombstoned>>().is_none() {
-            return self.inner.plan_file(file);
+            return Ok(Guarded::over(self.inner.plan_file(file)?, path));
         }
         let reader = self.readers.create_reader(
             self.partition,
@@ -334,7 +341,7 @@ impl Morselizer for TombstoneMorselizer {
             self.footer_hint,
             &self.metrics,
         )?;
-        Ok(Box::new(LoadTombstones {
+        let planner = LoadTombstones {
             inner: Arc::clone(&self.inner),
             with_positions: self.with_positions.clone(),
             reader,
@@ -342,7 +349,8 @@ impl Morselizer for TombstoneMorselizer {
             sidecars_opened: self.sidecars_opened.clone(),
             load_time: self.load_time.clone(),
             file,
-        }))
+        };
+        Ok(Guarded::over(Box::new(planner), path))
     }
 }
 

@@ -16,7 +16,9 @@ use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
 use futures::future::BoxFuture;
 
-use crate::config::{BLOOM_FILTER_COLUMNS, PREFIX, WriteOptions, check_table_option};
+use crate::config::{
+    BLOOM_FILTER_COLUMNS, PREFIX, SupertableOptions, WriteOptions, check_table_option,
+};
 use crate::dml::check::Conditions;
 use crate::dml::opaque::Opaque;
 use crate::dml::{SupertableProvider, TableAccess};
@@ -59,6 +61,7 @@ pub async fn create_table(
     schema: &Schema,
     options: CreateOptions,
 ) -> Result<SupertableProvider> {
+    SupertableOptions::of(state.config_options()).check_writable("CREATE TABLE")?;
     let (storage, scan) = resolve(state, location)?;
     check_storable(schema)?;
     for column in &options.sort_order {

@@ -7,6 +7,7 @@
 use datafusion::catalog::Session;
 use datafusion::datasource::listing::ListingTableUrl;
 
+use crate::config::SupertableOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::ScanLocation;
 use crate::storage::{RetryPolicy, Storage};
@@ -16,7 +17,9 @@ use crate::storage::{RetryPolicy, Storage};
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] if it is not a plain directory or prefix;
 /// [`ErrorKind::Storage`] if the session has no store for its scheme.
-pub fn resolve(state: &dyn Session, location: &str) -> Result<(Storage, ScanLocation)> {
+pub fn resolve(state: &dyn Session, given: &str) -> Result<(Storage, ScanLocation)> {
+    refuse_credentials(given)?;
+    let location = given;
     let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument, location, why);
     // A table is a directory; without the slash a path would be taken for one file.
     let directory = match location.ends_with('/') {
@@ -52,5 +55,84 @@ pub fn resolve(state: &dyn Session, location: &str) -> Result<(Storage, ScanLoca
             })?;
         Storage::new(store, &scan.root, RetryPolicy::default())
     };
+    // Such a session does not even end what dead writers left.
+    let read_only = SupertableOptions::of(state.config_options()).read_only;
+    let storage = if read_only {
+        storage.read_only()
+    } else {
+        storage
+    };
     Ok((storage, scan))
+}
+
+/// Refuses a URL that carries a password or a token: it would be in error messages, plans and logs, and
+/// in the table's own history.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`], which does not tell them.
+pub(crate) fn refuse_credentials(given: &str) -> Result<()> {
+    let shown = without_credentials(given);
+    match shown == given {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            shown,
+            "a location cannot hold a password, a token or a query; give credentials in OPTIONS of the \
+             store, or in the environment",
+        )),
+    }
+}
+
+/// A location without what may be secret in a URL: the password, the query, the fragment.
+fn without_credentials(given: &str) -> String {
+    let Some((scheme, rest)) = given.split_once("://") else {
+        // A path on this machine, in which every character may be part of a name.
+        return given.to_owned();
+    };
+    let (authority, path) = match rest.find(['/', '?', '#']) {
+        Some(at) => rest.split_at_checked(at).unwrap_or((rest, "")),
+        None => (rest, ""),
+    };
+    // A name alone is no secret: `abfss://container@account…` is how Azure writes a location.
+    let authority = match authority.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{name}@{host}"),
+            None => authority.to_owned(),
+        },
+        None => authority.to_owned(),
+    };
+    // A pattern of files may have a question mark; a query has an equals sign after it.
+    let end = path.find('#').or_else(|| {
+        path.find('?')
+            .filter(|at| path.get(*at..).is_some_and(|q| q.contains('=')))
+    });
+    let path = end.and_then(|at| path.get(..at)).unwrap_or(path);
+    format!("{scheme}://{authority}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn secrets_in_a_url_are_not_shown_and_the_rest_is() {
+        for (given, shown) in [
+            ("s3://key:secret@bucket/t/", "s3://key@bucket/t/"),
+            ("s3://key:a:b@c@bucket", "s3://key@bucket"),
+            ("https://x/c/t?sv=1&sig=abc", "https://x/c/t"),
+            ("az://c?sig=abc", "az://c"),
+            ("s3://bucket/t/#token", "s3://bucket/t/"),
+        ] {
+            assert_eq!(without_credentials(given), shown);
+        }
+        for plain in [
+            "s3://bucket/t/",
+            "abfss://container@account.dfs.core.windows.net/t",
+            "/tmp/a?b=c#d/",
+            "s3://bucket/year=2024/f?.parquet",
+            "file:///tmp/t/",
+        ] {
+            assert_eq!(without_credentials(plain), plain);
+        }
+    }
 }

@@ -7,7 +7,7 @@ pub mod catalog;
 pub mod factory;
 mod functions;
 pub mod location;
-mod relations;
+pub(crate) mod relations;
 pub mod schema;
 pub mod session;
 mod wait;

@@ -246,17 +246,22 @@ fn name_of_version(
     context: &dyn RelationPlannerContext,
 ) -> Option<(TableReference, u64)> {
     let written = context.object_name_to_table_reference(name.clone()).ok()?;
-    let (table, version) = written.table().rsplit_once(VERSION_MARK)?;
-    if table.is_empty() || !version.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let version = version.parse().ok()?;
+    let (table, version) = table_and_version(written.table())?;
     let table = match (written.catalog(), written.schema()) {
         (Some(catalog), Some(schema)) => TableReference::full(catalog, schema, table),
         (None, Some(schema)) => TableReference::partial(schema, table),
         _ => TableReference::bare(table),
     };
     Some((table, version))
+}
+
+/// The two parts of a name such as `t@v7`.
+pub(crate) fn table_and_version(name: &str) -> Option<(&str, u64)> {
+    let (table, version) = name.rsplit_once(VERSION_MARK)?;
+    if table.is_empty() || !version.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some((table, version.parse().ok()?))
 }
 
 fn alias_of(relation: &TableFactor) -> Option<TableAlias> {

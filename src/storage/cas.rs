@@ -92,9 +92,10 @@ pub enum Fetched {
 /// The objects of one table. Cheap to clone; all paths are relative to the table's root.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    store: Arc<dyn ObjectStore>,
-    local: Option<LocalStore>,
-    policy: Arc<RetryPolicy>,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) local: Option<LocalStore>,
+    pub(super) policy: Arc<RetryPolicy>,
+    pub(super) read_only: bool,
 }
 
 /// What the read back after an uncertain write found.
@@ -119,6 +120,7 @@ impl Storage {
             store,
             local: None,
             policy: Arc::new(policy),
+            read_only: false,
         }
     }
 
@@ -135,6 +137,7 @@ impl Storage {
             store: Arc::new(local.clone()),
             local: Some(local),
             policy: Arc::new(policy),
+            read_only: false,
         })
     }
 
@@ -222,7 +225,7 @@ impl Storage {
                 Err(error) => error,
             };
             let answer = classify(&source);
-            debug!(%path, attempts, ?answer, error = %source, "put_immutable was not acknowledged");
+            debug!(%path, attempts, operation = "put", ?answer, error = %source, "retry");
             let failed = |source| StorageError::Store {
                 path: path.to_string(),
                 operation: "put",
@@ -420,7 +423,7 @@ impl Storage {
             };
             let source = match self.put(path, &body, mode).await {
                 Ok(version) if version.names_a_state() => {
-                    debug!(%path, attempts, operation, "committed");
+                    debug!(%path, attempts, operation, outcome = "committed", "compare-and-swap");
                     return Ok(Replaced::Committed(version));
                 }
                 Ok(_) => return self.version_of_committed(path, &body).await,
@@ -429,24 +432,30 @@ impl Storage {
             let answer = classify(&source);
             if self.local.is_some() && answer == Answer::Refused && !in_flight {
                 // No client in between that could have tried before: the refusal is the truth.
-                debug!(%path, operation, "lost");
+                debug!(%path, attempts, operation, outcome = "lost", "compare-and-swap");
                 return Ok(Replaced::Lost(None));
             }
             in_flight |= answer == Answer::Unclear;
             match self.settle(path, expected.as_ref(), &body).await {
                 Ok(Settled::Ours(version)) => {
-                    debug!(%path, attempts, operation, ?answer, error = %source, "committed, as reading back shows");
+                    debug!(
+                        %path, attempts, operation, ?answer, error = %source,
+                        outcome = "committed", settled = true, "compare-and-swap"
+                    );
                     return Ok(Replaced::Committed(version));
                 }
                 Ok(Settled::Other(found)) => {
-                    debug!(%path, attempts, operation, ?answer, "lost");
+                    debug!(
+                        %path, attempts, operation, ?answer,
+                        outcome = "lost", settled = true, "compare-and-swap"
+                    );
                     return Ok(Replaced::Lost(found));
                 }
                 Ok(Settled::StillOld(_)) if answer == Answer::Definite => {
                     return Err(failed(path, operation, attempts, in_flight, source));
                 }
                 Ok(Settled::StillOld(version)) => {
-                    debug!(%path, attempts, operation, ?answer, error = %source, "not in force yet");
+                    debug!(%path, attempts, operation, ?answer, error = %source, "retry");
                     // A listed version may lack what the store compares; the read has all of it.
                     expected = version;
                     match delays.next() {
@@ -458,7 +467,10 @@ impl Storage {
                     }
                 }
                 Err(unsettled) => {
-                    warn!(%path, attempts, operation, error = %unsettled, "cannot settle an outcome");
+                    warn!(
+                        %path, attempts, operation, error = %unsettled,
+                        outcome = "unknown", "compare-and-swap"
+                    );
                     // A refusal that cannot be checked may hide a success.
                     in_flight |= answer == Answer::Refused;
                     return Err(failed(path, operation, attempts, in_flight, source));
@@ -530,7 +542,7 @@ impl Storage {
             };
             match next {
                 Some(delay) => {
-                    debug!(%path, operation, attempts, error = %source, "trying again");
+                    debug!(%path, attempts, operation, error = %source, "retry");
                     tokio::time::sleep(delay).await;
                 }
                 None => {

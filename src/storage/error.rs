@@ -6,6 +6,7 @@
 //! Invariant: an error of a conditional write says whether the write is known not to be in force
 //! ([`StorageError::Store`]) or may be, now or later ([`StorageError::OutcomeUnknown`]).
 
+use super::read_only::ReadOnly;
 use crate::error::{Error, ErrorKind};
 
 /// A failure of the object store, naming the object by its path relative to the table's root.
@@ -82,6 +83,9 @@ impl StorageError {
                 object_store::Error::NotImplemented { .. }
                 | object_store::Error::NotSupported { .. } => ErrorKind::Unsupported,
                 object_store::Error::InvalidPath { .. } => ErrorKind::InvalidArgument,
+                object_store::Error::PermissionDenied { source, .. } if source.is::<ReadOnly>() => {
+                    ErrorKind::ReadOnly
+                }
                 _ => ErrorKind::Storage,
             },
             Self::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,

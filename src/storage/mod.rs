@@ -22,6 +22,7 @@ pub mod conformance;
 mod error;
 mod exact;
 mod local;
+mod read_only;
 mod retry;
 mod version;
 
@@ -29,6 +30,7 @@ pub use cas::{CasOutcome, Fetched, Replaced, Storage};
 pub use error::StorageError;
 pub(crate) use exact::ExactStore;
 pub use local::{LocalStore, SyncCounts};
+pub use read_only::ReadOnly;
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
 

@@ -186,19 +186,29 @@ impl Inner {
         });
     }
 
-    /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged.
-    pub(super) async fn undo_or_leave(&self, doc: &StateDoc, etag: &Etag) {
-        if let Err(error) = self.undo_conflicting(doc, etag).await {
+    /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged, unless
+    /// that is left to vacuum.
+    pub(super) async fn undo_or_leave(&self, doc: &StateDoc, etag: &Etag, leave_staged: bool) {
+        if let Err(error) = self.undo_conflicting(doc, etag, leave_staged).await {
             tracing::debug!(wal_id = %doc.wal_id, %error, "undoing is left to recovery");
         }
     }
 
-    async fn undo_conflicting(&self, doc: &StateDoc, etag: &Etag) -> Result<()> {
+    async fn undo_conflicting(
+        &self,
+        doc: &StateDoc,
+        etag: &Etag,
+        leave_staged: bool,
+    ) -> Result<()> {
         let by = self.fresh_owner();
         let fenced = machine::fence_conflicting(doc, &by, self.env.now(), self.limits.lease);
         // Another state means that another process is ahead of us.
         let Ok(fenced) = fenced else { return Ok(()) };
         match self.wal.update_with_etag(&doc.wal_id, etag, &fenced).await {
+            Ok(_) if leave_staged => {
+                self.wal.delete_arrow(&doc.wal_id).await?;
+                Ok(self.wal.delete_state(&doc.wal_id).await?)
+            }
             Ok(_) => {
                 driver::undo(&self.wal, doc).await?;
                 Ok(())

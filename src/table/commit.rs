@@ -64,8 +64,9 @@ pub(super) enum Ending {
 /// Tips that are known not to contain a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clear {
-    /// All tips of this epoch: the mutation is this process's own, and only its one [`Ready`] commits it.
-    Epoch(u64),
+    /// All tips of this epoch: the mutation is this process's own, and only its one [`Ready`] commits it. And
+    /// all versions up to this one, whoever made them.
+    Epoch(u64, u64),
     /// The tip of this version only: it was read from the store, so this process can hold it twice (two
     /// recoveries), and one of the two may commit it without a new epoch.
     Version(u64),
@@ -74,7 +75,7 @@ pub(super) enum Clear {
 impl Clear {
     pub(super) fn covers(self, tip: &Tip) -> bool {
         match self {
-            Self::Epoch(epoch) => epoch == tip.epoch,
+            Self::Epoch(epoch, _) => epoch == tip.epoch,
             Self::Version(version) => version == tip.snapshot.version(),
         }
     }
@@ -96,6 +97,9 @@ pub(super) struct Ready {
     pub(super) change_set: Arc<ChangeSet>,
     pub(super) doc: StateDoc,
     pub(super) etag: Etag,
+    /// Whether the history since its base could not be seen: if it conflicts, that may be with itself, so what it
+    /// staged is left to vacuum.
+    pub(super) out_of_reach: bool,
     /// How far it is known to be uncommitted; `None` before its document was compared with a tip.
     pub(super) clear_of: Option<Clear>,
     pub(super) party: Party,
@@ -283,6 +287,13 @@ impl Inner {
     ) -> Result<Turn> {
         match self.swing(&draft).await? {
             Swung::Committed(committed) => {
+                tracing::debug!(
+                    phase = "swing",
+                    outcome = "committed",
+                    version = committed.version(),
+                    mutations = draft.records().len(),
+                    "phase"
+                );
                 for record in draft.records() {
                     let ending = Ok(Ending::Committed(record.clone()));
                     self.settle(batch, &record.wal_id, ending, Some(&committed));
@@ -292,6 +303,12 @@ impl Inner {
                 Ok(Turn::Moved)
             }
             Swung::Lost(observed) => {
+                tracing::debug!(
+                    phase = "swing",
+                    outcome = "lost",
+                    mutations = draft.records().len(),
+                    "phase"
+                );
                 self.contended.store(true, Ordering::Relaxed);
                 self.discard_in_background(draft);
                 Ok(Turn::Lost(observed))

@@ -42,13 +42,17 @@ impl Inner {
             change_set,
             doc,
             etag,
+            out_of_reach,
             party,
             ..
         } = ready;
         self.deactivate(&id);
         match &ending {
             Ok(Ending::Committed(record)) => {
-                tracing::debug!(wal_id = %id, version = record.version, "committed");
+                tracing::debug!(
+                    wal_id = %id, version = record.version,
+                    helped = matches!(party, Party::Foreign), "committed"
+                );
                 // A live owner elsewhere cleans up itself once it learns of its commit; if it is dead,
                 // recovery or a sweep does.
                 if matches!(party, Party::Waiting(_)) {
@@ -64,7 +68,7 @@ impl Inner {
                 // restore does), and then it must be too late to commit.
                 let inner = Arc::clone(self);
                 self.spawn(async move {
-                    inner.undo_or_leave(&doc, &etag).await;
+                    inner.undo_or_leave(&doc, &etag, out_of_reach).await;
                     if let Party::Waiting(reply) = party {
                         let _ = reply.send(ending);
                     }

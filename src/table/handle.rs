@@ -218,6 +218,9 @@ impl Table {
             pointer.table_id,
             Arc::new(snapshot),
         )?;
+        if table.inner.storage.is_read_only() {
+            return Ok(table);
+        }
         // Readers need not wait for it: what it commits was never acknowledged.
         let inner = Arc::clone(&table.inner);
         table.inner.spawn(async move {

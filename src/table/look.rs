@@ -14,6 +14,7 @@ use super::apply::needed_sidecars_of_group;
 use super::commit::{Approach, Clear, Party, Ready};
 use super::crowd::is_coming;
 use super::handle::{Inner, Observed};
+use super::history::Found;
 use super::tip::Tip;
 use super::verify::Documents;
 use crate::error::{Error, ErrorKind, Result};
@@ -146,9 +147,6 @@ impl Inner {
 
     /// What has become of mutations that `tip` does not hold. Best effort: what cannot be read is left to its
     /// owner and to recovery.
-    ///
-    /// Unlike recovery this does not look through the history for documents that landed after their
-    /// mutation ended: without their change set, which is deleted before them, they are not ready.
     pub(super) async fn read_again(&self, candidates: Vec<Coming>, tip: &Tip) -> Others {
         let found: Vec<Option<Other>> = futures::stream::iter(candidates)
             .map(|candidate| self.read_other(candidate, tip))
@@ -202,11 +200,18 @@ impl Inner {
             return Some(Other::Coming(Coming { id, foreseen }));
         }
         let foreseen = foreseen.filter(|it| doc.new_row_content_hash == Some(it.hash))?;
+        // It can be of a mutation that ended and was forgotten, as in `verify`.
+        let since = foreseen.change_set.base_version;
+        match self.find_record(&tip.snapshot, &id, since).await {
+            Ok(Found::Absent) => {}
+            Ok(Found::Record(_) | Found::OutOfReach) | Err(_) => return None,
+        }
         Some(Other::Ready(Box::new(Ready {
             id,
             change_set: foreseen.change_set,
             doc,
             etag,
+            out_of_reach: false,
             // Its document was read after the tip's pointer, and the tip does not hold it.
             clear_of: Some(Clear::Version(version)),
             party: Party::Foreign,
@@ -255,6 +260,7 @@ impl Inner {
             change_set: Arc::new(change_set),
             doc,
             etag,
+            out_of_reach: false,
             clear_of: None,
             party,
         }))

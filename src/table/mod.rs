@@ -30,6 +30,7 @@ mod reader;
 mod recovery;
 mod restore;
 mod snapshot;
+mod tail;
 mod tip;
 pub mod vacuum;
 mod verify;
@@ -51,6 +52,7 @@ pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
+pub(crate) use tail::{EndError, SealedEnd, judge_end};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
 
 pub use crate::wal::Env;

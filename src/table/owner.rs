@@ -30,8 +30,8 @@ enum Appended {
     Ready(Box<Ready>, oneshot::Receiver<Result<Ending>>),
     /// The statement was cancelled before the step.
     Cancelled,
-    /// Another process had taken the document.
-    Fenced,
+    /// Another process had taken the document. The mutation is not in the versions up to this one.
+    Fenced(u64),
     /// The document had ended already: it was APPENDED after all, and others went on.
     Ended,
 }
@@ -101,7 +101,7 @@ impl Parts {
             self.abandon_in_background(true);
             return Err(error);
         }
-        match self.append(&staged, tip.epoch, cancelled).await? {
+        match self.append(&staged, &tip, cancelled).await? {
             Appended::Ready(ready, ending) => {
                 let approach = Approach {
                     prepared: Some(draft),
@@ -135,7 +135,7 @@ impl Parts {
             return Err(error);
         }
         let (appended, listed) = futures::join!(
-            self.append(&staged, tip.epoch, cancelled),
+            self.append(&staged, &tip, cancelled),
             self.inner.list_others()
         );
         match appended? {
@@ -177,8 +177,8 @@ impl Parts {
             return Err(error);
         }
         // Before the step to APPENDED, for the same reason as on the fast path.
-        let epoch = self.inner.tip().epoch;
-        match self.append(&staged, epoch, cancelled).await? {
+        let tip = self.inner.tip();
+        match self.append(&staged, &tip, cancelled).await? {
             Appended::Ready(ready, ending) => {
                 self.inner.enqueue(vec![*ready]);
                 self.ending(ending).await
@@ -222,11 +222,11 @@ impl Parts {
         Ok(())
     }
 
-    /// `epoch` is that of a tip that was known before this call.
+    /// `tip` was known before this call.
     async fn append(
         &self,
         staged: &Staged,
-        epoch: u64,
+        tip: &Tip,
         cancelled: &CancellationToken,
     ) -> Result<Appended> {
         if cancelled.is_cancelled() {
@@ -235,7 +235,7 @@ impl Parts {
         let id = self.driver.id();
         match self.driver.append(staged.appendix()).await {
             Ok(AppendOutcome::Appended) => {}
-            Ok(AppendOutcome::Fenced) => return Ok(Appended::Fenced),
+            Ok(AppendOutcome::Fenced) => return Ok(Appended::Fenced(tip.snapshot.version())),
             Ok(AppendOutcome::Ended) => return Ok(Appended::Ended),
             Err(error) => {
                 // It may be APPENDED, so it must not be taken back.
@@ -250,7 +250,8 @@ impl Parts {
             change_set: Arc::clone(&staged.change_set),
             doc,
             etag,
-            clear_of: Some(Clear::Epoch(epoch)),
+            out_of_reach: false,
+            clear_of: Some(Clear::Epoch(tip.epoch, tip.snapshot.version())),
             party: Party::Waiting(reply),
         };
         Ok(Appended::Ready(Box::new(ready), ending))
@@ -275,10 +276,25 @@ impl Parts {
                     "the statement was cancelled; nothing of it is visible",
                 ))
             }
-            Appended::Fenced => {
-                let error = self.undone();
-                self.abandon_in_background(true);
-                Err(error)
+            Appended::Fenced(clear_of) => {
+                // What was taken can also be an INTENT that landed late, of a mutation that was APPENDED before
+                // unheard of, and committed: then what it staged is in use.
+                let ending = self
+                    .inner
+                    .ending_in_history(&id, clear_of)
+                    .await
+                    .map_err(|error| self.unknown(&error));
+                match ending {
+                    Ok(Ending::Undone) => {
+                        let error = self.undone();
+                        self.abandon_in_background(true);
+                        Err(error)
+                    }
+                    ended => {
+                        self.inner.deactivate(&id);
+                        self.outcome(ended?)
+                    }
+                }
             }
             Appended::Ready(..) | Appended::Ended => {
                 self.inner.deactivate(&id);

@@ -46,6 +46,11 @@ impl Reader {
         }
     }
 
+    /// The store of all of it.
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// The manifest whose root has this hash. Nodes of `known` are used again.
     pub(super) async fn manifest(
         &self,

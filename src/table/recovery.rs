@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | COMPLETE | its change set and the document are deleted |
 //! | APPENDED | committed exactly as its owner would, or retired if the history has it, or undone if it conflicts |
+//! | APPENDED, without its change set | retired if the history has it, else reported, and deleted once the lease expired |
 //! | INTENT, lease live | left alone |
 //! | INTENT, lease expired | taken by compare-and-swap; then what it staged is deleted, the document last |
 //! | damaged | reported, never deleted, never in the way of the others |
@@ -99,7 +100,21 @@ enum Step {
     Appended(oneshot::Receiver<Result<Ending>>, Box<Ready>),
 }
 
+impl Step {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retired => "retired",
+            Self::Undone { .. } => "undone",
+            Self::LeftToVacuum => "left to vacuum",
+            Self::InFlight => "in flight",
+            Self::Gone => "gone",
+            Self::Appended(..) => "committing",
+        }
+    }
+}
+
 impl Inner {
+    #[tracing::instrument(level = "debug", name = "recovery", skip_all, fields(table = %self.table_id))]
     pub(super) async fn recover(self: &Arc<Self>) -> Result<RecoveryReport> {
         let listing = self.wal.list_wal().await?;
         let mut report = RecoveryReport::default();
@@ -110,6 +125,9 @@ impl Inner {
             .await;
         let (mut ready, mut waiting) = (Vec::new(), Vec::new());
         for (id, step) in steps {
+            if let Ok(step) = &step {
+                tracing::debug!(wal_id = %id, action = step.name(), "recovering");
+            }
             match step {
                 Ok(Step::Retired) => report.retired.push(id),
                 Ok(Step::Undone { staged }) => {
@@ -185,13 +203,44 @@ impl Inner {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Ended between two reads, or its change set is missing: the document tells.
                 match self.wal.read(id).await {
-                    Ok((doc, _)) if doc.state == WalState::Appended => Err(error),
+                    Ok((doc, etag)) if doc.state == WalState::Appended => {
+                        self.end_without_change_set(doc, etag, error).await
+                    }
                     Ok(_) | Err(WalError::NotFound { .. }) => Ok(Step::Gone),
                     Err(unreadable) => Err(unreadable.into()),
                 }
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// An APPENDED document whose change set is missing: that is damage, or the mutation ended, and then an
+    /// INTENT of its own landed late and was made APPENDED, by its owner or by a request that landed late too.
+    async fn end_without_change_set(
+        self: &Arc<Self>,
+        doc: StateDoc,
+        etag: Etag,
+        missing: Error,
+    ) -> Result<Step> {
+        let id = doc.wal_id;
+        self.refresh().await?;
+        let tip = self.tip();
+        let step = match self
+            .find_record(&tip.snapshot, &id, doc.base_version)
+            .await?
+        {
+            Found::Record(_) => Step::Retired,
+            // Nobody can commit it, and it must not keep what it reads and staged from vacuum for ever.
+            Found::Absent | Found::OutOfReach
+                if lease::is_expired(&doc, self.env.now(), self.limits.lease) =>
+            {
+                Step::LeftToVacuum
+            }
+            Found::Absent | Found::OutOfReach => return Err(missing),
+        };
+        tracing::warn!(wal_id = %id, "an APPENDED mutation without its change set is ended");
+        driver::retire(&self.wal, &id, Some((doc, etag))).await?;
+        Ok(step)
     }
 
     async fn undo_expired(self: &Arc<Self>, doc: &StateDoc, etag: &Etag) -> Result<Step> {

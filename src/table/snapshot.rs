@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::reader::Reader;
 use crate::error::Result;
 use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
-use crate::format::{ContentHash, WalId};
+use crate::format::{ContentHash, SuperfileId, WalId, paths};
 use crate::storage::ObjectVersion;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
@@ -99,6 +99,16 @@ impl Snapshot {
     /// `Corrupt` if the bytes are not those that the manifest recorded, `NotFound` if they are gone.
     pub async fn tombstones(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
         self.reader.bitmap(tombstones).await
+    }
+
+    /// Checks that the superfile lies inside the table's root; see
+    /// [`Storage::check_inside`](crate::storage::Storage::check_inside).
+    ///
+    /// # Errors
+    /// A symbolic link leads to it.
+    pub fn check_superfile(&self, id: &SuperfileId) -> Result<()> {
+        let path = paths::superfile(id);
+        Ok(self.reader.storage().check_inside(&path)?)
     }
 
     /// The commit record of a mutation, if this version or the list of those pending has it.

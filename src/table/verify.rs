@@ -91,24 +91,31 @@ impl Inner {
         };
         match document {
             Ok((doc, etag)) if doc.state == WalState::Appended => {
-                let own = matches!(ready.clear_of, Some(Clear::Epoch(_)));
-                if !own {
-                    // An APPENDED document can also be one that landed after its mutation ended.
-                    let since = ready.change_set.base_version;
-                    match self.find_record(&tip.snapshot, &ready.id, since).await {
-                        Ok(Found::Record(record)) => {
-                            self.finish(ready, Ok(Ending::Committed(record)), None);
-                            return Verified::Settled;
-                        }
-                        Ok(Found::Absent | Found::OutOfReach) => {}
-                        Err(error) => return Verified::Unclear(Box::new(ready), error),
+                // An APPENDED document can also be of a mutation that ended: one that landed late, or that
+                // its owner, who had not heard of its first APPENDED, made from an INTENT that landed late.
+                let (own, since) = match ready.clear_of {
+                    Some(Clear::Epoch(_, version)) => (true, version),
+                    _ => (false, ready.change_set.base_version),
+                };
+                match self.find_record(&tip.snapshot, &ready.id, since).await {
+                    Ok(Found::Record(record)) => {
+                        self.finish(ready, Ok(Ending::Committed(record)), None);
+                        return Verified::Settled;
                     }
+                    Ok(Found::OutOfReach) if own => {
+                        let error = out_of_reach(&ready.id);
+                        self.finish(ready, Err(error), None);
+                        return Verified::Settled;
+                    }
+                    Ok(Found::Absent) => ready.out_of_reach = false,
+                    Ok(Found::OutOfReach) => ready.out_of_reach = true,
+                    Err(error) => return Verified::Unclear(Box::new(ready), error),
                 }
                 (ready.doc, ready.etag) = (doc, etag);
-                ready.clear_of = Some(if own {
-                    Clear::Epoch(tip.epoch)
-                } else {
-                    Clear::Version(tip.snapshot.version())
+                let version = tip.snapshot.version();
+                ready.clear_of = Some(match own {
+                    true => Clear::Epoch(tip.epoch, version),
+                    false => Clear::Version(version),
                 });
                 Verified::Ready(Box::new(ready))
             }
@@ -150,11 +157,15 @@ impl Inner {
         match self.find_record(&tip.snapshot, id, base_version).await? {
             Found::Record(record) => Ok(Ending::Committed(record)),
             Found::Absent => Ok(Ending::Undone),
-            Found::OutOfReach => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                id.to_string(),
-                "this mutation has ended, and the versions that would tell how are gone",
-            )),
+            Found::OutOfReach => Err(out_of_reach(id)),
         }
     }
+}
+
+fn out_of_reach(id: &WalId) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        id.to_string(),
+        "the versions that would tell how this mutation ended are gone",
+    )
 }

@@ -33,7 +33,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use tokio::sync::mpsc;
@@ -45,6 +45,7 @@ use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 use crate::table::PROGRESS;
 use crate::table::floats::{FloatBounds, without_float_statistics};
+use crate::table::tail::TailStore;
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
 /// entry's size for very wide tables.
@@ -79,7 +80,7 @@ pub enum RowIdSource {
 
 /// Writes a stream of batches into as many superfiles as their size asks for.
 pub struct SuperfileWriter {
-    store: Arc<dyn ObjectStore>,
+    store: TailStore,
     task: Arc<TaskContext>,
     schema: SchemaRef,
     options: WriterOptions,
@@ -117,7 +118,8 @@ impl SuperfileWriter {
         created_at_ms: i64,
     ) -> Result<Self> {
         options.parquet = without_float_statistics(options.parquet, &schema);
-        let task = private_context(task, Arc::clone(&store))?;
+        let store = TailStore::new(store);
+        let task = private_context(task, Arc::new(store.clone()))?;
         Ok(Self {
             store,
             task,
@@ -271,17 +273,18 @@ impl SuperfileWriter {
                 format!("{written} rows were written instead of {}", open.rows),
             ));
         }
-        let size = self
-            .store
-            .head(&path)
-            .await
-            .map_err(|e| {
-                Error::new(ErrorKind::Storage, path.to_string(), "cannot read its size")
-                    .with_source(e)
-            })?
-            .size;
-        let stats = superfile_stats(&metadata, &self.schema, &open.floats)
+        let (size, seal) = self.store.take(&path, &metadata).await.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Storage,
+                path.to_string(),
+                "it was not uploaded as a whole",
+            )
+        })?;
+        let mut stats = superfile_stats(&metadata, &self.schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
+        if let Some(seal) = seal {
+            stats.set_seal(seal);
+        }
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),
             RowIdSource::Stored => RowIds::Stored,

@@ -107,6 +107,7 @@ impl Driver {
                         Err(_) => Intent::Cancelled,
                         Ok(_) => match store.create(&doc).await {
                             Ok(etag) => {
+                                tracing::debug!(wal_id = %doc.wal_id, op = doc.op_kind.as_str(), phase = "INTENT", "phase");
                                 held.lock().await.etag = etag;
                                 Intent::Durable
                             }
@@ -184,6 +185,8 @@ impl Driver {
         self.heartbeat.abort();
         let mut backoff = Backoff::default();
         let mut attempts = 0;
+        // Whether a request may still make it APPENDED.
+        let mut unclear = false;
         loop {
             attempts += 1;
             if held.fenced {
@@ -197,16 +200,23 @@ impl Driver {
                 .await
             {
                 Ok(etag) => {
+                    tracing::debug!(wal_id = %self.id, phase = "APPENDED", "phase");
                     held.doc = next;
                     held.etag = etag;
                     return Ok(AppendOutcome::Appended);
                 }
                 Err(error) => error,
             };
+            unclear |= match &error {
+                WalError::Storage(error) => error.outcome_unknown(),
+                _ => true,
+            };
             // A lost race can be our own earlier request that landed late; a failure can have taken effect.
+            let mut is_intent = false;
             match self.store.read(&self.id).await {
                 Ok((doc, etag)) if lease::is_held_by(&doc, &self.owner) => match doc.state {
                     WalState::Appended => {
+                        tracing::debug!(wal_id = %self.id, phase = "APPENDED", settled = true, "phase");
                         held.doc = doc;
                         held.etag = etag;
                         return Ok(AppendOutcome::Appended);
@@ -214,6 +224,7 @@ impl Driver {
                     WalState::Complete => return Ok(AppendOutcome::Ended),
                     // Our own renewal: append again, from its etag.
                     WalState::Intent => {
+                        is_intent = true;
                         held.doc = doc;
                         held.etag = etag;
                     }
@@ -224,6 +235,15 @@ impl Driver {
                 }
                 Ok(_) | Err(WalError::NotFound { .. }) => return Ok(AppendOutcome::Ended),
                 Err(_) => {}
+            }
+            if is_intent && !unclear {
+                // The store refused, for good: the disk is full, or it may not be written to.
+                return Err(Error::new(
+                    ErrorKind::Storage,
+                    self.id.to_string(),
+                    "the mutation's WAL document cannot be written; nothing was changed",
+                )
+                .with_source(error));
             }
             if attempts >= SETTLE_ATTEMPTS {
                 return Err(Error::new(
@@ -386,7 +406,9 @@ pub async fn retire(
         }
     }
     store.delete_arrow(id).await?;
-    store.delete_state(id).await
+    store.delete_state(id).await?;
+    tracing::debug!(wal_id = %id, phase = "COMPLETE", "phase");
+    Ok(())
 }
 
 /// Removes a fenced mutation: what it staged, its change set, and last its document.

@@ -56,7 +56,7 @@ impl Env {
     }
 
     /// A clock that a test moves, and ids that follow from `seed` and the order of the calls.
-    pub fn seeded(seed: u64, clock: ManualClock) -> Self {
+    pub fn seeded(seed: u64, clock: impl Clock + 'static) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         let ids = Arc::new(Ids::new(Arc::clone(&clock), StdRng::seed_from_u64(seed)));
         Self { clock, ids }

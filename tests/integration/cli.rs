@@ -66,6 +66,36 @@ fn a_command_prints_its_result_and_succeeds() {
 }
 
 #[test]
+fn what_happens_is_logged_to_the_error_output_where_it_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "CREATE EXTERNAL TABLE t (n INT) STORED AS SUPERTABLE LOCATION 't/'; \
+                  INSERT INTO t VALUES (1)";
+    let log = |filter: Option<&str>| {
+        let mut command = supertable(directory.path());
+        command
+            .env_remove("RUST_LOG")
+            .args(["--format", "csv", "-c", script]);
+        if let Some(filter) = filter {
+            command.env("RUST_LOG", filter);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(text(&output.stdout).lines().last(), Some("1"));
+        text(&output.stderr)
+    };
+    assert_eq!(log(None), "");
+    let said = log(Some("datafusion_supertable=debug"));
+    for part in [
+        "phase wal_id=",
+        "phase=APPENDED",
+        "compare-and-swap path=_supertable/current",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert_eq!(log(Some("datafusion_supertable=warn")), "");
+}
+
+#[test]
 fn a_command_that_fails_fails_the_process() {
     let directory = tempfile::tempdir().unwrap();
     let output = supertable(directory.path())

@@ -5,6 +5,7 @@
 //! in [`tree`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], and what must
 //! hold between versions in [`check`].
 
+mod any;
 pub mod check;
 pub mod edit;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod tree;
 pub mod types;
 pub mod wire;
 
+pub(crate) use any::decode_any_node;
 pub use check::{InvariantViolation, check_first, check_successor};
 pub use edit::{ManifestEdit, TombstoneUpdate};
 pub use error::{EditError, ManifestError};

@@ -30,6 +30,7 @@
 //! tombstones sidecar [u8;16] · hash [u8;32] · cardinality u64 · size u64
 //! column     field_id i32 · min option<value> · max option<value> · null_count option<u64>
 //!            min_exact bool · max_exact bool
+//!            field_id 0 is the file as a whole, its max the seal of its footer; see `format::stats`
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
 //!
@@ -65,7 +66,7 @@ pub const MANIFEST_VERSION: u32 = 1;
 pub(super) const ROOT: ObjectFormat = format(*b"STBLROOT");
 pub(super) const GROUP: ObjectFormat = format(*b"STBLGRUP");
 pub(super) const LEAF: ObjectFormat = format(*b"STBLLEAF");
-const METADATA: ObjectFormat = format(*b"STBLMETA");
+pub(super) const METADATA: ObjectFormat = format(*b"STBLMETA");
 
 const fn format(magic: [u8; 8]) -> ObjectFormat {
     ObjectFormat {

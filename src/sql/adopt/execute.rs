@@ -8,16 +8,15 @@
 //! mutation's id block, which recovery removes.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
@@ -27,7 +26,10 @@ use crate::format::paths::{self, ObjectName};
 use crate::scan::ScanLocation;
 use crate::sql::adopt::hive;
 use crate::sql::adopt::plan::{Adoption, adopt, check_table};
-use crate::table::{CommitOutcome, Effect, Mutation, Snapshot, Table};
+use crate::sql::location::refuse_credentials;
+use crate::table::{
+    CommitOutcome, Effect, EndError, Mutation, SealedEnd, Snapshot, Table, judge_end,
+};
 
 /// How often an adoption is tried on a newer version.
 const MAX_RUNS: usize = 10;
@@ -37,6 +39,9 @@ const CONCURRENCY: usize = 8;
 
 /// The size of the pieces in which a file is uploaded where the store cannot copy it.
 const PART_BYTES: usize = 8 << 20;
+
+/// Bytes at a file's end that are read at first: most footers are shorter.
+const FIRST_READ: u64 = 64 << 10;
 
 /// The property that counts adoptions. Two of them at once would not see each other's files, and
 /// might add the same one twice: as both change it, one of them runs again.
@@ -84,6 +89,7 @@ pub(crate) async fn add_files(
     location: &ScanLocation,
     url: &str,
 ) -> Result<Vec<Added>> {
+    refuse_credentials(url)?;
     let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument, url, why);
     let parsed = parse(url).map_err(|e| invalid("is not a location").with_source(e))?;
     let from = runtime.object_store(&parsed).map_err(|e| {
@@ -314,33 +320,59 @@ async fn judge_one(
     candidate: &Candidate,
     metadata: &TableMetadata,
 ) -> Result<Adoption> {
-    let footer = footer(&places.from, &candidate.meta, &candidate.name).await?;
-    adopt(
-        &footer,
-        candidate.meta.size,
-        &candidate.name,
-        metadata,
-        &candidate.hive,
-    )
+    let end = footer(&places.from, &candidate.meta, &candidate.name).await?;
+    judged(&end, candidate.meta.size, candidate, metadata)
 }
 
-async fn footer(
-    store: &Arc<dyn ObjectStore>,
-    meta: &ObjectMeta,
-    name: &str,
-) -> Result<Arc<ParquetMetaData>> {
-    DFParquetMetadata::new(store.as_ref(), meta)
-        .with_page_index_policy(Some(PageIndexPolicy::Skip))
-        .fetch_metadata()
-        .await
-        .map_err(|e| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                name,
-                "is not a Parquet file that can be read; nothing was added",
-            )
-            .with_source(e)
-        })
+/// [`adopt`], of a footer that may say what no decoder thought of.
+fn judged(
+    end: &SealedEnd,
+    size: u64,
+    candidate: &Candidate,
+    metadata: &TableMetadata,
+) -> Result<Adoption> {
+    let judge = || {
+        adopt(
+            &end.metadata,
+            size,
+            &candidate.name,
+            metadata,
+            &candidate.hive,
+        )
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::InvalidArgument,
+            &candidate.name,
+            "its footer is damaged; nothing was added",
+        ))
+    })
+}
+
+/// Reads the end of a file. Nobody vouches for it, so it is looked at before it is decoded.
+async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> Result<SealedEnd> {
+    let mut wanted = FIRST_READ;
+    loop {
+        let start = meta.size.saturating_sub(wanted);
+        let bytes = store
+            .get_range(&meta.location, start..meta.size)
+            .await
+            .map_err(|e| {
+                Error::new(ErrorKind::Storage, name, "its footer cannot be read").with_source(e)
+            })?;
+        match judge_end(&bytes, meta.size) {
+            Ok(end) => return Ok(end),
+            Err(EndError::Needs(more)) if more > wanted => wanted = more,
+            Err(e) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidArgument,
+                    name,
+                    "is not a Parquet file that can be read; nothing was added",
+                )
+                .with_source(e));
+            }
+        }
+    }
 }
 
 /// Copies the files that have rows, and says what is to be committed.
@@ -439,15 +471,12 @@ async fn copy_one(
         location: path.clone(),
         ..own.head(&path).await.map_err(failed)?
     };
-    let footer = footer(&own, &copy, &candidate.name).await?;
-    let Adoption { rows, mut stats } = adopt(
-        &footer,
-        copy.size,
-        &candidate.name,
-        metadata,
-        &candidate.hive,
-    )?;
+    let end = footer(&own, &copy, &candidate.name).await?;
+    let Adoption { rows, mut stats } = judged(&end, copy.size, candidate, metadata)?;
     stats.set_source(candidate.source.clone());
+    if let Some(seal) = end.seal {
+        stats.set_seal(seal);
+    }
     Ok(SuperfileEntry {
         id,
         rows,

@@ -20,6 +20,7 @@ use object_store::path::Path;
 
 use super::names::{decode, encode, table_directory, table_of};
 use super::provider::CatalogView;
+use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
@@ -306,6 +307,7 @@ impl SupertableCatalog {
         let Some(provider) = self.table(schema, name).await? else {
             return Ok(false);
         };
+        SupertableOptions::of(self.session()?.config_options()).check_writable("DROP TABLE")?;
         let dropped = provider.table().drop_table().await;
         lock(&self.inner.open).remove(&(schema.to_owned(), name.to_owned()));
         match dropped {

@@ -41,6 +41,7 @@ impl TableFunctionImpl for AddFiles {
             let (lookup, location) = (lookup.clone(), location.clone());
             let (runtime, output) = (Arc::clone(&runtime), Arc::clone(&output));
             async move {
+                lookup.find_for(SIGNATURE.function).await?;
                 let provider = lookup.provider().await?;
                 let place = provider.access().location.clone();
                 let added = add_files(&runtime, provider.table(), &place, &location).await?;

@@ -43,7 +43,12 @@ impl TableFunctionImpl for Alter {
             let (lookup, changes) = (lookup.clone(), changes.clone());
             let (state, output) = (Arc::clone(&state), Arc::clone(&output));
             async move {
-                let altered = alter(&state, &lookup.find().await?, &changes).await?;
+                let altered = alter(
+                    &state,
+                    &lookup.find_for(SIGNATURE.function).await?,
+                    &changes,
+                )
+                .await?;
                 let columns: Vec<ArrayRef> = vec![
                     Arc::new(UInt64Array::from(vec![altered.version])),
                     Arc::new(UInt64Array::from(vec![altered.columns])),

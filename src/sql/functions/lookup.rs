@@ -8,6 +8,7 @@ use std::sync::Arc;
 use datafusion::catalog::{CatalogProviderList, Session};
 use datafusion::common::TableReference;
 
+use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::Table;
@@ -19,6 +20,7 @@ pub(crate) struct TableLookup {
     default_catalog: String,
     default_schema: String,
     name: TableReference,
+    options: SupertableOptions,
 }
 
 impl TableLookup {
@@ -30,6 +32,7 @@ impl TableLookup {
             default_catalog: defaults.default_catalog.clone(),
             default_schema: defaults.default_schema.clone(),
             name: TableReference::parse_str(name),
+            options: SupertableOptions::of(session.config_options()),
         }
     }
 
@@ -45,6 +48,15 @@ impl TableLookup {
     /// supertable.
     pub(crate) async fn find(&self) -> Result<Table> {
         Ok(self.provider().await?.table().clone())
+    }
+
+    /// The table, to be changed by `function`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); [`ErrorKind::ReadOnly`] in a session that only reads.
+    pub(crate) async fn find_for(&self, function: &str) -> Result<Table> {
+        self.options.check_writable(function)?;
+        self.find().await
     }
 
     /// The table as the session knows it.

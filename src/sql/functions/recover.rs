@@ -36,7 +36,7 @@ impl TableFunctionImpl for Recover {
         lazy_table(schema, move || {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
-                let report = lookup.find().await?.recover().await?;
+                let report = lookup.find_for(SIGNATURE.function).await?.recover().await?;
                 let rows = recovery_rows(&report);
                 let columns: Vec<ArrayRef> = vec![
                     Arc::new(rows.iter().map(|r| Some(&r.0)).collect::<StringArray>()),

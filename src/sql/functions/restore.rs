@@ -36,7 +36,11 @@ impl TableFunctionImpl for Restore {
         lazy_table(schema, move || {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
-                let done = lookup.find().await?.restore(moment).await?;
+                let done = lookup
+                    .find_for(SIGNATURE.function)
+                    .await?
+                    .restore(moment)
+                    .await?;
                 let columns = [done.from, done.version, done.live_rows]
                     .map(|number| Arc::new(UInt64Array::from(vec![number])) as ArrayRef);
                 batch(SIGNATURE.function, &output, columns.to_vec())

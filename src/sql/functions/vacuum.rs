@@ -45,7 +45,11 @@ impl TableFunctionImpl for Vacuum {
         lazy_table(schema, move || {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
-                let report = lookup.find().await?.vacuum(options).await?;
+                let table = match options.dry_run {
+                    true => lookup.find().await?,
+                    false => lookup.find_for(SIGNATURE.function).await?,
+                };
+                let report = table.vacuum(options).await?;
                 let rows = report_rows(&report);
                 let columns: Vec<ArrayRef> = vec![
                     Arc::new(rows.iter().map(|r| Some(r.0)).collect::<StringArray>()),

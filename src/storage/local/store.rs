@@ -107,6 +107,11 @@ impl LocalStore {
         .await
     }
 
+    /// Whether `key` names something inside the directory that no symbolic link leads to.
+    pub(crate) fn check(&self, key: &Path) -> Result<()> {
+        resolve(&self.inner.root, key).map(drop)
+    }
+
     /// An empty temporary file.
     fn stage(&self, key: &Path) -> Result<Staged> {
         let inner = &self.inner;

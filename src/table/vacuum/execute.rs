@@ -63,6 +63,7 @@ impl Table {
     ///
     /// # Errors
     /// The store's; `Corrupt` if a retained version cannot be read, and then nothing was deleted for it.
+    #[tracing::instrument(level = "debug", name = "vacuum", skip_all, fields(dry_run = options.dry_run))]
     pub async fn vacuum(&self, options: VacuumOptions) -> Result<VacuumReport> {
         Vacuum::begin(self.inner(), options).await?.run().await
     }

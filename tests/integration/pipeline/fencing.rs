@@ -1,11 +1,13 @@
 //! Owners that are slow, and requests that land late.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use datafusion_supertable::error::ErrorKind;
-use datafusion_supertable::format::{OpKind, WalState, paths};
+use datafusion_supertable::format::{OpKind, StateDoc, WalState, paths};
 use datafusion_supertable::table::Effect;
 
-use super::world::{World, committed, insert, put_raw, raw, rows, stage, superfiles};
+use super::world::{World, committed, insert, put_raw, raw, rows, stage, superfiles, truncate};
 use crate::support::fault_store::{Crash, Plan};
 
 #[tokio::test(start_paused = true)]
@@ -135,4 +137,90 @@ async fn a_change_set_without_a_document_goes_once_it_is_old() {
     world.let_leases_expire();
     assert_eq!(table.recover().await.unwrap().orphans, vec![id]);
     world.assert_clean(&table).await;
+}
+
+/// What is in an owner's way when it hears of its APPENDED document at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Zombie {
+    /// The first try of its INTENT.
+    Intent,
+    /// The same, and another process has taken it since.
+    Taken,
+}
+
+/// An owner does not hear that it became APPENDED. Meanwhile others commit its mutation, end it and forget it, and
+/// then the first try of its INTENT lands.
+async fn an_intent_lands_late_while_its_owner_waits(zombie: Zombie) {
+    let base = World::new().await;
+    let mut met = 0;
+    for k in 1.. {
+        let world = base.fork();
+        let plan = Plan::lost_answers_slowly([k], Duration::from_secs(1));
+        let owner = world.open(&plan).await.unwrap();
+        let statement = {
+            let owner = owner.clone();
+            tokio::spawn(async move { insert(&owner, "once", 4).await })
+        };
+        let mut intent = None;
+        let appended = loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if statement.is_finished() {
+                break false;
+            }
+            let Some(path) =
+                (world.paths("wal").await.into_iter()).find(|path| path.as_ref().ends_with("json"))
+            else {
+                continue;
+            };
+            let bytes = raw(&world, &path).await.unwrap();
+            match StateDoc::decode(&bytes).unwrap().state {
+                WalState::Intent => intent = Some((path, bytes)),
+                WalState::Appended => break true,
+                WalState::Complete => break false,
+            }
+        };
+        let mut expected = 4;
+        if let (true, Some((path, mut bytes))) = (appended, intent) {
+            met += 1;
+            let other = world.recovered().await;
+            if zombie == Zombie::Intent {
+                committed(truncate(&other).await);
+                expected = 0;
+            }
+            for i in 0..3 {
+                committed(insert(&other, &format!("i{i}"), 1).await);
+                other.settle().await;
+            }
+            assert!(raw(&world, &path).await.is_none());
+            if zombie == Zombie::Taken {
+                let mut doc = StateDoc::decode(&bytes).unwrap();
+                doc.lease.as_mut().unwrap().owner = "another".to_owned();
+                bytes = doc.encode().unwrap();
+            }
+            put_raw(&world, &path, bytes).await;
+        }
+        let (version, rows_affected) = committed(statement.await.unwrap());
+        assert_eq!(rows_affected, 4);
+        owner.settle().await;
+        world.let_leases_expire();
+        let table = world.recovered().await;
+        let left = rows(&table).await;
+        let once = left.iter().filter(|(label, _)| label == "once").count();
+        assert_eq!(once, expected, "{k}: version {version}");
+        world.assert_clean(&table).await;
+        if plan.operations() < k {
+            break;
+        }
+    }
+    assert!(met > 3, "{met}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_becomes_appended_again_from_a_late_intent_is_not_committed_twice() {
+    an_intent_lands_late_while_its_owner_waits(Zombie::Intent).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_finds_a_late_intent_taken_deletes_nothing_that_was_committed() {
+    an_intent_lands_late_while_its_owner_waits(Zombie::Taken).await;
 }

@@ -23,6 +23,10 @@ const ROLES: &[(&str, Role)] = &[
         crate::power_cut::run_statements,
     ),
     (
+        "overload: many files",
+        crate::overload::use_a_table_of_many_files,
+    ),
+    (
         "storage: add to a counter",
         crate::storage::add_to_a_counter,
     ),
@@ -71,6 +75,12 @@ impl Child {
     /// Starts a child in the role `role`.
     pub fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
         Self::spawn_below(&[], role, arguments)
+    }
+
+    /// The same, with at most so many open files.
+    pub fn spawn_with_files<A: ToString>(files: u32, role: &str, arguments: &[A]) -> Self {
+        let limit = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+        Self::spawn_below(&["sh".to_owned(), "-c".to_owned(), limit], role, arguments)
     }
 
     /// As [`spawn`](Self::spawn), as the child of a command that runs a command, such as a tracer.

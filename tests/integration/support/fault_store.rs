@@ -43,6 +43,12 @@ pub struct Plan {
     counted: Option<String>,
     lost_answers: BTreeSet<u64>,
     refused: BTreeSet<u64>,
+    /// From which write on the disk is full; 0 is never.
+    full_from: AtomicU64,
+    writes: AtomicU64,
+    no_room: AtomicU64,
+    /// Whether every write is forbidden, as by a bucket's policy.
+    forbidden: bool,
     latency: Duration,
     /// Where random latencies come from, if each operation takes one before and one after its effect.
     jitter: Option<Mutex<StdRng>>,
@@ -162,11 +168,65 @@ impl Plan {
         })
     }
 
+    /// The same, and every operation takes `latency` before it takes effect.
+    pub fn lost_answers_slowly(
+        which: impl IntoIterator<Item = u64>,
+        latency: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            lost_answers: which.into_iter().collect(),
+            latency,
+            ..Self::default()
+        })
+    }
+
     /// These operations have no effect and report a failure.
     pub fn refused(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
         Arc::new(Self {
             refused: which.into_iter().collect(),
             ..Self::default()
+        })
+    }
+
+    /// The `n`-th write finds the disk full, and so do all that come after it; deletes go on.
+    pub fn full_from(n: u64) -> Arc<Self> {
+        Arc::new(Self {
+            full_from: n.into(),
+            ..Self::default()
+        })
+    }
+
+    /// Whoever uses it may read, and nothing else.
+    pub fn forbidding_writes() -> Arc<Self> {
+        Arc::new(Self {
+            forbidden: true,
+            ..Self::default()
+        })
+    }
+
+    /// There is room again.
+    pub fn make_room(&self) {
+        self.full_from.store(0, Ordering::SeqCst);
+    }
+
+    /// How many writes found the disk full.
+    pub fn found_full(&self) -> u64 {
+        self.no_room.load(Ordering::SeqCst)
+    }
+
+    fn check_room(&self, kind: &str) -> Result<()> {
+        if !["put", "multipart", "part", "complete", "copy"].contains(&kind) {
+            return Ok(());
+        }
+        let write = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        let full_from = self.full_from.load(Ordering::SeqCst);
+        if full_from == 0 || write < full_from {
+            return Ok(());
+        }
+        self.no_room.fetch_add(1, Ordering::SeqCst);
+        Err(object_store::Error::Generic {
+            store: "FaultStore",
+            source: Box::new(std::io::Error::from_raw_os_error(28)),
         })
     }
 
@@ -262,6 +322,13 @@ impl Plan {
         if self.refused.contains(&k) {
             return Err(failure("refused without effect"));
         }
+        if self.forbidden && !["get", "head", "list"].contains(&kind) {
+            return Err(object_store::Error::PermissionDenied {
+                path: path.to_string(),
+                source: "403 Forbidden".into(),
+            });
+        }
+        self.check_room(kind)?;
         Ok(k)
     }
 

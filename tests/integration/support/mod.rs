@@ -3,7 +3,9 @@
 // Each test module uses a part of it.
 #![allow(dead_code)]
 
+pub mod allocations;
 pub mod azure;
+pub mod capture;
 pub mod child;
 pub mod cloud;
 pub mod disk;
