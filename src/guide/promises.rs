@@ -29,12 +29,24 @@
 //! | a conditional write has the outcome that is reported | false 409, 412, 429, 500 and 503, broken and silent connections of a real S3 server, with and without the client's own retries | `integration::storage::lost_and_false_answers_of_an_s3_server_change_no_outcome` |
 //! | each of many writers' changes is made once | random faults, 200 seeds | `storage::tests::faults::every_line_of_many_writers_is_added_once_whatever_the_answers` |
 //! | a mutation is not applied twice | its document lands late, after it ended | `integration::pipeline::fencing::an_appended_document_that_lands_after_its_mutation_ended_is_not_applied_again` |
+//! | a mutation that ended unheard by its owner is not committed again, and what it committed stays | an early try of its `INTENT` lands late, and may be taken by a recovery | `integration::pipeline::fencing::an_owner_that_becomes_appended_again_from_a_late_intent_is_not_committed_twice`, `…::an_owner_that_finds_a_late_intent_taken_deletes_nothing_that_was_committed` |
+//! | what was undone does not come back | an early try of its `INTENT` lands late | `integration::pipeline::fencing::an_intent_that_lands_again_after_it_was_undone_does_not_revive_its_mutation` |
 //! | an owner that was given up cannot commit | it is paused beyond its lease and goes on | `integration::pipeline::fencing::an_owner_whose_lease_expired_is_undone_and_cannot_commit_any_more` |
 //! | a dead writer's ready mutation is committed once | others write meanwhile | `integration::pipeline::together::a_dead_writers_appended_mutation_is_committed_once_while_others_write` |
 //! | the same | two processes recover at once | `integration::pipeline::together::two_processes_that_recover_at_once_commit_once` |
 //! | what is acknowledged is on the disk, and its directory entry | none; syncs are counted | `storage::tests::local::a_put_syncs_one_file_and_one_directory`, `storage::tests::local::new_directories_are_synced_in_their_parents` |
 //! | what a read returned does not vanish | it is read before the writer's sync is done | `storage::tests::local::a_read_waits_for_the_durability_of_what_it_returns` |
 //! | nothing acknowledged is lost, nothing partial is seen | twelve SIGKILLs of a process that writes | `integration::storage::a_killed_process_loses_nothing_acknowledged_and_leaves_nothing_partial` |
+//!
+//! # All of it at once
+//!
+//! | promise | fault | test |
+//! | --- | --- | --- |
+//! | every version is its predecessor with exactly the statements that it commits, in an order that agrees with real time; what was acknowledged is there once, what was refused is not; snapshots stay as they are; a vacuum cuts only what it may; in the end nothing is left over | seeded histories of several processes: crashes at any request, lost and false answers, requests that land late or twice, pauses beyond the lease, clocks that jump, with recovery, compaction, restores and vacuum | `integration::simulation::every_history_keeps_every_promise` |
+//! | a seed replays exactly | none | `integration::simulation::a_seed_replays_exactly` |
+//! | the checker finds what is wrong | the store replaces blindly, forgets objects, creates twice | `integration::simulation::a_store_that_breaks_its_word_is_found_out` |
+//!
+//! LASTRUN
 //!
 //! # Statements that meet
 //!
@@ -100,6 +112,7 @@
 //! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration kills      # every operation, three ways each
 //! SUPERTABLE_DIFFERENTIAL_SEED=1 SUPERTABLE_DIFFERENTIAL_PROGRAMS=5000 \
 //!     cargo test --features cli --test integration differential
+//! SUPERTABLE_SIMULATION_HISTORIES=100000 cargo test --release --features cli --test integration simulation
 //! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli --test integration concurrent  # as many times the statements
 //! ```
 //!
@@ -107,8 +120,6 @@
 //!
 //! # Not tested yet
 //!
-//! - One simulation with a seeded scheduler in which writers, readers, compaction, vacuum, crashes and delays meet, and whose
-//!   history is checked for linearizability. Today each of these pairs has a test of its own.
 //! - A GCS server. A store that names states by generation, as GCS does, is tested in memory
 //!   (`storage::tests::backends::a_store_that_names_states_by_generation_keeps_the_contract`).
 //! - Faults between a session and the Azure server; truncated answers of real servers.
