@@ -46,7 +46,21 @@
 //! | a seed replays exactly | none | `integration::simulation::a_seed_replays_exactly` |
 //! | the checker finds what is wrong | the store replaces blindly, forgets objects, creates twice | `integration::simulation::a_store_that_breaks_its_word_is_found_out` |
 //!
-//! LASTRUN
+//! **Last long run:** 25 November 2026, 2,465 histories (seeds from 1 and from 100,001 on) in 500 s on
+//! two busy cores, this crate built with `--config 'profile.dev.package.datafusion-supertable.opt-level=1'`. No
+//! violation. 100,000 histories, the long form, have not been run yet.
+//!
+//! ```text
+//! SUPERTABLE_SIMULATION_SECONDS=500 SUPERTABLE_SIMULATION_HISTORIES=100000 SUPERTABLE_SIMULATION_SEED=1 \
+//!     cargo test --features cli --test integration simulation
+//! ```
+//!
+//! 1,269,970 requests, 28,845 commits in 30,233 versions, 3,122 conflicts, 6,950 snapshots read, 6,569 vacuums.
+//! Injected: 1,766 crashes, 11,568 pauses, 2,918 jumps of clocks, 4,299 requests that landed late, 24,945 that landed
+//! twice, 519 that landed after their process had died, 3,773 lost answers, 1,178 refusals of what had taken effect,
+//! 5,867 false refusals, 2,057 times 500 and 1,585 times 429 without effect, 13,367 failed reads. More than 4,000
+//! histories before it, with earlier forms of the code, found what the rows about an early `INTENT` say
+//! (seeds 1494, 62534 and 63401 of those forms); it is fixed.
 //!
 //! # Statements that meet
 //!
