@@ -38,6 +38,8 @@
 //! | attempts are bounded, and what is final is not tried again (the table is in `src/storage/retry.rs`) | a store that always answers 500, 503, 429, 408, 401, 403, or not at all; clients of S3, Azure and GCS as they are by default; requests are counted | `integration::retries::a_store_that_never_works_is_given_up_after_bounded_attempts_and_a_bounded_time`, `…::a_refusal_for_lack_of_rights_is_not_tried_again` |
 //! | each of many writers' changes is made once | random faults, 200 seeds | `storage::tests::faults::every_line_of_many_writers_is_added_once_whatever_the_answers` |
 //! | a mutation is not applied twice | its document lands late, after it ended | `integration::pipeline::fencing::an_appended_document_that_lands_after_its_mutation_ended_is_not_applied_again` |
+//! | a mutation that ended unheard by its owner is not committed again, and what it committed stays | an early try of its `INTENT` lands late, and may be taken by a recovery | `integration::pipeline::fencing::an_owner_that_becomes_appended_again_from_a_late_intent_is_not_committed_twice`, `…::an_owner_that_finds_a_late_intent_taken_deletes_nothing_that_was_committed` |
+//! | what was undone does not come back | an early try of its `INTENT` lands late | `integration::pipeline::fencing::an_intent_that_lands_again_after_it_was_undone_does_not_revive_its_mutation` |
 //! | an owner that was given up cannot commit | it is paused beyond its lease and goes on | `integration::pipeline::fencing::an_owner_whose_lease_expired_is_undone_and_cannot_commit_any_more` |
 //! | a dead writer's ready mutation is committed once | others write meanwhile | `integration::pipeline::together::a_dead_writers_appended_mutation_is_committed_once_while_others_write` |
 //! | the same | two processes recover at once | `integration::pipeline::together::two_processes_that_recover_at_once_commit_once` |
@@ -45,6 +47,30 @@
 //! | the same; all that is acknowledged is there after a loss of power, and of the statement under way all or nothing | the power goes off after each acknowledgement and at 36 moments between, as system calls show what was synced by then; the rest is lost, or only names are written, or any part of it | `integration::power_cut::a_power_cut_at_any_moment_leaves_all_that_was_acknowledged` (skipped without strace) |
 //! | what a read returned does not vanish | it is read before the writer's sync is done | `storage::tests::local::a_read_waits_for_the_durability_of_what_it_returns` |
 //! | nothing acknowledged is lost, nothing partial is seen | twelve SIGKILLs of a process that writes | `integration::storage::a_killed_process_loses_nothing_acknowledged_and_leaves_nothing_partial` |
+//!
+//! # All of it at once
+//!
+//! | promise | fault | test |
+//! | --- | --- | --- |
+//! | every version is its predecessor with exactly the statements that it commits, in an order that agrees with real time; what was acknowledged is there once, what was refused is not; snapshots stay as they are; a vacuum cuts only what it may; in the end nothing is left over | seeded histories of several processes: crashes at any request, lost and false answers, requests that land late or twice, pauses beyond the lease, clocks that jump, with recovery, compaction, restores and vacuum | `integration::simulation::every_history_keeps_every_promise` |
+//! | a seed replays exactly | none | `integration::simulation::a_seed_replays_exactly` |
+//! | the checker finds what is wrong | the store replaces blindly, forgets objects, creates twice | `integration::simulation::a_store_that_breaks_its_word_is_found_out` |
+//!
+//! **Last long run:** 25 November 2026, 2,465 histories (seeds from 1 and from 100,001 on) in 500 s on
+//! two busy cores, this crate built with `--config 'profile.dev.package.datafusion-supertable.opt-level=1'`. No
+//! violation. 100,000 histories, the long form, have not been run yet.
+//!
+//! ```text
+//! SUPERTABLE_SIMULATION_SECONDS=500 SUPERTABLE_SIMULATION_HISTORIES=100000 SUPERTABLE_SIMULATION_SEED=1 \
+//!     cargo test --features cli --test integration simulation
+//! ```
+//!
+//! 1,269,970 requests, 28,845 commits in 30,233 versions, 3,122 conflicts, 6,950 snapshots read, 6,569 vacuums.
+//! Injected: 1,766 crashes, 11,568 pauses, 2,918 jumps of clocks, 4,299 requests that landed late, 24,945 that landed
+//! twice, 519 that landed after their process had died, 3,773 lost answers, 1,178 refusals of what had taken effect,
+//! 5,867 false refusals, 2,057 times 500 and 1,585 times 429 without effect, 13,367 failed reads. More than 4,000
+//! histories before it, with earlier forms of the code, found what the rows about an early `INTENT` say
+//! (seeds 1494, 62534 and 63401 of those forms); it is fixed.
 //!
 //! # Statements that meet
 //!
@@ -129,6 +155,7 @@
 //!     cargo test --features cli --test integration differential
 //! SUPERTABLE_FUZZ_SECONDS=600 SUPERTABLE_FUZZ_SEED=1 cargo test --features cli --test integration fuzz
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz manifest_payload -- -max_total_time=600   # or another target
+//! SUPERTABLE_SIMULATION_HISTORIES=100000 cargo test --release --features cli --test integration simulation
 //! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli --test integration concurrent  # as many times the statements
 //! SUPERTABLE_TEST_SEEDS=50 cargo test --features cli --test integration faults       # statements on servers that lie
 //! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration power_cut  # after every system call, three ways
@@ -138,8 +165,6 @@
 //!
 //! # Not tested yet
 //!
-//! - One simulation with a seeded scheduler in which writers, readers, compaction, vacuum, crashes and delays meet, and whose
-//!   history is checked for linearizability. Today each of these pairs has a test of its own.
 //! - The wire format of writes to GCS. The server knows only the JSON API, and a shim turns `object_store`'s requests into
 //!   it (`tests/integration/support/gcs.rs`): that the generation of an object decides is tested, on a server's own
 //!   atomicity, but not the requests that real GCS gets.

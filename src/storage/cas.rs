@@ -171,7 +171,22 @@ impl Storage {
     /// [`StorageError::Store`] if it is known not to exist because of this call,
     /// [`StorageError::OutcomeUnknown`] if it may.
     pub async fn create(&self, path: &Path, body: Bytes) -> Result<CasOutcome, StorageError> {
-        let created = self.compare_and_swap("create", path, None, body).await?;
+        let mut same = || body.clone();
+        self.create_with(path, &mut same).await
+    }
+
+    /// As [`create`](Self::create), for an object that may be deleted again: each try has another body, of which
+    /// one comes into force. So a try that lands after the object was deleted makes an object whose
+    /// version nobody was told, also where versions are hashes of contents.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub async fn create_with(
+        &self,
+        path: &Path,
+        bodies: &mut (dyn FnMut() -> Bytes + Send),
+    ) -> Result<CasOutcome, StorageError> {
+        let created = self.compare_and_swap("create", path, None, bodies).await?;
         Ok(created.into())
     }
 
@@ -206,7 +221,8 @@ impl Storage {
                 path: path.to_string(),
             });
         }
-        self.compare_and_swap("replace", path, Some(expected.clone()), body)
+        let mut same = || body.clone();
+        self.compare_and_swap("replace", path, Some(expected.clone()), &mut same)
             .await
     }
 
@@ -409,14 +425,17 @@ impl Storage {
         operation: &'static str,
         path: &Path,
         mut expected: Option<ObjectVersion>,
-        body: Bytes,
+        bodies: &mut (dyn FnMut() -> Bytes + Send),
     ) -> Result<Replaced, StorageError> {
         let mut delays = self.policy.delays();
+        let mut tried: Vec<Bytes> = Vec::new();
         let mut attempts = 0;
         // Whether a request may still be under way, so that it can take effect later.
         let mut in_flight = false;
         loop {
             attempts += 1;
+            let body = bodies();
+            tried.push(body.clone());
             let mode = match &expected {
                 None => PutMode::Create,
                 Some(version) => PutMode::Update(version.to_update()),
@@ -436,7 +455,7 @@ impl Storage {
                 return Ok(Replaced::Lost(None));
             }
             in_flight |= answer == Answer::Unclear;
-            match self.settle(path, expected.as_ref(), &body).await {
+            match self.settle(path, expected.as_ref(), &tried).await {
                 Ok(Settled::Ours(version)) => {
                     debug!(
                         %path, attempts, operation, ?answer, error = %source,
@@ -483,13 +502,13 @@ impl Storage {
         &self,
         path: &Path,
         expected: Option<&ObjectVersion>,
-        body: &Bytes,
+        tried: &[Bytes],
     ) -> Result<Settled, StorageError> {
         // Locally a write can be visible although making it durable failed.
         self.make_durable(path).await?;
         let found = self.get(path).await?;
         Ok(match (found, expected) {
-            (Some((bytes, version)), _) if bytes == *body => Settled::Ours(version),
+            (Some((bytes, version)), _) if tried.contains(&bytes) => Settled::Ours(version),
             (None, None) => Settled::StillOld(None),
             (Some((_, version)), Some(old)) if version.same_state(old) => {
                 Settled::StillOld(Some(version))

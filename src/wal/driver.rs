@@ -15,6 +15,7 @@ use chrono::TimeDelta;
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{StateDoc, WalId, WalState};
@@ -57,7 +58,18 @@ enum Intent {
 struct Held {
     doc: StateDoc,
     etag: Etag,
+    /// Nonces of the renewals that were sent.
+    renewals: Vec<Uuid>,
     fenced: bool,
+}
+
+impl Held {
+    /// Whether an INTENT that was read back is this owner's latest. One that is neither in the state that is held
+    /// nor a renewal is an early try of its creation, which landed after another process had taken the
+    /// document, undone the mutation and deleted it.
+    fn is_latest(&self, doc: &StateDoc, etag: &Etag) -> bool {
+        *etag == self.etag || self.renewals.contains(&doc.nonce)
+    }
 }
 
 /// The owner's side of one document.
@@ -92,6 +104,7 @@ impl Driver {
         let held = Arc::new(Mutex::new(Held {
             doc: doc.clone(),
             etag: Etag::NONE,
+            renewals: Vec::new(),
             fenced: false,
         }));
         tracker.spawn_on(
@@ -222,6 +235,10 @@ impl Driver {
                         return Ok(AppendOutcome::Appended);
                     }
                     WalState::Complete => return Ok(AppendOutcome::Ended),
+                    WalState::Intent if !held.is_latest(&doc, &etag) => {
+                        held.fenced = true;
+                        return Ok(AppendOutcome::Fenced);
+                    }
                     // Our own renewal: append again, from its etag.
                     WalState::Intent => {
                         is_intent = true;
@@ -348,16 +365,24 @@ async fn renew_once(
         return false;
     };
     let id = held.doc.wal_id;
-    match store.update_with_etag(&id, &held.etag, &next).await {
+    let nonce = env.ids.nonce();
+    held.renewals.push(nonce);
+    match store.update_signed(&id, &held.etag, &next, nonce).await {
         Ok(etag) => {
             held.doc = next;
             held.etag = etag;
+            // Those before it were sent from states that are gone.
+            held.renewals.clear();
             return true;
         }
         Err(error) => tracing::debug!(wal_id = %id, %error, "a lease renewal did not succeed"),
     }
     match store.read(&id).await {
-        Ok((doc, etag)) if lease::is_held_by(&doc, owner) && doc.state == WalState::Intent => {
+        Ok((doc, etag))
+            if lease::is_held_by(&doc, owner)
+                && doc.state == WalState::Intent
+                && held.is_latest(&doc, &etag) =>
+        {
             held.doc = doc;
             held.etag = etag;
             true

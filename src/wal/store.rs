@@ -25,6 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::paths::{self, ObjectName};
@@ -224,8 +225,14 @@ impl WalStore {
     /// [`WalError::AlreadyExists`] if there is one of this id.
     pub async fn create(&self, doc: &StateDoc) -> WalResult<Etag> {
         let path = paths::wal_doc(&doc.wal_id);
-        let body = self.encode(&path, doc)?;
-        match self.storage.create(&path, body).await? {
+        let first = self.encode(&path, doc)?;
+        // A document is deleted in the end: a try that lands after that must not be taken for this one.
+        let mut next = Some(first.clone());
+        let mut bodies = || {
+            let again = || self.encode(&path, doc).unwrap_or_else(|_| first.clone());
+            next.take().unwrap_or_else(again)
+        };
+        match self.storage.create_with(&path, &mut bodies).await? {
             CasOutcome::Committed(version) => Ok(version.into()),
             CasOutcome::Lost => Err(WalError::AlreadyExists { path }),
         }
@@ -260,6 +267,20 @@ impl WalStore {
         etag: &Etag,
         doc: &StateDoc,
     ) -> WalResult<Etag> {
+        self.update_signed(id, etag, doc, self.ids.nonce()).await
+    }
+
+    /// The same, under a nonce that the caller knows, and has not used before.
+    ///
+    /// # Errors
+    /// As [`update_with_etag`](Self::update_with_etag).
+    pub async fn update_signed(
+        &self,
+        id: &WalId,
+        etag: &Etag,
+        doc: &StateDoc,
+        nonce: Uuid,
+    ) -> WalResult<Etag> {
         let path = paths::wal_doc(id);
         if doc.wal_id != *id {
             return Err(WalError::WrongId {
@@ -267,7 +288,7 @@ impl WalStore {
                 found: doc.wal_id,
             });
         }
-        let body = self.encode(&path, doc)?;
+        let body = encode(&path, doc, nonce)?;
         self.swap(path, etag, body).await
     }
 
@@ -473,15 +494,7 @@ impl WalStore {
 
     /// A document's bytes, under a nonce that no other write of it has.
     fn encode(&self, path: &Path, doc: &StateDoc) -> WalResult<Bytes> {
-        let mut doc = doc.clone();
-        doc.nonce = self.ids.nonce();
-        match doc.encode() {
-            Ok(body) => Ok(body),
-            Err(source) => Err(WalError::Serde {
-                path: path.clone(),
-                source,
-            }),
-        }
+        encode(path, doc, self.ids.nonce())
     }
 
     async fn swap(&self, path: Path, etag: &Etag, body: Bytes) -> WalResult<Etag> {
@@ -499,6 +512,15 @@ impl WalStore {
             CasOutcome::Lost => Err(WalError::CasFailed { path }),
         }
     }
+}
+
+fn encode(path: &Path, doc: &StateDoc, nonce: Uuid) -> WalResult<Bytes> {
+    let mut doc = doc.clone();
+    doc.nonce = nonce;
+    doc.encode().map_err(|source| WalError::Serde {
+        path: path.clone(),
+        source,
+    })
 }
 
 fn verify(path: Path, bytes: &[u8], expected: &str) -> WalResult<()> {

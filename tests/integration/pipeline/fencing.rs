@@ -224,3 +224,32 @@ async fn an_owner_that_becomes_appended_again_from_a_late_intent_is_not_committe
 async fn an_owner_that_finds_a_late_intent_taken_deletes_nothing_that_was_committed() {
     an_intent_lands_late_while_its_owner_waits(Zombie::Taken).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_lands_again_after_it_was_undone_does_not_revive_its_mutation() {
+    let world = World::new().await;
+    let slow = world.recovered().await;
+    let before = rows(&slow).await;
+    let base = slow.snapshot().await.unwrap();
+    let mutation = slow.begin(OpKind::Insert, base, "INSERT".into());
+    let entry = stage(&slow, &mutation, "slow", 3).await.unwrap();
+    let path = paths::wal_doc(&mutation.wal_id().unwrap());
+    let intent = raw(&world, &path).await.unwrap();
+    world.let_leases_expire();
+    let other = world.recovered().await;
+    assert!(raw(&world, &path).await.is_none());
+    // What was staged is gone; another try of the document's creation lands only now.
+    put_raw(&world, &path, intent).await;
+    let effect = Effect {
+        add: vec![entry],
+        rows_inserted: 3,
+        ..Effect::default()
+    };
+    let error = mutation.commit(effect).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    slow.settle().await;
+    assert_eq!(rows(&other).await, before);
+    world.let_leases_expire();
+    let table = world.recovered().await;
+    world.assert_clean(&table).await;
+}

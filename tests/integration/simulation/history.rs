@@ -66,6 +66,9 @@ pub fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Report {
 async fn history(world: &Arc<World>) {
     let clear = Arc::new(world.weather.cleared());
     create(world, &clear).await;
+    if !world.state().violations.is_empty() {
+        return;
+    }
     let weather = Arc::new(world.weather.clone());
     let lives = (1..=weather.processes).map(|n| {
         let (world, weather) = (Arc::clone(world), Arc::clone(&weather));
@@ -93,7 +96,10 @@ async fn create(world: &Arc<World>, clear: &Arc<Weather>) {
         properties: Default::default(),
         sort_order: Vec::new(),
     };
-    let table = Table::create(birth.storage, birth.env, spec).await.unwrap();
+    let table = match Table::create(birth.storage, birth.env, spec).await {
+        Ok(table) => table,
+        Err(error) => return world.violation(format!("creating the table: {error}")),
+    };
     let life = birth.life;
     let first = Process {
         world: Arc::clone(world),

@@ -29,9 +29,19 @@
 //! requests in one millisecond land in the order in which tokio's timers fire, which is the same in each run.
 //! [`a_seed_replays_exactly`] compares the sum of everything that landed, with its time.
 //!
-//! **Does it find anything?** The protocol was broken on purpose, one thing at a time, and the first 400 seeds run:
-//! see MUTANTS.
-//! [`a_store_that_breaks_its_word_is_found_out`] does the like for the store, in each run.
+//! **Does it find anything?** The protocol was broken on purpose, one rule at a time, and the first 400 seeds run. The
+//! first seed that failed, for: no second look at the document before the swing 14; commit records forgotten at
+//! once 29; a vacuum that does not see live documents 3, does not fence the pointer 52, does not cut the history 1;
+//! an INTENT undone without taking it 184, an APPENDED one undone for its expired lease 14; an INTENT committed by a
+//! helper 14; staging before the document is durable 1; a history out of reach taken for an empty one 29; tombstones
+//! not carried into a compaction 8; a DELETE that overlooks moved rows 76; a conflict told before its document is
+//! taken 1; serializable statements not checked 1. Three were not found in 400: a lost answer taken for a lost race
+//! at the storage layer, which the layers above settle from the history, the mark of a restore, which the marks of moved
+//! rows duplicate, and the rules about documents that come back, which take thousands of seeds, and have
+//! tests of their own in `pipeline::fencing`. [`a_store_that_breaks_its_word_is_found_out`] breaks the store, in each run.
+//!
+//! **What is left out.** On a store whose versions are hashes of contents (S3), a create of a WAL document that was
+//! answered and lands a second time after the document was deleted: it has the same name and version as the first.
 //!
 //! Variables: `SUPERTABLE_SIMULATION_SEED` (the first), `SUPERTABLE_SIMULATION_HISTORIES`, `SUPERTABLE_SIMULATION_SECONDS`
 //! (begin no history later), `SUPERTABLE_SIMULATION_THREADS`, and `SUPERTABLE_SIMULATION_LOG=1` to print the log of the
@@ -122,11 +132,7 @@ fn every_history_keeps_every_promise() {
     let (mut totals, failed) = live_through(first, histories, threads);
     totals.insert("violations", failed.len() as u64);
     print(&totals);
-    println!(
-        "seeds {first} to {}: {:?}",
-        first + histories - 1,
-        start.elapsed()
-    );
+    println!("from seed {first} on: {:?}", start.elapsed());
     let log = std::env::var("SUPERTABLE_SIMULATION_LOG").is_ok();
     if let Some(seed) = failed
         .first()
