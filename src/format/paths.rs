@@ -80,19 +80,6 @@ pub fn superfile(id: &SuperfileId) -> Path {
     ObjectName::Superfile(*id).path()
 }
 
-/// The path, as recorded, of a file of others that is read in place; `None` if it is not below the root, or among
-/// the table's own objects.
-pub fn adopted(recorded: &str) -> Option<Path> {
-    // Refuses `..`, `.` and what is empty between slashes.
-    let path = Path::parse(recorded).ok()?;
-    let folder = path.parts().next()?;
-    let ours = [POINTER, SUPERFILE_PREFIX, WAL_PREFIX]
-        .iter()
-        .filter_map(|own| own.split('/').next())
-        .any(|own| own == folder.as_ref());
-    (path.parts().count() > 0 && !ours && path.as_ref() == recorded).then_some(path)
-}
-
 /// The path of a tombstone sidecar.
 pub fn sidecar(id: &SidecarId) -> Path {
     ObjectName::Sidecar(*id).path()

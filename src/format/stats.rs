@@ -68,8 +68,7 @@ pub struct ColumnStats {
 /// this table, the key −id says where the values of the field with that id are (see
 /// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
 /// neither where that value is NULL. A field without such a key is not in the file.
-/// The key 0 keeps, as `min`, where the file was before; and as `max`, if it has stayed there and is read in place,
-/// its path below the table's root.
+/// The key 0 keeps, as `min`, where the file was before.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
@@ -112,26 +111,6 @@ impl SuperfileStats {
     /// Records where an adopted superfile was before.
     pub fn set_source(&mut self, source: String) {
         self.columns.insert(0, text(source));
-    }
-
-    /// The path below the table's root of a file that is read in place; `None` for one that is the table's own.
-    pub fn in_place(&self) -> Option<&str> {
-        match &self.columns.get(&0)?.max {
-            Some(StatValue::Utf8(path)) => Some(path),
-            _ => None,
-        }
-    }
-
-    /// Records where an adopted superfile was before, and that it is still there, at `path` below the root.
-    pub fn set_in_place(&mut self, source: String, path: String) {
-        let max = Some(StatValue::Utf8(path));
-        self.columns.insert(
-            0,
-            ColumnStats {
-                max,
-                ..text(source)
-            },
-        );
     }
 
     /// Records where an adopted superfile has the field `id`.

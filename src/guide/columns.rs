@@ -41,10 +41,6 @@
 //! Their bytes are copied as they are, within one object store by the store itself; nothing is decoded. The
 //! originals are not needed afterwards.
 //!
-//! A file that lies below the table's own directory already, for instance in `data/year=2024/` there, is not copied: it is read
-//! where it is. It stays its owner's, who must neither change nor delete it while a version refers to it: nothing of the
-//! table deletes it, neither vacuum nor `DROP TABLE`. Compaction and `UPDATE` put its rows into superfiles of the table.
-//!
 //! - Columns are found by name, in any order. A narrower type is fine. A column that a file lacks is NULL.
 //! - Columns in the names of directories (`year=2024/month=3/`) count as the file's, and files are skipped by them.
 //! - Refused, and with it all others: a file with a column that the table does not have, with a type that does not fit, or

@@ -30,8 +30,8 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use crate::format::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry};
+use crate::format::{SuperfileId, paths};
 use crate::scan::columns::Adopted;
 use crate::scan::defaults::{InitialDefaults, initial_defaults};
 use crate::scan::ordering::{declared_order, ordered_groups};
@@ -388,7 +388,7 @@ impl Layout {
         columns: &ColumnIds,
     ) -> Result<PartitionedFile> {
         let mut file = PartitionedFile::new_from_meta(ObjectMeta {
-            location: location.resolve(&entry.path()),
+            location: location.resolve(&paths::superfile(&entry.id)),
             // Fixed for the superfile's life, so that footers stay cached across statements.
             last_modified: DateTime::from_timestamp_millis(entry.created_at_ms).unwrap_or_default(),
             size: entry.size,

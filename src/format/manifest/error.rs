@@ -29,14 +29,6 @@ pub enum ManifestError {
         /// The most it may have.
         max: usize,
     },
-    /// A file that is read in place is not below the table's root, or is one of the table's own objects.
-    #[error("superfile {superfile} is said to be read in place at {path}, which cannot be")]
-    OutsideOfTable {
-        /// The superfile.
-        superfile: SuperfileId,
-        /// What is recorded.
-        path: String,
-    },
     /// Superfile ids do not ascend strictly.
     #[error("superfile {superfile} is out of order or listed twice")]
     OutOfOrder {

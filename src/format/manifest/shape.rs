@@ -8,7 +8,6 @@ use super::error::ManifestError;
 use super::tree::NodeRef;
 use super::types::{SuperfileEntry, Totals};
 use crate::format::ids::SuperfileId;
-use crate::format::paths;
 
 /// Positions in a superfile are 32 bits wide.
 const MAX_ROWS: u64 = 1 << 32;
@@ -19,14 +18,6 @@ pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
         return Err(ManifestError::TooManyRows {
             superfile: entry.id,
             rows: entry.rows,
-        });
-    }
-    if let Some(path) = entry.stats.in_place()
-        && paths::adopted(path).is_none()
-    {
-        return Err(ManifestError::OutsideOfTable {
-            superfile: entry.id,
-            path: path.to_owned(),
         });
     }
     if entry.deleted_rows() > entry.rows {

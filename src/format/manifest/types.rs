@@ -8,10 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use object_store::path::Path;
 
 use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId, TableId, WalId};
-use crate::format::paths;
 use crate::format::state_doc::OpKind;
 use crate::format::stats::SuperfileStats;
 
@@ -68,12 +66,6 @@ pub struct SuperfileEntry {
 }
 
 impl SuperfileEntry {
-    /// Where its file is, below the table's root: never outside of it.
-    pub fn path(&self) -> Path {
-        let in_place = self.stats.in_place().and_then(paths::adopted);
-        in_place.unwrap_or_else(|| paths::superfile(&self.id))
-    }
-
     /// Rows that are not deleted.
     pub fn live_rows(&self) -> u64 {
         self.rows.saturating_sub(self.deleted_rows())

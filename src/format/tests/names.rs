@@ -140,32 +140,3 @@ proptest! {
         prop_assert_eq!(x.cmp(&y), x.to_string().cmp(&y.to_string()));
     }
 }
-
-#[test]
-fn a_file_that_is_read_in_place_is_below_the_root_and_none_of_the_tables_own() {
-    for path in [
-        "a.parquet",
-        "data/year=2024/a%20b.parquet",
-        "superfiles2/x",
-        "x/wal/y",
-    ] {
-        let adopted = crate::format::paths::adopted(path);
-        assert_eq!(adopted.map(|p| p.to_string()).as_deref(), Some(path));
-    }
-    for path in [
-        "",
-        "/",
-        "/a.parquet",
-        "a/",
-        "a//b",
-        "../a.parquet",
-        "a/../../b",
-        "./a",
-        "_supertable/current",
-        "_supertable/x.parquet",
-        "superfiles/x.parquet",
-        "wal/x",
-    ] {
-        assert_eq!(crate::format::paths::adopted(path), None, "{path}");
-    }
-}

@@ -1,10 +1,8 @@
-//! Finds the files of an adoption, copies them into the table where they are not below its root already, and
-//! commits them.
+//! Finds the files of an adoption, copies them into the table, and commits them.
 //!
 //! Owns the order of things: every footer is read and judged before anything is copied; copies are
 //! made only once the mutation's document is durable; what is committed is what the *copies'* footers
-//! say. A file below the table's root is read in place: it is never written and never deleted here, neither by
-//! vacuum nor with the table, and its owner must not change it any more. Does not own the judgement (`plan`).
+//! say. Does not own the judgement (`plan`).
 //!
 //! Invariant: all files are committed in one version, or none. A crash leaves copies in the
 //! mutation's id block, which recovery removes.
@@ -64,28 +62,16 @@ struct Candidate {
     name: String,
     /// Which state of which object it is.
     source: String,
-    /// Its path below the table's root, if it is there.
-    in_place: Option<Path>,
     hive: Vec<(String, Option<String>)>,
 }
 
 /// The files' store, and the table that they go into.
 struct Places {
     from: Arc<dyn ObjectStore>,
-    /// Whether the files' store is the table's.
-    at_home: bool,
     /// Whether the store itself can copy a file to the table.
     same_store: bool,
     location: ScanLocation,
     table: Table,
-}
-
-impl Places {
-    /// The path below the table's root of one of the files, if it is there and not among the table's own objects.
-    fn path_in_table(&self, file: &Path) -> Option<Path> {
-        let below: Path = file.prefix_match(&self.location.root)?.collect();
-        self.at_home.then(|| paths::adopted(below.as_ref()))?
-    }
 }
 
 /// Adds the Parquet files at `url` to `table`, which is at `location` in the session's stores.
@@ -111,7 +97,6 @@ pub(crate) async fn add_files(
     let places = Places {
         from,
         // The local store is this crate's own: DataFusion's would not make a copy durable.
-        at_home: parsed.object_store() == location.store_url,
         same_store: parsed.object_store() == location.store_url && parsed.scheme() != "file",
         location: location.clone(),
         table: table.clone(),
@@ -226,12 +211,10 @@ async fn find(
                 ));
             }
             let hive = hive_values(url, &meta.location, snapshot.metadata());
-            let in_place = places.path_in_table(&meta.location);
             Ok(Candidate {
                 meta,
                 name,
                 source,
-                in_place,
                 hive,
             })
         })
@@ -378,7 +361,7 @@ async fn copy_all(
     }
     let copies: Vec<_> = jobs
         .iter()
-        .map(|(candidate, id)| add_one(places, candidate, *id, metadata))
+        .map(|(candidate, id)| copy_one(places, candidate, *id, metadata))
         .collect();
     let entries: Vec<SuperfileEntry> = stream::iter(copies)
         .buffered(CONCURRENCY)
@@ -418,8 +401,7 @@ async fn copy_all(
     Ok((effect, added))
 }
 
-/// What is to be committed of one file, which is there for good now.
-async fn add_one(
+async fn copy_one(
     places: &Places,
     candidate: &Candidate,
     id: SuperfileId,
@@ -427,63 +409,15 @@ async fn add_one(
 ) -> Result<SuperfileEntry> {
     let table = &places.table;
     let own = table.storage().object_store();
-    let (store, path) = match &candidate.in_place {
-        Some(_) => (&places.from, candidate.meta.location.clone()),
-        None => (&own, copy_one(places, candidate, id).await?),
-    };
-    let head = store.head(&path).await;
-    let there = head.map_err(|e| not_copied(candidate, e))?;
-    if candidate.in_place.is_some() && source_of(&candidate.name, &there) != candidate.source {
-        return Err(Error::new(
-            ErrorKind::Conflict,
-            &candidate.name,
-            "the file is being changed, but it is to be read where it is; nothing was added",
-        ));
-    }
-    // A store with a prefix answers with the whole path.
-    let there = ObjectMeta {
-        location: path,
-        ..there
-    };
-    let footer = footer(store, &there, &candidate.name).await?;
-    let Adoption { rows, mut stats } = adopt(
-        &footer,
-        there.size,
-        &candidate.name,
-        metadata,
-        &candidate.hive,
-    )?;
-    let source = candidate.source.clone();
-    match &candidate.in_place {
-        Some(path) => stats.set_in_place(source, path.to_string()),
-        None => stats.set_source(source),
-    }
-    Ok(SuperfileEntry {
-        id,
-        rows,
-        size: there.size,
-        created_at_ms: table.env().now_ms(),
-        row_ids: RowIds::Span(table.env().ids.row_span()),
-        stats,
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
-    })
-}
-
-fn not_copied(candidate: &Candidate, e: object_store::Error) -> Error {
-    Error::new(
-        ErrorKind::Storage,
-        &candidate.name,
-        "the file cannot be copied; nothing was added",
-    )
-    .with_source(e)
-}
-
-/// Copies a file into the table; what counts is what is there then, whatever becomes of the original.
-async fn copy_one(places: &Places, candidate: &Candidate, id: SuperfileId) -> Result<Path> {
-    let own = places.table.storage().object_store();
     let path = paths::superfile(&id);
+    let failed = |e: object_store::Error| {
+        Error::new(
+            ErrorKind::Storage,
+            &candidate.name,
+            "the file cannot be copied; nothing was added",
+        )
+        .with_source(e)
+    };
     let to = places.location.resolve(&path);
     let copied = match places.same_store {
         true => places
@@ -497,9 +431,34 @@ async fn copy_one(places: &Places, candidate: &Candidate, id: SuperfileId) -> Re
     if !copied {
         stream_to(places, candidate, own.as_ref(), &path)
             .await
-            .map_err(|e| not_copied(candidate, e))?;
+            .map_err(failed)?;
     }
-    Ok(path)
+    // What counts is what is there now, whatever has become of the original meanwhile.
+    // A store with a prefix answers with the whole path.
+    let copy = ObjectMeta {
+        location: path.clone(),
+        ..own.head(&path).await.map_err(failed)?
+    };
+    let footer = footer(&own, &copy, &candidate.name).await?;
+    let Adoption { rows, mut stats } = adopt(
+        &footer,
+        copy.size,
+        &candidate.name,
+        metadata,
+        &candidate.hive,
+    )?;
+    stats.set_source(candidate.source.clone());
+    Ok(SuperfileEntry {
+        id,
+        rows,
+        size: copy.size,
+        created_at_ms: table.env().now_ms(),
+        row_ids: RowIds::Span(table.env().ids.row_span()),
+        stats,
+        tombstones: None,
+        moved_at: 0,
+        touched: 0,
+    })
 }
 
 /// Copies a file through this process, in bounded memory.

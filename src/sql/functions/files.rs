@@ -106,7 +106,7 @@ fn files_batch(
         Arc::new(
             entries
                 .iter()
-                .map(|e| Some(e.path().to_string()))
+                .map(|e| Some(paths::superfile(&e.id).to_string()))
                 .collect::<StringArray>(),
         ),
         numbers(|e| e.rows),
