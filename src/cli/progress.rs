@@ -90,11 +90,11 @@ impl Lines {
             return;
         }
         let line = operation.line.get_or_insert_with(|| {
-            let line = self.drawn.add(step.new_line());
-            line.with_elapsed(operation.since.elapsed())
+            let line = step.new_line().with_elapsed(operation.since.elapsed());
+            self.drawn.add(line)
         });
-        line.set_position(step.done);
         line.set_message(HumanBytes(step.bytes).to_string());
+        line.set_position(step.done);
     }
 }
 

@@ -69,7 +69,7 @@ use super::manifest::ManifestError;
 use super::manifest::types::{
     MAX_STATEMENT_LEN, SuperfileEntry, TableMetadata, TombstoneRef, shorten_statement,
 };
-use super::manifest::wire;
+use super::manifest::{shape, wire};
 use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;
 
@@ -280,7 +280,7 @@ impl ChangeSet {
             }
         }
         for entry in &self.add {
-            wire::check_entry(entry)?;
+            shape::check_entry(entry)?;
         }
         for change in &self.tombstone {
             let (union, delta) = (change.union.cardinality, change.delta.len());

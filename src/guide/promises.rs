@@ -146,6 +146,8 @@
 //! | a superfile that a `DELETE` drops unread has no other row | random predicates and statistics, 2,000 cases | `scan::cover::tests::what_is_proved_holds_for_every_row`, in `src/scan/cover_tests.rs` |
 //! | a table whose columns change holds what was put into it | random changes against a model, 12 cases | `integration::evolution::a_table_whose_columns_change_holds_what_was_put_into_it` |
 //! | compaction keeps values, ids and order | none | `integration::upkeep::a_compaction_keeps_values_and_row_ids_and_the_order_of_rows` |
+//! | many small updates do not wear a table out: few superfiles and deleted rows at any time | ten thousand updates all over a million rows, simulated | `table::compaction::plan::tests::ten_thousand_updates_all_over_leave_few_superfiles_few_tombstones_and_write_little_more` |
+//! | an `INSERT OVERWRITE` replaces the rows that are there, wherever they are by then | a compaction in the middle of it | `integration::upkeep::an_overwrite_that_a_compaction_comes_before_runs_again_and_replaces_the_rows_where_they_are` |
 //!
 //! # Longer
 //!

@@ -10,9 +10,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::error::ManifestError;
+use super::shape;
 use super::tree::{Group, Leaf, Manifest};
 use super::types::Totals;
-use super::wire;
 use crate::format::ids::{ContentHash, SuperfileId, WalId};
 use crate::format::state_doc::OpKind;
 
@@ -201,7 +201,7 @@ fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
         .flat_map(|g| shared.new_leaves(g))
         .flat_map(|leaf| leaf.entries());
     for new in changed {
-        wire::check_entry(new)?;
+        shape::check_entry(new)?;
         let Some(old) = current.get(&new.id) else {
             continue;
         };
@@ -258,11 +258,11 @@ fn check_tree(proposed: &Manifest, shared: &Shared) -> Result<(), InvariantViola
         }
     };
     // Within a shared node the order is known; its two ends must fit between its neighbours.
-    wire::check_order(proposed.groups().iter().flat_map(|g| ends(g)))?;
+    shape::check_order(proposed.groups().iter().flat_map(|g| ends(g)))?;
     for group in shared.new_groups(proposed) {
-        wire::check_order(group.leaves().iter().flat_map(|l| leaf_ends(l)))?;
+        shape::check_order(group.leaves().iter().flat_map(|l| leaf_ends(l)))?;
         for leaf in shared.new_leaves(group) {
-            wire::check_order(leaf.entries().iter().map(|e| e.id))?;
+            shape::check_order(leaf.entries().iter().map(|e| e.id))?;
             check(
                 leaf.totals(),
                 &mut leaf.entries().iter().map(|e| Totals::of(e)),

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::error::{EditError, ManifestError};
+use super::shape;
 use super::tree::{Group, Leaf, MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, Manifest};
 use super::types::{ManifestHeader, SuperfileEntry, TombstoneRef};
-use super::wire;
 use crate::format::ids::SuperfileId;
 
 /// Nodes with fewer children than this look for a neighbour to join.
@@ -132,14 +132,14 @@ fn collect(edit: ManifestEdit) -> Result<Vec<(SuperfileId, Change)>, EditError> 
         Entry::Occupied(_) => Err(twice(id)),
     };
     for entry in edit.add {
-        wire::check_entry(&entry)?;
+        shape::check_entry(&entry)?;
         let id = entry.id;
         insert(id, Change::Add(Arc::new(entry)), |superfile| {
             EditError::AlreadyThere { superfile }
         })?;
     }
     for entry in edit.replace {
-        wire::check_entry(&entry)?;
+        shape::check_entry(&entry)?;
         let id = entry.id;
         insert(id, Change::Replace(Arc::new(entry)), |superfile| {
             EditError::NamedTwice { superfile }
@@ -248,7 +248,7 @@ fn edit_entries(
                     touched: entry.touched.saturating_add(1),
                     ..entry.as_ref().clone()
                 };
-                wire::check_entry(&entry)?;
+                shape::check_entry(&entry)?;
                 out.push(Arc::new(entry));
             }
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::error::ManifestError;
 use super::tree::{Group, Leaf, Manifest, NodeRef};
 use super::types::ManifestHeader;
-use super::wire;
+use super::{shape, wire};
 use crate::format::ids::ContentHash;
 
 /// A manifest on its way from bytes. See the module's documentation.
@@ -178,7 +178,7 @@ impl ManifestLoader {
             });
         }
         let manifest = Manifest::stored(self.root, self.header, groups);
-        wire::check_order(manifest.entries().map(|e| e.id))?;
+        shape::check_order(manifest.entries().map(|e| e.id))?;
         Ok(manifest)
     }
 }

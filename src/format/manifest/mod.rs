@@ -2,8 +2,8 @@
 //!
 //! A manifest is a tree of content-addressed nodes that versions share, so that a commit's cost
 //! follows what changed and not the number of superfiles. What it says is in [`types`], the tree
-//! in [`tree`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], and what must
-//! hold between versions in [`check`].
+//! in [`tree`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], what each
+//! node must satisfy in `shape`, and what must hold between versions in [`check`].
 
 mod any;
 pub mod check;
@@ -12,6 +12,7 @@ pub mod error;
 pub mod load;
 pub mod properties;
 pub mod schema;
+pub(crate) mod shape;
 mod stats_wire;
 #[cfg(test)]
 mod tests;

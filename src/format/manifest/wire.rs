@@ -49,6 +49,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::ManifestError;
+use super::shape;
+use super::shape::{check_len, check_order, check_ref};
 use super::stats_wire::{WireColumn, stats, wire_stats};
 use super::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef};
 use super::types::{
@@ -56,7 +58,7 @@ use super::types::{
     Totals,
 };
 use crate::format::envelope::{self, ObjectFormat};
-use crate::format::ids::{ContentHash, RowId, SuperfileId, WalId};
+use crate::format::ids::{ContentHash, RowId, WalId};
 use crate::format::ipc;
 use crate::format::state_doc::OpKind;
 
@@ -77,9 +79,6 @@ const fn format(magic: [u8; 8]) -> ObjectFormat {
 
 /// Bytes of a node's salt.
 const SALT_LEN: usize = 16;
-
-/// Positions in a superfile are 32 bits wide.
-const MAX_ROWS: u64 = 1 << 32;
 
 pub(super) fn encode_root(
     header: &ManifestHeader,
@@ -231,54 +230,6 @@ pub(crate) fn encode_metadata(metadata: &TableMetadata) -> Result<Bytes, Manifes
 pub(crate) fn decode_metadata(bytes: &[u8]) -> Result<TableMetadata, ManifestError> {
     let payload = envelope::payload(METADATA, bytes)?;
     envelope::decode_payload::<WireMetadata>(payload)?.try_into()
-}
-
-/// Checks what every entry must satisfy on its own.
-pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
-    if entry.rows > MAX_ROWS {
-        return Err(ManifestError::TooManyRows {
-            superfile: entry.id,
-            rows: entry.rows,
-        });
-    }
-    if entry.deleted_rows() > entry.rows {
-        return Err(ManifestError::MoreTombstonesThanRows {
-            superfile: entry.id,
-            tombstones: entry.deleted_rows(),
-            rows: entry.rows,
-        });
-    }
-    Ok(())
-}
-
-fn check_len(len: usize, max: usize) -> Result<(), ManifestError> {
-    if len == 0 || len > max {
-        return Err(ManifestError::BadNodeSize { len, max });
-    }
-    Ok(())
-}
-
-pub(super) fn check_order(ids: impl Iterator<Item = SuperfileId>) -> Result<(), ManifestError> {
-    let mut previous: Option<SuperfileId> = None;
-    for id in ids {
-        if previous.is_some_and(|p| p >= id) {
-            return Err(ManifestError::OutOfOrder { superfile: id });
-        }
-        previous = Some(id);
-    }
-    Ok(())
-}
-
-fn check_ref(
-    node: &NodeRef,
-    first: Option<SuperfileId>,
-    parts: impl Iterator<Item = Totals>,
-) -> Result<(), ManifestError> {
-    let totals = Totals::sum(parts).ok_or(ManifestError::TotalsOverflow)?;
-    if first != Some(node.first) || totals != node.totals {
-        return Err(ManifestError::RefMismatch { node: node.hash });
-    }
-    Ok(())
 }
 
 fn refs(wire: Vec<WireRef>) -> Result<Vec<NodeRef>, ManifestError> {
@@ -509,7 +460,7 @@ impl TryFrom<WireEntry> for SuperfileEntry {
             // Stands behind the entries.
             touched: 0,
         };
-        check_entry(&entry)?;
+        shape::check_entry(&entry)?;
         Ok(entry)
     }
 }
