@@ -30,8 +30,6 @@ pub enum Sabotage {
     ReplacesBlindly,
     /// Now and then an object that was acknowledged is not there.
     ForgetsObjects,
-    /// A create replaces what is there.
-    CreatesTwice,
 }
 
 /// One object.
@@ -156,10 +154,7 @@ impl World {
         let now = state.objects.get(path);
         let (kind, allowed) = match mode {
             PutMode::Overwrite => ("put", true),
-            PutMode::Create => (
-                "create",
-                now.is_none() || self.sabotage == Some(Sabotage::CreatesTwice),
-            ),
+            PutMode::Create => ("create", now.is_none()),
             PutMode::Update(expected) => (
                 "replace",
                 now.is_some_and(|now| {
