@@ -78,7 +78,9 @@ impl CollectedRows {
         let mut at = 0;
         while let Some(&file) = files.get(at) {
             // Batches rarely mix superfiles: look the file up once for each run of rows.
-            let end = at + files.iter().skip(at).take_while(|f| **f == file).count();
+            let rest = files.get(at..).unwrap_or_default();
+            let run = leading(rest, |f| i64::from(f ^ file));
+            let end = at + run;
             self.add_run(file, positions.get(at..end).unwrap_or_default())?;
             at = end;
         }
@@ -102,8 +104,7 @@ impl CollectedRows {
                 grown += (index + 1 - chunks.len()) * size_of::<Chunk>();
                 chunks.resize_with(index + 1, || Chunk::List(Vec::new()));
             }
-            let in_chunk = |p: &&i64| **p >> CHUNK_BITS == first >> CHUNK_BITS;
-            let length = rest.iter().take_while(in_chunk).count();
+            let length = leading(rest, |p| (p ^ first) >> CHUNK_BITS);
             let (run, later) = rest.split_at(length);
             rest = later;
             let Some(chunk) = chunks.get_mut(index) else {
@@ -158,17 +159,26 @@ impl Chunk {
             }
             let mut words = Box::new([0_u64; CHUNK_WORDS]);
             for old in list.iter() {
-                set_bit(&mut words, *old);
+                set_bits(&mut words, usize::from(*old) / 64, 1 << (*old % 64));
             }
             *self = Chunk::Bits(words);
             grown_bytes = CHUNK_WORDS * size_of::<u64>();
         }
         let mut twice = false;
         if let Chunk::Bits(words) = self {
-            // Without a branch for each row: tens of millions may come.
+            // Neighbours share a word, which stays in a register: tens of millions of rows may come.
+            let (mut at, mut bits) = (0, 0_u64);
             for position in positions {
-                twice |= !set_bit(words, low_bits(*position));
+                let low = low_bits(*position);
+                let (word, bit) = (usize::from(low) / 64, 1_u64 << (low % 64));
+                if word != at {
+                    twice |= !set_bits(words, at, bits);
+                    (at, bits) = (word, 0);
+                }
+                twice |= bits & bit != 0;
+                bits |= bit;
             }
+            twice |= !set_bits(words, at, bits);
         }
         Added::of(twice, grown_bytes)
     }
@@ -213,13 +223,21 @@ fn insert_sorted(list: &mut Vec<u16>, low: u16) -> bool {
     true
 }
 
-/// Sets a bit; false if it was set already.
-fn set_bit(words: &mut [u64; CHUNK_WORDS], low: u16) -> bool {
-    let mask = 1_u64 << (low % 64);
-    match words.get_mut(low as usize / 64) {
+/// How many values at the beginning have no difference, which is 0.
+fn leading<T: Copy>(values: &[T], difference: impl Fn(T) -> i64) -> usize {
+    // Mostly it is all of them, which is seen fastest without a way out before the end.
+    if values.iter().fold(0, |all, v| all | difference(*v)) == 0 {
+        return values.len();
+    }
+    values.iter().take_while(|v| difference(**v) == 0).count()
+}
+
+/// Sets bits of one word; false if one of them was set already.
+fn set_bits(words: &mut [u64; CHUNK_WORDS], at: usize, bits: u64) -> bool {
+    match words.get_mut(at) {
         Some(word) => {
-            let new = *word & mask == 0;
-            *word |= mask;
+            let new = *word & bits == 0;
+            *word |= bits;
             new
         }
         None => false,

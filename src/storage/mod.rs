@@ -22,14 +22,16 @@ pub mod conformance;
 mod error;
 mod exact;
 mod local;
+mod outcome;
 mod read_only;
 mod retry;
 mod version;
 
-pub use cas::{CasOutcome, Fetched, Replaced, Storage};
+pub use cas::Storage;
 pub use error::StorageError;
 pub(crate) use exact::ExactStore;
 pub use local::{LocalStore, SyncCounts};
+pub use outcome::{CasOutcome, Fetched, Replaced};
 pub use read_only::ReadOnly;
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
