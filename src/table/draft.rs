@@ -188,6 +188,7 @@ impl Inner {
             .buffer_unordered(self.limits.concurrency);
         let mut bitmaps = HashMap::new();
         let mut unreadable: HashMap<SuperfileId, String> = HashMap::new();
+        let mut missing = false;
         while let Some((superfile, sidecar, bitmap)) = loads.next().await {
             match bitmap {
                 Ok(bitmap) => {
@@ -195,9 +196,20 @@ impl Inner {
                 }
                 Err(error) if error.kind() == ErrorKind::Storage => return Err(error),
                 Err(error) => {
+                    missing |= error.kind() == ErrorKind::NotFound;
                     unreadable.insert(superfile, error.to_string());
                 }
             }
+        }
+        // Of a version that others have followed, a vacuum may have taken what they do not need. That is no
+        // damage, and says nothing about the mutations: one of them may have been committed meanwhile.
+        if missing && self.refresh().await?.snapshot.version() != base.version() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("version {}", base.version()),
+                "vacuum took a part of this version, which is no longer the current one; run the \
+                 statement again",
+            ));
         }
         changes.retain(|(id, change_set)| {
             let blocked =

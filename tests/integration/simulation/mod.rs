@@ -150,6 +150,23 @@ fn every_history_keeps_every_promise() {
     );
 }
 
+/// Seeds of the long form that found something, with the code as it was then: an early `INTENT` that landed
+/// late (the first three), and a writer that was paused for so long that the version against which it judged its own
+/// mutation, which had been committed by another, was vacuumed.
+#[test]
+fn histories_that_once_broke_a_promise_keep_it() {
+    for seed in [
+        1_494, 62_534, 63_401, 1_059_220, 1_068_002, 1_076_793, 1_078_665,
+    ] {
+        let report = live(seed, None, false);
+        assert!(
+            report.violations.is_empty(),
+            "seed {seed}: {:?}",
+            report.violations
+        );
+    }
+}
+
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 1..=40 {
