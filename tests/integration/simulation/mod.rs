@@ -66,7 +66,7 @@ use self::history::{Report, live};
 use self::store::{Counts, Sabotage};
 
 /// Histories that a plain test run lives through.
-const HISTORIES: u64 = 500;
+const HISTORIES: u64 = 2_000;
 
 fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
