@@ -16,9 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch};
-use arrow::compute::FilterBuilder;
-use arrow::datatypes::{Int64Type, Schema};
-use arrow::record_batch::RecordBatchOptions;
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::datasource::physical_plan::FileSource;
@@ -141,26 +140,12 @@ fn live_rows_of(batch: &RecordBatch, deleted: &RoaringBitmap) -> Result<RecordBa
             positions.data_type()
         ));
     };
-    let rows = batch.num_rows();
-    let mask = live(positions.values(), deleted)?;
-    let (columns, rows) = match mask {
-        None => (columns.to_vec(), rows),
-        Some(mask) => {
-            let filter = FilterBuilder::new(&mask).optimize().build();
-            let kept = columns.iter().map(|column| filter.filter(column));
-            (kept.collect::<Result<_, _>>()?, filter.count())
-        }
-    };
-    let schema = batch.schema();
-    let fields = schema.fields().iter().take(columns.len()).cloned();
-    let fields = fields.collect::<Vec<_>>();
-    let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::new(schema),
-        columns,
-        &options,
-    )?)
+    let asked_for: Vec<usize> = (0..columns.len()).collect();
+    let wanted = batch.project(&asked_for)?;
+    Ok(match live(positions.values(), deleted)? {
+        None => wanted,
+        Some(alive) => filter_record_batch(&wanted, &alive)?,
+    })
 }
 
 /// Which of the rows at `positions` are alive; `None` if all are.

@@ -7,7 +7,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::error::{Error, ErrorKind};
@@ -19,6 +18,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use url::Url;
 
+use crate::support::sql::{show as run, try_show as try_run};
+
 /// A session, and a store `mem://bucket/`.
 fn session() -> (SessionContext, Arc<InMemory>) {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
@@ -27,15 +28,6 @@ fn session() -> (SessionContext, Arc<InMemory>) {
     let url = Url::parse("mem://bucket/").unwrap();
     ctx.register_object_store(&url, Arc::clone(&store) as _);
     (ctx, store)
-}
-
-async fn try_run(ctx: &SessionContext, sql: &str) -> Result<String, DataFusionError> {
-    let batches = ctx.sql(sql).await?.collect().await?;
-    Ok(pretty_format_batches(&batches)?.to_string())
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> String {
-    try_run(ctx, sql).await.unwrap()
 }
 
 /// As a session that knows nothing of the files does it; a panic fails the test.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::storage::{CasOutcome, RetryPolicy, Storage};
 use object_store::memory::InMemory;
@@ -12,6 +11,7 @@ use url::Url;
 
 use crate::support::capture::{Capture, Said};
 use crate::support::fault_store::{FaultStore, Plan};
+use crate::support::sql::show as run;
 
 fn session(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
@@ -19,11 +19,6 @@ fn session(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
     let store = FaultStore::new(Arc::clone(store) as _, Arc::clone(plan));
     ctx.register_object_store(&Url::parse("mem://bucket/").unwrap(), Arc::new(store));
     ctx
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> String {
-    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    pretty_format_batches(&batches).unwrap().to_string()
 }
 
 /// Those that hold all of `parts`.

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::error::{Error, ErrorKind};
 use datafusion_supertable::format::paths;
@@ -21,10 +19,10 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use tokio::runtime::Handle;
-use url::Url;
 
 use crate::support::child::{self, Args, Child};
-use crate::support::fault_store::{FaultStore, Plan};
+use crate::support::fault_store::Plan;
+use crate::support::sql::{on_store, show as run, try_show as try_run};
 
 const CREATE: &str = "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v VARCHAR) \
                       STORED AS SUPERTABLE LOCATION 'mem://bucket/t/'";
@@ -46,39 +44,19 @@ const STATEMENTS: [&str; 12] = [
     "SELECT * FROM supertable_recover('t')",
 ];
 
-async fn try_run(ctx: &SessionContext, sql: &str) -> Result<String, DataFusionError> {
-    let batches = ctx.sql(sql).await?.collect().await?;
-    Ok(pretty_format_batches(&batches)?.to_string())
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> String {
-    try_run(ctx, sql)
-        .await
-        .unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
 const OPEN: &str = "CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION 'mem://bucket/t/'";
 
 /// A process with a session of its own on the table in `store`.
 async fn session(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
-    let ctx = nowhere(store, plan);
+    let ctx = on_store(store, plan);
     run(&ctx, OPEN).await;
-    ctx
-}
-
-/// A session that knows no table yet.
-fn nowhere(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
-    datafusion_supertable::register(&ctx).unwrap();
-    let store = FaultStore::new(Arc::clone(store) as _, Arc::clone(plan));
-    ctx.register_object_store(&Url::parse("mem://bucket/").unwrap(), Arc::new(store));
     ctx
 }
 
 /// A table of a few superfiles, of which some rows are deleted and some changed.
 async fn table() -> Arc<InMemory> {
     let store = Arc::new(InMemory::new());
-    let ctx = nowhere(&store, &Plan::healthy());
+    let ctx = on_store(&store, &Plan::healthy());
     for sql in [
         CREATE,
         "INSERT INTO t SELECT value, 'v' || value FROM range(0, 40)",

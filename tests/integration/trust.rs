@@ -5,8 +5,6 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::config::SupertableOptions;
 use datafusion_supertable::error::{Error, ErrorKind};
@@ -19,10 +17,10 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use url::Url;
 
 use crate::support::capture::Capture;
-use crate::support::fault_store::{FaultStore, Plan};
+use crate::support::fault_store::Plan;
+use crate::support::sql::{on_store, show as run, try_show as try_run};
 
 const CREATE: &str = "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v VARCHAR) \
                       STORED AS SUPERTABLE LOCATION 'mem://bucket/t/'";
@@ -59,29 +57,10 @@ const READS: [&str; 9] = [
     "EXPLAIN DELETE FROM t WHERE id = 1",
 ];
 
-async fn try_run(ctx: &SessionContext, sql: &str) -> Result<String, DataFusionError> {
-    let batches = ctx.sql(sql).await?.collect().await?;
-    Ok(pretty_format_batches(&batches)?.to_string())
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> String {
-    try_run(ctx, sql)
-        .await
-        .unwrap_or_else(|e| panic!("{sql}: {e}"))
-}
-
-fn context(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
-    let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
-    datafusion_supertable::register(&ctx).unwrap();
-    let store = FaultStore::new(Arc::clone(store) as _, Arc::clone(plan));
-    ctx.register_object_store(&Url::parse("mem://bucket/").unwrap(), Arc::new(store));
-    ctx
-}
-
 /// A table, and a statement on it that died: its document waits to be recovered.
 async fn table_with_leftovers() -> Arc<InMemory> {
     let store = Arc::new(InMemory::new());
-    let ctx = context(&store, &Plan::healthy());
+    let ctx = on_store(&store, &Plan::healthy());
     for sql in [
         CREATE,
         "INSERT INTO t SELECT value, 'v' || value FROM range(0, 40)",
@@ -131,13 +110,13 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
     let before = objects(&store).await;
     for set_first in [true, false] {
         let plan = Plan::healthy();
-        let ctx = context(&store, &plan);
+        let ctx = on_store(&store, &plan);
         if set_first {
             run(&ctx, "SET supertable.read_only = true").await;
             run(&ctx, OPEN).await;
         } else {
             let copy = Arc::new(store.fork());
-            let ctx = context(&copy, &Plan::healthy());
+            let ctx = on_store(&copy, &Plan::healthy());
             run(&ctx, OPEN).await;
             run(&ctx, "SELECT * FROM supertable_recover('t')").await;
             run(&ctx, "SET supertable.auto_compact = true").await;
@@ -171,7 +150,7 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
     }
     // A session that may write ends what the dead one left.
     let plan = Plan::healthy();
-    let ctx = context(&store, &plan);
+    let ctx = on_store(&store, &plan);
     run(&ctx, OPEN).await;
     datafusion_supertable::shutdown(&ctx).await;
     assert!(!writes(&plan).is_empty());
@@ -179,7 +158,7 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
 
 #[tokio::test]
 async fn reading_only_cannot_be_turned_off_again() {
-    let ctx = context(&Arc::new(InMemory::new()), &Plan::healthy());
+    let ctx = on_store(&Arc::new(InMemory::new()), &Plan::healthy());
     run(&ctx, "SET supertable.read_only = false").await;
     run(&ctx, "SET supertable.read_only = true").await;
     assert!(
@@ -195,13 +174,13 @@ async fn reading_only_cannot_be_turned_off_again() {
 #[tokio::test]
 async fn a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing() {
     let store = Arc::new(InMemory::new());
-    let writer = context(&store, &Plan::healthy());
+    let writer = on_store(&store, &Plan::healthy());
     SupertableCatalog::open(&writer, "lake", "mem://bucket/lake/").unwrap();
     let sql = "CREATE TABLE lake.public.a AS SELECT 1 AS n";
     datafusion_supertable::sql(&writer, sql).await.unwrap();
     datafusion_supertable::shutdown(&writer).await;
     let plan = Plan::healthy();
-    let ctx = context(&store, &plan);
+    let ctx = on_store(&store, &plan);
     run(&ctx, "SET supertable.read_only = true").await;
     SupertableCatalog::open(&ctx, "lake", "mem://bucket/lake/").unwrap();
     run(&ctx, "SELECT * FROM lake.public.a").await;
@@ -289,7 +268,7 @@ const SECRET: &str = "hunter2-very-secret";
 async fn credentials_are_in_no_error_plan_log_answer_or_object() {
     let (capture, _guard) = Capture::begin();
     let store = Arc::new(InMemory::new());
-    let ctx = context(&store, &Plan::healthy());
+    let ctx = on_store(&store, &Plan::healthy());
     let mut shown = String::new();
     let create = format!(
         "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v VARCHAR) STORED AS SUPERTABLE \
@@ -396,7 +375,7 @@ async fn a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says
     let store = table_with_leftovers().await;
     let before = objects(&store).await;
     let plan = Plan::forbidding_writes();
-    let ctx = context(&store, &plan);
+    let ctx = on_store(&store, &plan);
     // Opening tries to recover, which is no reason not to read.
     run(&ctx, OPEN).await;
     datafusion_supertable::shutdown(&ctx).await;

@@ -1,9 +1,16 @@
-//! Statements in a plain session, and their counts.
+//! Statements in a session, and what they answer.
+
+use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use object_store::memory::InMemory;
+use url::Url;
+
+use super::fault_store::{FaultStore, Plan};
 
 /// A session as most tests need it, without the registration.
 pub fn context() -> SessionContext {
@@ -23,4 +30,26 @@ pub async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
 pub async fn number(ctx: &SessionContext, sql: &str) -> i64 {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+/// A session with the registration, that finds `store` at `mem://bucket/` with the faults of `plan`.
+pub fn on_store(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
+    let ctx = context();
+    datafusion_supertable::register(&ctx).unwrap();
+    let store = FaultStore::new(Arc::clone(store) as _, Arc::clone(plan));
+    ctx.register_object_store(&Url::parse("mem://bucket/").unwrap(), Arc::new(store));
+    ctx
+}
+
+/// What a statement answers, as a person sees it.
+pub async fn try_show(ctx: &SessionContext, sql: &str) -> Result<String> {
+    let batches = ctx.sql(sql).await?.collect().await?;
+    Ok(pretty_format_batches(&batches)?.to_string())
+}
+
+/// [`try_show`] of a statement that succeeds.
+pub async fn show(ctx: &SessionContext, sql: &str) -> String {
+    try_show(ctx, sql)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"))
 }
