@@ -18,6 +18,7 @@ pub mod envelope;
 mod error;
 pub mod footer;
 pub mod ids;
+pub mod in_place;
 mod ipc;
 pub mod manifest;
 pub mod paths;
@@ -37,6 +38,7 @@ pub use ids::{
     ContentHash, IdBlock, IdParseError, MAX_SUPERFILE_ROWS, RowId, SidecarId, SuperfileId, TableId,
     WalId,
 };
+pub use in_place::{InPlace, Place};
 pub use ipc::IpcError;
 pub use pointer::{Grave, Head, Pointer, PointerError};
 pub use state_doc::{
