@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod adopted;
 mod architecture;
 mod cli;
 mod concurrent;
