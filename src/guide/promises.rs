@@ -100,6 +100,19 @@
 //! | what a live statement staged or reads stays | it runs at the same time | `integration::pipeline::vacuum::what_a_live_statement_has_staged_and_what_it_reads_stay` |
 //! | what may be needed is kept | a document cannot be read | `integration::pipeline::vacuum::a_document_that_cannot_be_read_keeps_what_it_may_be_about` |
 //!
+//! # Files of others stay as they are, and are never a wrong answer
+//!
+//! | promise | fault | test |
+//! | --- | --- | --- |
+//! | adding files reads a footer of each, and writes less than 20 KB for ten of them | their pages are nothing but zeros | `integration::adopted::adding_files_reads_a_footer_of_each_and_writes_no_data` |
+//! | all are added or none; recovery and a vacuum that retains nothing leave them as they are | the process dies at any operation of `supertable_add_files`, before or after it took effect; SIGKILL | `integration::adopted::a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothing_and_the_files`, `integration::kills_ddl::a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing` |
+//! | nothing of the table writes or deletes one | `DELETE`, `UPDATE`, compaction, vacuum (dry, and retaining nothing), `INSERT OVERWRITE`, `TRUNCATE`, recovery, `CREATE OR REPLACE`, `DROP TABLE` | `integration::adopted::whatever_a_table_on_the_disk_does_the_files_stay_as_they_are` |
+//! | the same | a quarter of the histories of the simulation, all its faults | `integration::simulation::every_history_keeps_every_promise` |
+//! | no row is there twice | two processes add one file at once, 40 seeds; one adds it while another restores a version that has it, 60 seeds; two names of one file | `integration::adopted::of_two_processes_that_add_a_file_at_once_one_does_and_the_other_is_told`, `…::an_adoption_beside_a_restore_of_the_same_files_never_has_their_rows_twice`, `…::a_file_on_the_disk_has_one_path_whatever_links_lead_to_it`, `table::apply::tests::restores::files_of_others_do_not_come_in_beside_a_restore_that_may_bring_them_back` |
+//! | one that was changed, cut or removed is an error that names it and says what to do, whether its footer is known or not | a bit flipped anywhere, cuts, another file of the same length and footer, no file | `integration::adopted::a_file_that_was_replaced_cut_or_removed_is_an_error_that_names_it_and_never_rows`, `…::a_file_on_the_disk_that_is_written_over_in_place_is_an_error`, `scan::in_place::tests::a_file_that_changed_in_memory_is_an_error`, `…::a_file_that_changed_on_the_disk_is_an_error`, and `sql/add_files.slt` on all stores |
+//! | answers are those of copies and of inserted rows | deletes, updates, merges, compactions | `integration::adopted::a_table_of_files_in_place_answers_as_one_of_copies_and_one_of_inserted_rows` |
+//! | a recorded path has one spelling, no `..`, and leads to none of the table's own folders; without the hash of its footer no file is read | paths that must not be, an entry without a seal | `format::in_place::tests::a_place_has_one_spelling_and_stays_out_of_the_tables_own_folders`, `format::manifest::tests::damage::a_file_that_is_read_in_place_has_a_path_that_can_be_and_a_seal` |
+//!
 //! # Damage to the table's own objects is an error, never a wrong answer or a panic
 //!
 //! | promise | fault | test |
@@ -123,7 +136,7 @@
 //! | promise | fault | test |
 //! | --- | --- | --- |
 //! | a key cannot leave the table's directory | `..`, absolute paths, symbolic links | `storage::tests::local::a_key_cannot_leave_the_directory`, `storage::tests::local::symbolic_links_inside_the_directory_are_refused_and_not_listed` |
-//! | no text out of a stored object is part of a key: keys are made of ids, and ids have one spelling | foreign names, other spellings | `format::tests::names::foreign_names_are_no_objects`, `…::other_spellings_of_ids_are_refused` |
+//! | no text out of a stored object is part of a key that is written or deleted: keys are made of ids, and ids have one spelling | foreign names, other spellings | `format::tests::names::foreign_names_are_no_objects`, `…::other_spellings_of_ids_are_refused` |
 //! | the same for superfiles, which the session's own store reads, and for every other object of a table | links to the very same bytes outside | `integration::trust::a_symbolic_link_in_a_table_leads_nowhere_whatever_it_stands_for` |
 //! | no error, plan, log, answer of a function or stored object holds a credential | passwords and tokens in locations (refused), secrets in `OPTIONS`; `tracing` at every level | `integration::trust::credentials_are_in_no_error_plan_log_answer_or_object` |
 //! | a session that only reads sends no request that writes, not even to recover; each statement that would is refused as such | 14 kinds of statement, a dead writer's leftovers | `integration::trust::a_session_that_only_reads_sends_no_request_that_writes_and_says_so`, `…::a_reader_does_not_end_what_dead_writers_left`, `…::a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing`, `…::reading_only_cannot_be_turned_off_again` |
