@@ -155,6 +155,10 @@ pub(crate) fn own(error: object_store::Error) -> std::result::Result<Error, obje
     }
 }
 
+/// What can be done about a table that lacks a file.
+const WAY_OUT: &str = "or delete its rows by a condition that by its bounds holds for all of them (supertable_files \
+                       shows those), which does not read it, or restore a version from before it was added";
+
 fn wrapped(error: Error) -> object_store::Error {
     object_store::Error::Generic {
         store: "InPlaceStore",
@@ -166,8 +170,9 @@ fn changed(path: &Path) -> object_store::Error {
     wrapped(Error::new(
         ErrorKind::Corrupt,
         path.as_ref(),
-        "this file was added where it is (supertable_add_files), and has been changed since; put back what was \
-         there, or restore a version of the table from before it was added",
+        format!(
+            "this file was added where it is (supertable_add_files), and has been changed since; put back what was there, {WAY_OUT}"
+        ),
     ))
 }
 
@@ -175,8 +180,9 @@ fn gone(path: &Path) -> object_store::Error {
     wrapped(Error::new(
         ErrorKind::NotFound,
         path.as_ref(),
-        "this file was added where it is (supertable_add_files), and is not there any more; put it back, or \
-         restore a version of the table from before it was added",
+        format!(
+            "this file was added where it is (supertable_add_files), and is not there any more; put it back, {WAY_OUT}"
+        ),
     ))
 }
 
