@@ -46,7 +46,8 @@
 //! A file that stays is its owner's. Nothing of the table writes or deletes it: not vacuum, compaction, `DELETE` or `DROP TABLE`,
 //! nor what undoes a statement that died. Its owner must neither change nor delete it as long as a version that is to be
 //! read has it. If he does, no statement that needs it gives a wrong answer: it fails with an error that names the file, and
-//! says to put it back or to restore a version from before it was added. A change is seen by the object's ETag, and on the
+//! says to put it back, to delete its rows by a condition that its bounds prove for all of them (then it is not read), or to
+//! restore a version from before it was added. A change is seen by the object's ETag, and on the
 //! local disk by its time and size (of a copy of the files, the times have to be kept). `UPDATE` and compaction put its rows
 //! into superfiles of the table; `supertable_optimize('t', full => true)` does with all, and then, when the older versions
 //! are not to be read any more, the files are not needed.

@@ -217,7 +217,7 @@ async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> 
                 Ok(own) => Error::new(
                     ErrorKind::Conflict,
                     name,
-                    "this file is being changed; nothing was added",
+                    "this file changes while it is added; nothing was added (copy => true would take what is there)",
                 )
                 .with_source(own),
                 Err(e) => {
