@@ -14,9 +14,13 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, TimeUnit};
 use datafusion::common::ScalarValue;
 
+use super::clustering::Clustering;
 use super::footer::FooterSeal;
 
 type F16 = <Float16Type as ArrowPrimitiveType>::Native;
+
+/// Where the clustering is among a superfile's statistics.
+const CLUSTERING: i32 = i32::MIN;
 
 /// One value of a column, in the form that its type is ordered by.
 ///
@@ -71,7 +75,9 @@ pub struct ColumnStats {
 /// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
 /// neither where that value is NULL. A field without such a key is not in the file.
 /// The key 0 is about the file as a whole: as `min`, where an adopted one was before; as `max`, the
-/// [`FooterSeal`] of its end, which earlier builds did not record.
+/// [`FooterSeal`] of its end, which earlier builds did not record. The key `i32::MIN`, which is no field's id
+/// negated, says as `max` along what the file was written, and with which others (see
+/// [`Clustering`]); files that statements wrote have none, nor have those of builds that did not know of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
@@ -91,7 +97,7 @@ impl SuperfileStats {
     /// Where an adopted superfile has its fields; empty for one that this table's writer wrote.
     pub fn adopted(&self) -> BTreeMap<i32, StoredAs> {
         self.columns
-            .range(..0)
+            .range(CLUSTERING + 1..0)
             .filter_map(|(id, c)| {
                 let stored = match (&c.min, &c.max) {
                     (Some(StatValue::Utf8(name)), None) => StoredAs::Name(name.clone()),
@@ -128,6 +134,21 @@ impl SuperfileStats {
     pub fn set_seal(&mut self, seal: FooterSeal) {
         let bytes = seal.to_bytes().to_vec();
         self.columns.entry(0).or_insert_with(unknown).max = Some(StatValue::Binary(bytes));
+    }
+
+    /// Along what the superfile was written, and with which others, if it was along anything.
+    pub fn clustering(&self) -> Option<Clustering> {
+        match &self.columns.get(&CLUSTERING)?.max {
+            Some(StatValue::Binary(bytes)) => Clustering::from_bytes(bytes),
+            _ => None,
+        }
+    }
+
+    /// Records along what the superfile was written.
+    pub fn set_clustering(&mut self, clustering: &Clustering) {
+        let max = Some(StatValue::Binary(clustering.to_bytes()));
+        let said = ColumnStats { max, ..unknown() };
+        self.columns.insert(CLUSTERING, said);
     }
 
     /// Records where an adopted superfile has the field `id`.
