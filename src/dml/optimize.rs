@@ -11,14 +11,16 @@
 //! completes.
 
 mod aim;
+mod memory;
 mod progress;
 mod reading;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
@@ -119,6 +121,8 @@ struct Job<'a> {
     request: &'a Request,
     /// It goes on in the background, does not say how far it is, and leaves what is more than one group to the next.
     quiet: bool,
+    /// Memory was too little for several sorts at once.
+    in_little_memory: AtomicBool,
 }
 
 /// Compacts a table by the size of its superfiles, or along what it says it is clustered by; with `dry_run`, only says
@@ -155,6 +159,7 @@ pub async fn optimize_as(
         context,
         request,
         quiet: false,
+        in_little_memory: AtomicBool::new(false),
     };
     job.run().await
 }
@@ -231,7 +236,15 @@ impl Job<'_> {
                 by: aim.and_then(|aim| aim.by.as_ref()),
                 said,
             };
-            let prepared = self.prepare(&what, progress).await?;
+            let prepared = match self.prepare(&what, progress).await {
+                Ok(prepared) => prepared,
+                Err(error) if self.can_do_with_less(&error) => {
+                    tracing::debug!(%error, "a compaction starts again with one sort at a time");
+                    why = error.strip_backtrace();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let written = &prepared.effect.add;
             report.superfiles = written.len();
             report.bytes_after = written.iter().map(|entry| entry.size).sum();
@@ -261,6 +274,12 @@ impl Job<'_> {
         (report.superfiles, report.bytes_after) = (0, 0);
         report.ending = Ending::GivenUp(why);
         Ok(report)
+    }
+
+    /// Whether what failed for want of memory may succeed with less; from then on it is done so.
+    fn can_do_with_less(&self, error: &DataFusionError) -> bool {
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+            && !self.in_little_memory.swap(true, Ordering::Relaxed)
     }
 
     async fn prepare(&self, what: &What<'_>, progress: &Progress) -> Result<Prepared> {
@@ -296,12 +315,13 @@ impl Job<'_> {
             context,
             snapshot,
             sources,
+            in_little_memory: self.in_little_memory.load(Ordering::Relaxed),
         };
         let plan = match what.by {
             Some(by) => reading.along_curve(by).await?,
             None => reading.in_declared_order()?,
         };
-        let mut rows = execute_stream(plan, Arc::clone(context))?;
+        let mut rows = execute_stream(plan, memory::for_sorting(context)?)?;
         let stored = with_row_id(&access.schema);
         let schema = rows.schema();
         let columns: Vec<usize> = (0..stored.fields().len()).collect();
@@ -426,6 +446,7 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
             context: &context,
             request: &request,
             quiet: true,
+            in_little_memory: AtomicBool::new(false),
         };
         // Most writes leave nothing to do, and that is known without asking the store.
         let known = access.table.cached_snapshot();
@@ -487,6 +508,7 @@ pub async fn prepare(
         context,
         request: &request,
         quiet: true,
+        in_little_memory: AtomicBool::new(false),
     };
     let what = What {
         snapshot,

@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli;
+mod clustering;
 mod concurrent;
 mod damaged_files;
 mod differential;

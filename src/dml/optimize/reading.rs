@@ -14,6 +14,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -33,6 +34,8 @@ pub(super) struct Reading<'a> {
     pub(super) context: &'a Arc<TaskContext>,
     pub(super) snapshot: &'a Arc<Snapshot>,
     pub(super) sources: &'a HashSet<SuperfileId>,
+    /// One sort at a time, because several and the merge of what they sorted were too much for memory.
+    pub(super) in_little_memory: bool,
 }
 
 impl Reading<'_> {
@@ -101,7 +104,7 @@ impl Reading<'_> {
             .collect::<Result<Vec<_>>>()?;
         Ok(match LexOrdering::new(order) {
             None => scan,
-            Some(order) => sorted(scan, order),
+            Some(order) => self.sorted(scan, order),
         })
     }
 
@@ -125,13 +128,17 @@ impl Reading<'_> {
         let by_key = PhysicalSortExpr::new_default(Arc::new(Column::new(cluster::KEY, at)));
         Ok(match LexOrdering::new([by_key]) {
             None => keyed,
-            Some(order) => sorted(keyed, order),
+            Some(order) => self.sorted(keyed, order),
         })
     }
-}
 
-/// Sorted within the memory pool, with spilling, part by part.
-fn sorted(rows: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Arc<dyn ExecutionPlan> {
-    let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
-    Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
+    /// Sorted within the memory pool, with spilling: part by part, or in one.
+    fn sorted(&self, rows: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Arc<dyn ExecutionPlan> {
+        if self.in_little_memory {
+            let one = Arc::new(CoalescePartitionsExec::new(rows));
+            return Arc::new(SortExec::new(order, one));
+        }
+        let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
+        Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
+    }
 }

@@ -358,13 +358,16 @@ fn writing_one_addition_after_the_other_is_bounded_by_the_size_of_a_group() {
     assert!(table.written <= 20_000 * 4, "{}", table.written);
 }
 
-fn file() -> impl Strategy<Value = (u64, u64, u8, (i64, i64), (i64, i64))> {
+/// Rows, deleted ones of four hundred, a kind, and what it spans.
+type Raw = (u64, u64, u8, (i64, i64), (i64, i64));
+
+fn file() -> impl Strategy<Value = Raw> {
     let extent = || (0_i64..100, 0_i64..40).prop_map(|(low, length)| (low, low + length));
     (1_u64..400, 0_u64..100, 0_u8..6, extent(), extent())
 }
 
 /// Superfiles of three runs along the key, of one along another, and new ones; of some nothing is known.
-fn files(raw: Vec<(u64, u64, u8, (i64, i64), (i64, i64))>) -> Vec<SuperfileEntry> {
+fn files(raw: Vec<Raw>) -> Vec<SuperfileEntry> {
     (0..)
         .zip(raw)
         .map(|(n, (rows, deleted, kind, a, b))| {
