@@ -2,7 +2,7 @@
 //!
 //! Owns one group's run (scan, sort, write, record where each row went, commit), running it again when
 //! it conflicts, and the compaction that follows writes where a table or session asks for it. Does not own
-//! which superfiles make a group (`table::compaction`), what is read of them ([`reading`]), nor what becomes of rows
+//! which superfiles make a group (`table::compaction`), what is read of them (`reading`), nor what becomes of rows
 //! that change meanwhile (`table::apply`).
 //!
 //! Invariant: what is committed holds exactly the live rows of the sources, ids included; another number

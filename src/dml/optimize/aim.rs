@@ -1,7 +1,7 @@
 //! The order through the table that a compaction is to establish, and what superfiles written so say of themselves.
 //!
 //! Owns what a request and a table's metadata come to. Does not own the plan that follows (`table::compaction`), nor the
-//! sort ([`reading`](super::reading)).
+//! sort (`reading`).
 //!
 //! Invariant: a table that declares an order gets no other one. Nothing is written here.
 

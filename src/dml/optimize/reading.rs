@@ -110,9 +110,10 @@ impl Reading<'_> {
 
     /// The rows in the order of their places on a curve, and those places as one more column.
     pub(super) async fn along_curve(&self, by: &ClusterBy) -> Result<Arc<dyn ExecutionPlan>> {
+        // First, because it finds out whether the table's columns are those that the session knows.
+        let scan = self.scan(None, false)?;
         let columns = by.indices(&self.access.schema)?;
         let values = execute_stream(self.scan(Some(&columns), false)?, Arc::clone(self.context))?;
-        let scan = self.scan(None, false)?;
         let schema = scan.schema();
         let config = self.context.session_config().options();
         let key = cluster::key(by, values, self.live_rows(), &schema, config).await?;
