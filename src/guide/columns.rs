@@ -31,7 +31,7 @@
 //! - A type can be widened: an integer to a larger one, a float to a double, a decimal to more digits of the same scale.
 //!   Everything else is refused; add a column and `UPDATE` it.
 //! - `NOT NULL` can be dropped, not set. A new column that is `NOT NULL` needs a default, unless the table is empty.
-//! - A column by which the table is ordered cannot be dropped. A table keeps at least one column.
+//! - A column by which the table is ordered or clustered cannot be dropped. A table keeps at least one column.
 //! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
 //!   of new columns only while it runs a statement, that is an error, and the next statement sees the new columns.
 //!
