@@ -1,7 +1,7 @@
 //! The newest version that this process knows, and how it came to know it.
 //!
 //! Owns: which snapshot a commit builds on. Does not own reading the pointer.
-//! Invariants: the tip's version never falls. The *epoch* counts the times that another's version was
+//! Invariants: the tip's version never falls, nor in one version the number of the table's claim. The *epoch* counts the times that another's version was
 //! adopted; it does not move when this process swings the pointer itself. So, if a document was seen
 //! APPENDED and uncommitted while the tip had epoch e, then as long as the epoch is e, the tip's history
 //! contains that mutation only if this process put it there.
@@ -37,7 +37,7 @@ impl TipCell {
     /// Takes over a version that was read from the store; returns the tip, which may be newer still.
     pub(super) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.version() >= tip.snapshot.version() {
+        if found.order() >= tip.snapshot.order() {
             tip.snapshot = found;
             tip.epoch += 1;
         }
