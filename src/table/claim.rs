@@ -315,8 +315,9 @@ mod tests {
         use arrow::datatypes::{DataType, Field, Schema};
         use object_store::memory::InMemory;
 
+        use crate::format::{OpKind, SuperfileId};
         use crate::storage::RetryPolicy;
-        use crate::table::{CommitOutcome, CreateTable, Effect, Table};
+        use crate::table::{CommitOutcome, CreateTable, Effect, Table, VacuumOptions};
 
         let storage = Storage::new(Arc::new(InMemory::new()), &"t".into(), RetryPolicy::never());
         let env = Env::system();
@@ -337,11 +338,7 @@ mod tests {
         // A handle that was open before commits on, under the new name.
         let mut metadata = open.metadata().as_ref().clone();
         metadata.properties.insert("k".to_owned(), "v".to_owned());
-        let mutation = open.begin(
-            crate::format::OpKind::Alter,
-            open.cached_snapshot(),
-            String::new(),
-        );
+        let mutation = open.begin(OpKind::Alter, open.cached_snapshot(), String::new());
         let effect = Effect {
             metadata: Some(metadata),
             ..Effect::default()
@@ -356,6 +353,18 @@ mod tests {
             (snapshot.version(), snapshot.claim()),
             (2, Some(&claim("u", 1)))
         );
+        // A vacuum writes the pointer anew while a statement is under way.
+        let begun = open.begin(OpKind::Alter, snapshot, String::new());
+        while open.wal().list_wal_ids().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let stray = paths::superfile(&SuperfileId::from_uuid(uuid::Uuid::from_u128(5)));
+        storage.put_immutable(&stray, "stray".into()).await.unwrap();
+        let (_, before) = head(&storage).await.unwrap().unwrap();
+        open.vacuum(VacuumOptions::default()).await.unwrap();
+        let (_, after) = head(&storage).await.unwrap().unwrap();
+        assert_ne!(before, after, "fenced");
+        drop(begun);
         open.settle().await;
         let again = Table::open(storage.clone(), env.clone()).await.unwrap();
         assert_eq!(again.cached_snapshot().claim(), Some(&claim("u", 1)));

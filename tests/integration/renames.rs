@@ -12,7 +12,12 @@
 //! by all later statements, and a refused one has changed nothing. Tables are known by their only column.
 //!
 //! **Does it find anything?** [`an_order_that_there_is_not_is_not_found`] tests the search. The protocol was broken
-//! on purpose, one rule at a time, and the first 300 seeds run; see the commit that added this for what failed.
+//! on purpose, one rule at a time. The first seed of 300 that failed, for: commits that do not keep the claim 3;
+//! readers that take whatever a reservation names 1, or trust what they knew 23; a reservation that is passed
+//! although its rename may go on 169; a drop that does not mind the name 30; a rename that does not mind the number
+//! of its claim 18; a name that is not reserved 1; readers that look at the first slot only 1. A table that stands in
+//! its slot under a later number, taken to be gone, took 155 with two statements at once. A stale pointer adopted after a
+//! rename and a grave that forgets the claim were not found in 1,000; they have tests beside the code.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
@@ -33,7 +38,7 @@ use crate::support::session::on_one_thread;
 use crate::support::sql::{context, on_store};
 
 /// Histories that a plain test run lives through.
-const HISTORIES: u64 = 300;
+const HISTORIES: u64 = 200;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const SESSIONS: u64 = 3;
 const STATEMENTS: usize = 6;
@@ -288,8 +293,8 @@ impl Process {
         }
     }
 
-    async fn live(&self, mut random: StdRng, id: u64) {
-        for i in 0..STATEMENTS {
+    async fn live(&self, mut random: StdRng, id: u64, statements: usize) {
+        for i in 0..statements {
             let name = random.random_range(0..NAMES.len());
             let other = (name + random.random_range(1..NAMES.len())) % NAMES.len();
             let statement = match random.random_range(0..10) {
@@ -346,8 +351,16 @@ async fn history(seed: u64) -> Shared {
             let hiccup = [500, 500, 6_000][random.random_range(0..3)];
             let plan = Plan::jittered_with(part(seed, id), hiccup, crash, lost);
             let process = Process::start(&store, plan, &record);
-            let random = StdRng::seed_from_u64(part(seed, 100 + id));
-            async move { process.live(random, id).await }
+            // Some run two statements at once.
+            let tasks = random.random_range(1..3);
+            async move {
+                let lives = (0..tasks).map(|task| {
+                    let id = 10 * id + task;
+                    let random = StdRng::seed_from_u64(part(seed, 100 + id));
+                    process.live(random, id, STATEMENTS / tasks as usize)
+                });
+                futures::future::join_all(lives).await;
+            }
         })
         .collect();
     futures::future::join_all(lives).await;
