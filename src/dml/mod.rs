@@ -18,6 +18,7 @@ pub mod analyzer;
 pub mod check;
 pub mod cluster;
 pub mod collect;
+mod gather;
 mod guard;
 pub mod insert;
 pub mod merge;

@@ -29,7 +29,8 @@ use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::check::Checks;
-use crate::dml::collect::CollectedRows;
+use crate::dml::collect::{Addresses, CollectedRows};
+use crate::dml::gather::{GatherAddressesExec, is_gathered};
 use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
 use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::dml::opaque::Opaque;
@@ -41,7 +42,7 @@ use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::plan::scan_order;
-use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID_TYPE, stored_row_id_field};
+use crate::scan::row_address::{ROW_ID_TYPE, stored_row_id_field};
 use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
 
 /// What a rewritten statement does with the rows that reach its sink.
@@ -142,10 +143,14 @@ impl TableProvider for ChangeProvider {
                 (spilling.as_ref(), again.await?)
             }
         };
-        let order = match self.kind {
-            ChangeKind::Delete => None,
+        let (input, order) = match self.kind {
+            ChangeKind::Delete => {
+                let gathered: Arc<dyn ExecutionPlan> = Arc::new(GatherAddressesExec::new(input));
+                (gathered, None)
+            }
             ChangeKind::Update | ChangeKind::Merge => {
-                write_order(self.provider.access(), &input.schema())?
+                let order = write_order(self.provider.access(), &input.schema())?;
+                (input, order)
             }
         };
         let access = self.provider.access();
@@ -263,8 +268,6 @@ impl ChangeSink {
         context: &Arc<TaskContext>,
     ) -> Result<Effect> {
         let schema = stream.schema();
-        let file_at = schema.index_of(ADDRESS_FILE)?;
-        let position_at = schema.index_of(ADDRESS_POSITION)?;
         let mut changed = CollectedRows::new(context.memory_pool());
         let mut effect = Effect {
             serializable: self.serializable,
@@ -272,12 +275,21 @@ impl ChangeSink {
         };
         match self.kind {
             ChangeKind::Delete => {
-                while let Some(batch) = stream.next().await {
-                    changed.add(&batch?, file_at, position_at)?;
+                if is_gathered(&schema) {
+                    while let Some(chunks) = stream.next().await.transpose()? {
+                        changed.add_chunks(&chunks)?;
+                    }
+                } else {
+                    // The plan of a second attempt.
+                    let addresses = Addresses::of(&schema)?;
+                    while let Some(batch) = stream.next().await.transpose()? {
+                        changed.add(&batch, addresses)?;
+                    }
                 }
                 effect.rows_deleted = changed.rows();
             }
             ChangeKind::Update | ChangeKind::Merge => {
+                let addresses = Addresses::of(&schema)?;
                 let access = self.provider.access();
                 let stored = with_row_id(&access.schema);
                 let mut writer = superfile_writer(
@@ -294,7 +306,7 @@ impl ChangeSink {
                         ChangeKind::Merge => split_actions(&batch, &mut effect)?,
                         _ => (batch.clone(), batch),
                     };
-                    changed.add(&addressed, file_at, position_at)?;
+                    changed.add(&addressed, addresses)?;
                     let rows = minted.fill(&new_rows(&rows, &stored)?)?;
                     self.checks.test(&rows)?;
                     writer.write(&rows).await?;

@@ -3,8 +3,8 @@
 //! Owns the plan of access to a piece of a superfile: which of its row groups are read whole, which in
 //! part, and which not at all. It is made for each row group apart: one of which nothing is deleted is
 //! read as if there were no tombstones, and the runs of a fragmented one (16 bytes each; the reader
-//! turns short ones into a mask) exist only while its piece is read. One that is mostly alive, with many
-//! gaps, is read whole, and its deleted rows are dropped after decoding (`mask`), if the caller can.
+//! turns short ones into a mask) exist only while its piece is read. One of which a third is alive at least,
+//! with many gaps, is read whole, and its deleted rows are dropped after decoding (`mask`), if the caller can.
 //!
 //! Does not own which piece of a file is read by whom. A row group belongs to the piece in whose byte
 //! range its first page lies, as in DataFusion, but it is decided *here*, and DataFusion is not told of
@@ -64,12 +64,13 @@ pub fn live_rows(
     })
 }
 
-/// Whether two thirds of the rows at `positions` are alive at least, with gaps close to each other.
+/// Whether a third of the rows at `positions` is alive at least, with gaps close to each other. (Measured at
+/// one half: decoding all rows took 12 % less processor time than skipping in each column.)
 fn is_scattered(deleted: &RoaringBitmap, positions: Range<u32>) -> bool {
     let rows = u64::from(positions.end - positions.start);
     let gone = deleted.range_cardinality(positions.clone());
     // A gap has one row at least, so that too few rows cannot be too many gaps.
-    if gone * GAPS_APART < rows || gone * 3 > rows {
+    if gone * GAPS_APART < rows || gone * 3 > rows * 2 {
         return false;
     }
     let mut gaps = deleted.iter();
@@ -148,7 +149,11 @@ mod tests {
             .set_max_row_group_row_count(Some(group))
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(options)).unwrap();
-        writer.write(&batch).unwrap();
+        // A piece for each row group: the writer splits a longer one by recursion.
+        for start in (0..batch.num_rows()).step_by(group) {
+            let rows = group.min(batch.num_rows() - start);
+            writer.write(&batch.slice(start, rows)).unwrap();
+        }
         let bytes = Bytes::from(writer.into_inner().unwrap());
         let size = bytes.len() as u64;
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes);
@@ -204,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn only_row_groups_with_close_gaps_and_mostly_live_rows_are_masked() {
+    fn only_row_groups_with_close_gaps_and_enough_live_rows_are_masked() {
         let (metadata, _) = file(40_000, 10_000);
         let sparse = [5_000];
         let close = (10_000..20_000).step_by(100);
         let in_one_piece = 20_000..20_100;
-        let mostly_gone = (30_000..40_000).filter(|p| p % 2 == 0);
+        let mostly_gone = (30_000..40_000).filter(|p| p % 4 != 0);
         let deleted: RoaringBitmap = sparse
             .into_iter()
             .chain(close)

@@ -53,10 +53,15 @@ fn a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing() 
         ),
         ("TRUNCATE", "TRUNCATE TABLE t".to_owned()),
     ];
+    // They are read where they are, by tables of which some get killed.
+    let originals = || ["a.parquet", "b.parquet"].map(|name| std::fs::read(file(name)).unwrap());
+    let before = originals();
     // Both sides of the swing of the pointer are there whichever way the first operation is killed.
     kill_everywhere(&statements, |number, i, changes| {
         one_way(number + i, changes)
     });
+    assert!(originals() == before);
+    assert_eq!(files(others.path()).len(), 2);
 }
 
 const COLUMNS: &str = "(n BIGINT NOT NULL, note VARCHAR)";

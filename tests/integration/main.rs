@@ -7,8 +7,10 @@
     clippy::panic
 )]
 
+mod adopted;
 mod architecture;
 mod cli;
+mod clustering;
 mod concurrent;
 mod damaged_files;
 mod differential;

@@ -27,6 +27,7 @@ use crate::sql::factory::check_bloom_filters;
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::schema::check_storable;
 use crate::sql::session::OpenTables;
+use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
 use crate::table::{CommitOutcome, Effect, Table};
 
@@ -127,6 +128,7 @@ async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Al
         let next = evolve(metadata, changes)?;
         check_storable(&session_schema(&next.schema))?;
         check_bloom_filters(&next.schema, &next.properties)?;
+        ClusterBy::of_table(&next.schema, &next.sort_order, &next.properties)?;
         let columns = next.schema.fields().len() as u64;
         if metadata.needs_empty_table(&next) && snapshot.manifest().entries().next().is_some() {
             return Err(Error::new(
