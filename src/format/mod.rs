@@ -44,7 +44,7 @@ pub use ids::{
 };
 pub use in_place::{InPlace, Place};
 pub use ipc::IpcError;
-pub use pointer::{Grave, Head, Pointer, PointerError};
+pub use pointer::{Claim, Grave, Head, Pointer, PointerError, Reservation};
 pub use state_doc::{
     IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
 };

@@ -4,12 +4,15 @@
 //!
 //! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
 //! command line (at the prompt, in scripts, in pipes and after `-c`), and everywhere as the function
-//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. Tables cannot be renamed.
+//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. `ALTER TABLE IF
+//! EXISTS` does nothing where there is no such table. For `RENAME TO` see
+//! [`statements`](super::statements#renaming-a-table).
 //!
 //! ```text
 //! ALTER TABLE t changes
 //!
-//! changes := change (, change)*
+//! changes := RENAME TO name
+//!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | RENAME [COLUMN] path TO name

@@ -100,7 +100,7 @@
 //! # `supertable_alter`
 //!
 //! What `ALTER TABLE t …` does; see [`columns`](super::columns). One row: `version`, and the number of `columns`,
-//! both `UInt64`.
+//! both `UInt64`. With `if_exists => true` there is no row, and no error, if there is no such table.
 //!
 //! # `supertable_add_files`
 //!

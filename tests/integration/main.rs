@@ -28,6 +28,7 @@ mod ordering;
 mod overload;
 mod pipeline;
 mod power_cut;
+mod renames;
 mod retries;
 mod servers;
 mod sessions;
