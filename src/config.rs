@@ -117,6 +117,9 @@ pub struct SupertableOptions {
     pub isolation: Option<Isolation>,
     /// Whether small superfiles are joined in the background after writes.
     pub auto_compact: bool,
+    /// How many bytes of superfiles a compaction writes anew in one commit, at most; the table decides where the
+    /// session does not.
+    pub max_group_bytes: Option<u64>,
     /// Whether the session only reads. Once it does it cannot be allowed to write again.
     pub read_only: bool,
 }
@@ -130,6 +133,7 @@ impl Default for SupertableOptions {
             expose_row_id: RowIdExposure::default(),
             isolation: None,
             auto_compact: false,
+            max_group_bytes: None,
             read_only: false,
         }
     }
@@ -163,6 +167,14 @@ impl SupertableOptions {
             || properties
                 .get(AUTO_COMPACT)
                 .is_some_and(|value| value == "true")
+    }
+
+    /// How many bytes of superfiles a compaction of a table with these properties writes anew in one commit.
+    pub fn max_group_bytes_for(&self, properties: &BTreeMap<String, String>) -> u64 {
+        self.max_group_bytes
+            .or_else(|| property(properties, MAX_GROUP_BYTES)?.parse().ok())
+            .unwrap_or(DEFAULT_MAX_GROUP_BYTES)
+            .max(1)
     }
 
     /// How superfiles of a table with these properties are written; a file's target is always set.
@@ -235,6 +247,7 @@ impl ExtensionOptions for SupertableOptions {
             EXPOSE_ROW_ID => self.expose_row_id = parse(key, value)?,
             ISOLATION => self.isolation = Some(parse(key, value)?),
             "auto_compact" => self.auto_compact = parse(key, value)?,
+            MAX_GROUP_BYTES => self.max_group_bytes = Some(group_bytes(key, value)?),
             // A switch that whoever it binds can turn off binds nobody.
             READ_ONLY => match (self.read_only, parse(key, value)?) {
                 (true, false) => {
@@ -264,6 +277,15 @@ impl ExtensionOptions for SupertableOptions {
                 self.auto_compact,
                 "Whether small superfiles are joined in the background after writes.",
             ),
+            ConfigEntry {
+                value: self.max_group_bytes.map(|bytes| bytes.to_string()),
+                ..entry(
+                    MAX_GROUP_BYTES,
+                    "",
+                    "Bytes of superfiles that a compaction of the whole table, or along a curve, writes anew in one \
+                     commit, at most. Unset: as the table's option says, else 10 GiB.",
+                )
+            },
             entry(
                 READ_ONLY,
                 self.read_only,
@@ -297,16 +319,27 @@ pub struct SupertableTableOptions {}
 /// The property in which a table keeps whether writes are followed by a compaction.
 pub const AUTO_COMPACT: &str = "supertable.auto_compact";
 
+/// The property that says along which curve a table's rows are clustered.
+pub const CLUSTER_BY: &str = "supertable.cluster_by";
+
+/// How many bytes of superfiles a compaction writes anew in one commit, at most, where neither its caller nor the
+/// session or the table says so.
+pub const DEFAULT_MAX_GROUP_BYTES: u64 = 10 << 30;
+/// The option for it.
+const MAX_GROUP_BYTES: &str = "max_group_bytes";
+
 /// Checks an option (without its prefix) that a table is created with.
 ///
 /// # Errors
-/// There is no such option, or the value is none of its values. A condition is looked at by whoever
-/// knows the table's columns.
+/// There is no such option, or the value is none of its values. A condition, and what a table is clustered by, are
+/// looked at by whoever knows the table's columns.
 pub fn check_table_option(name: &str, value: &str) -> Result<()> {
     match name {
         "auto_compact" => parse::<bool>(name, value).map(drop),
         EXPOSE_ROW_ID => parse::<RowIdExposure>(name, value).map(drop),
         ISOLATION => parse::<Isolation>(name, value).map(drop),
+        MAX_GROUP_BYTES => group_bytes(name, value).map(drop),
+        "cluster_by" => Ok(()),
         _ if WriteOptions::has(name) => WriteOptions::default().set(name, value),
         _ if name.strip_prefix(CHECK).is_some_and(|n| !n.is_empty()) => Ok(()),
         _ => config_err!("there is no table option {PREFIX}.{name}"),
@@ -349,6 +382,13 @@ fn parse<T: FromStr>(key: &str, value: &str) -> Result<T> {
     match value.parse() {
         Ok(parsed) => Ok(parsed),
         Err(_) => config_err!("'{value}' is not a valid value of {key}"),
+    }
+}
+
+fn group_bytes(key: &str, value: &str) -> Result<u64> {
+    match parse(key, value)? {
+        0 => config_err!("{key} must be at least 1"),
+        bytes => Ok(bytes),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns what a row's point on the curve is: in each column, how many rows of a sample have a smaller value. Ranks
 //! need no normalisation of numbers, times, decimals or strings, are indifferent to outliers, and give each column
-//! the same weight; NULLs are smallest, floats are in their total order. Does not own the curve
-//! (`table::compaction::curve`) nor the sort, which is DataFusion's and spills.
+//! the same weight; NULLs are smallest, floats are in their total order. Does not own the curve, nor the words for it
+//! (`table::compaction`), nor the sort, which is DataFusion's and spills.
 //!
 //! Invariant: rows that are equal in the columns have one key, so the order depends on nothing else.
 
@@ -23,17 +23,13 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
-use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::error::{Error, ErrorKind};
 use crate::table::compaction::Curve;
+
+pub use crate::table::compaction::ClusterBy;
 
 /// Rows of the sample, about.
 const SAMPLE_ROWS: u64 = 8_192;
@@ -41,101 +37,8 @@ const SAMPLE_ROWS: u64 = 8_192;
 /// Bytes of a value, in its form for comparison, that are looked at.
 const PREFIX: usize = 64;
 
-/// Columns of a curve, at most: with more, none of them would be sorted to any use.
-const MAX_COLUMNS: usize = 8;
-
 /// The name of the computed sort key.
 pub(crate) const KEY: &str = "__supertable_curve";
-
-/// By which columns rows are clustered, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterBy {
-    /// The curve.
-    pub curve: Curve,
-    /// The columns.
-    pub columns: Vec<String>,
-}
-
-impl ClusterBy {
-    /// Reads `zorder(a, b)` or `hilbert(a, b)`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if it is anything else.
-    pub fn parse(text: &str) -> crate::error::Result<Self> {
-        let wrong = |why: &str| Error::new(ErrorKind::InvalidArgument, text, why);
-        let not_a_curve = || wrong("an order is zorder(column, …) or hilbert(column, …)");
-        let mut parser = Parser::new(&GenericDialect {})
-            .try_with_sql(text)
-            .map_err(|_| not_a_curve())?;
-        let Ok(Expr::Function(call)) = parser.parse_expr() else {
-            return Err(not_a_curve());
-        };
-        let FunctionArguments::List(list) = &call.args else {
-            return Err(not_a_curve());
-        };
-        let curve = match call.name.to_string().to_ascii_lowercase().as_str() {
-            "zorder" => Curve::ZOrder,
-            "hilbert" => Curve::Hilbert,
-            _ => return Err(not_a_curve()),
-        };
-        let columns = list
-            .args
-            .iter()
-            .map(|argument| match argument {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(name))) => {
-                    Ok(column_name(name))
-                }
-                _ => Err(not_a_curve()),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        // Nothing may follow, nor stand beside the columns.
-        let plain = list.clauses.is_empty()
-            && list.duplicate_treatment.is_none()
-            && call.over.is_none()
-            && call.filter.is_none()
-            && parser.peek_token_ref().token == datafusion::sql::sqlparser::tokenizer::Token::EOF;
-        if !plain {
-            return Err(not_a_curve());
-        }
-        if columns.is_empty() || columns.len() > MAX_COLUMNS {
-            return Err(wrong("a curve has one to eight columns"));
-        }
-        let named_once = |(at, name)| !columns.iter().take(at).any(|other| other == name);
-        if !columns.iter().enumerate().all(named_once) {
-            return Err(wrong("a column is named twice"));
-        }
-        Ok(Self { curve, columns })
-    }
-
-    /// Where the columns are in `schema`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if one is not there, or cannot be sorted by.
-    pub(crate) fn indices(&self, schema: &SchemaRef) -> crate::error::Result<Vec<usize>> {
-        self.columns
-            .iter()
-            .map(|name| {
-                let wrong = |why| Error::new(ErrorKind::InvalidArgument, name.as_str(), why);
-                let index =
-                    (schema.index_of(name)).map_err(|_| wrong("there is no such column"))?;
-                let sortable = schema.fields().get(index).is_some_and(|field| {
-                    RowConverter::supports_fields(&[SortField::new(field.data_type().clone())])
-                });
-                match sortable {
-                    true => Ok(index),
-                    false => Err(wrong("its values have no order")),
-                }
-            })
-            .collect()
-    }
-}
-
-fn column_name(name: &Ident) -> String {
-    match name.quote_style {
-        Some(_) => name.value.clone(),
-        None => name.value.to_lowercase(),
-    }
-}
 
 /// The ranks of a column's values.
 #[derive(Debug)]
@@ -317,36 +220,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use arrow::array::{Float64Array, StringArray};
-
-    #[test]
-    fn a_curve_and_its_columns_are_read_or_refused() {
-        let by = ClusterBy::parse("zorder(A, \"B c\")").unwrap();
-        assert_eq!(by.curve, Curve::ZOrder);
-        assert_eq!(by.columns, ["a", "B c"]);
-        assert_eq!(
-            ClusterBy::parse(" HILBERT (x)").unwrap().curve,
-            Curve::Hilbert
-        );
-        for wrong in [
-            "",
-            "a",
-            "a, b",
-            "zorder",
-            "zorder()",
-            "zorder(a, a)",
-            "zorder(a) b",
-            "zorder(DISTINCT a)",
-            "zorder(a ORDER BY b)",
-            "zorder(a + 1)",
-            "zorder(*)",
-            "peano(a)",
-            "zorder(a,b,c,d,e,f,g,h,i)",
-            "zorder('a')",
-        ] {
-            let error = ClusterBy::parse(wrong).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{wrong}");
-        }
-    }
 
     #[test]
     fn ranks_ascend_with_the_values_nulls_first_and_nans_last() {

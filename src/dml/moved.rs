@@ -11,11 +11,13 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::common::{Result, exec_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{
+    MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
+};
 
 use crate::format::{RowMoves, Run};
 
-/// Memory for the record of where the rows of one group went, at most. A group that needs more, which a sort
+/// Memory for the record of where the rows of one group went, at most; and of a pool that is bounded, an eighth. A group that needs more, which a sort
 /// of many rows does, is compacted without it: then a change of its rows makes it start again.
 const MOVES_BYTES: usize = 128 << 20;
 
@@ -24,6 +26,7 @@ pub(crate) struct Moved {
     runs: BTreeMap<i32, Vec<Run>>,
     written: u64,
     memory: MemoryReservation,
+    at_most: usize,
     /// It took too much memory, and is not kept.
     given_up: bool,
 }
@@ -33,6 +36,10 @@ impl Moved {
         Self {
             runs: BTreeMap::new(),
             written: 0,
+            at_most: match pool.memory_limit() {
+                MemoryLimit::Finite(bytes) => MOVES_BYTES.min(bytes / 8),
+                _ => MOVES_BYTES,
+            },
             memory: MemoryConsumer::new("supertable moved rows").register(pool),
             given_up: false,
         }
@@ -75,7 +82,7 @@ impl Moved {
             grown += (runs.capacity() - before) * size_of::<Run>();
         }
         if grown > 0
-            && (self.memory.size() + grown > MOVES_BYTES || self.memory.try_grow(grown).is_err())
+            && (self.memory.size() + grown > self.at_most || self.memory.try_grow(grown).is_err())
         {
             self.give_up();
         }

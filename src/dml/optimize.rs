@@ -2,45 +2,46 @@
 //!
 //! Owns one group's run (scan, sort, write, record where each row went, commit), running it again when
 //! it conflicts, and the compaction that follows writes where a table or session asks for it. Does not own
-//! which superfiles make a group (`table::compaction`), nor what becomes of rows that change meanwhile
-//! (`table::apply`).
+//! which superfiles make a group (`table::compaction`), what is read of them (`reading`), nor what becomes of rows
+//! that change meanwhile (`table::apply`).
 //!
 //! Invariant: what is committed holds exactly the live rows of the sources, ids included; another number
-//! of rows is an error, and nothing is committed. A crash leaves what was committed group by group, and
-//! one mutation that recovery undoes or completes.
+//! of rows is an error, and nothing is committed. What was written along a key says so in its manifest entry. A crash
+//! leaves what was committed group by group, which the next plan leaves alone, and one mutation that recovery undoes or
+//! completes.
+
+mod aim;
+mod memory;
+mod progress;
+mod reading;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
-use arrow::compute::SortOptions;
-use datafusion::common::{Result, exec_err};
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
+use self::aim::{Aim, Said};
+use self::progress::Progress;
+use self::reading::Reading;
 use crate::config::SupertableOptions;
-use crate::dml::cluster::{self, ClusterBy};
+use crate::dml::cluster::ClusterBy;
 use crate::dml::insert::{conform, first_batch, superfile_writer};
 use crate::dml::moved::Moved;
 use crate::dml::provider::TableAccess;
 use crate::dml::sink::with_row_id;
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
-use crate::scan::schema::session_schema;
-use crate::scan::{HiddenColumns, ScanRequest, plan_scan_of};
-use crate::table::compaction::{Group, Targets, plan, whole};
-use crate::table::{CommitOutcome, Effect, Mutation, PROGRESS, RowIdSource, Snapshot};
+use crate::table::compaction::{Group, Targets, plan, plan_clustered};
+use crate::table::{CommitOutcome, Effect, Mutation, RowIdSource, Snapshot};
 
 /// How often a group is tried when others take its sources first.
 const MAX_RUNS: usize = 5;
@@ -79,29 +80,53 @@ pub enum Ending {
 }
 
 /// Which superfiles are written anew, and in which order their rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// Those that need it, group by group, in the declared order.
+    /// Those that need it: of a table that says what it is clustered by, those that are not, and what pays to be
+    /// joined with them; of any other, those that are small or have lost many rows, in the declared order.
+    #[default]
     Needed,
-    /// All of them in one go, and so in an order that goes through the whole table.
+    /// Whatever is not yet in an order that goes through the whole table.
     Whole {
-        /// The order; the declared one if `None`.
+        /// The order; the table's own if `None`.
         by: Option<ClusterBy>,
-        /// Rows of a superfile, where that is less than writers write.
-        rows: u64,
     },
+    /// All, also what is in that order already.
+    Again {
+        /// The order; the table's own if `None`.
+        by: Option<ClusterBy>,
+    },
+}
+
+/// What a compaction is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// When a superfile is small, and when it has lost many rows.
+    pub targets: Targets,
+    /// Which superfiles.
+    pub scope: Scope,
+    /// Rows of a superfile, where that is less than writers write.
+    pub superfile_rows: Option<u64>,
+    /// Bytes of what is written anew in one commit in an order through the table; `None`: as the session or the table
+    /// says.
+    pub max_group_bytes: Option<u64>,
+    /// Only plan.
+    pub dry_run: bool,
 }
 
 /// One compaction: of what, how, and whether somebody waits for it.
 struct Job<'a> {
     access: &'a TableAccess,
     context: &'a Arc<TaskContext>,
-    scope: &'a Scope,
-    /// It goes on in the background, and does not say how far it is.
+    request: &'a Request,
+    /// It goes on in the background, does not say how far it is, and leaves what is more than one group to the next.
     quiet: bool,
+    /// Memory was too little for several sorts at once.
+    in_little_memory: AtomicBool,
 }
 
-/// Compacts a table; with `dry_run`, only says what would be done.
+/// Compacts a table by the size of its superfiles, or along what it says it is clustered by; with `dry_run`, only says
+/// what would be done.
 ///
 /// # Errors
 /// What reading or writing raises. Groups that were committed before stay.
@@ -111,65 +136,84 @@ pub async fn optimize(
     targets: Targets,
     dry_run: bool,
 ) -> Result<Vec<Optimized>> {
-    optimize_in(access, context, targets, &Scope::Needed, dry_run).await
+    let request = Request {
+        targets,
+        dry_run,
+        ..Request::default()
+    };
+    optimize_as(access, context, &request).await
 }
 
-/// As [`optimize`], or the whole table.
+/// As [`optimize`], as `request` says.
 ///
 /// # Errors
 /// As [`optimize`]; and [`ErrorKind::Unsupported`] for another order than the one that the table declares.
-#[tracing::instrument(level = "debug", name = "optimize", skip_all, fields(dry_run))]
-pub async fn optimize_in(
+#[tracing::instrument(level = "debug", name = "optimize", skip_all, fields(dry_run = request.dry_run))]
+pub async fn optimize_as(
     access: &TableAccess,
     context: &Arc<TaskContext>,
-    targets: Targets,
-    scope: &Scope,
-    dry_run: bool,
+    request: &Request,
 ) -> Result<Vec<Optimized>> {
     let job = Job {
         access,
         context,
-        scope,
+        request,
         quiet: false,
+        in_little_memory: AtomicBool::new(false),
     };
-    job.run(targets, dry_run).await
+    job.run().await
 }
 
 impl Job<'_> {
-    async fn run(&self, targets: Targets, dry_run: bool) -> Result<Vec<Optimized>> {
-        if !dry_run {
+    async fn run(&self) -> Result<Vec<Optimized>> {
+        if !self.request.dry_run {
             let options = SupertableOptions::of(self.context.session_config().options());
             options.check_writable("OPTIMIZE")?;
         }
         let snapshot = self.access.table.snapshot().await?;
-        let entries = snapshot.manifest().entries().map(Arc::as_ref);
-        let groups = match self.scope {
-            Scope::Needed => plan(entries, &targets),
-            Scope::Whole { by, .. } => {
-                if let Some(by) = by {
-                    check_order(by, self.access, &snapshot)?;
-                }
-                whole(entries)
-            }
-        };
-        let total = groups.len();
-        let mut done = Vec::with_capacity(total);
-        let mut bytes = 0;
+        let aim = Aim::of(self.request, self.access, self.context, &snapshot)?;
+        let groups = self.groups(&snapshot, aim.as_ref());
+        let rows = groups.iter().map(|group| group.rows).sum();
+        let mut progress = Progress::of(rows, self.quiet);
+        let mut done = Vec::with_capacity(groups.len());
         for group in groups {
-            done.push(match dry_run {
+            let ended = match self.request.dry_run {
                 true => Optimized::planned(&group),
-                false => self.compact(group).await?,
-            });
-            bytes += done.last().map_or(0, |group| group.bytes_before);
-            if !self.quiet {
-                tracing::info!(target: PROGRESS, operation = "optimize", done = done.len(), total, bytes);
-            }
+                false => self.compact(group, aim.as_ref(), &progress).await?,
+            };
+            progress.add(&ended);
+            done.push(ended);
         }
+        progress.end();
         Ok(done)
     }
 
+    fn groups(&self, snapshot: &Snapshot, aim: Option<&Aim>) -> Vec<Group> {
+        let entries = snapshot.manifest().entries().map(Arc::as_ref);
+        let Some(Aim { along, .. }) = aim else {
+            return plan(entries, &self.request.targets);
+        };
+        let mut groups = plan_clustered(entries, along, &self.request.targets);
+        if self.quiet {
+            // A table that is large and was not clustered before is not all of it one writer's business.
+            let mut bytes = 0_u64;
+            let fit = groups.iter().take_while(|group| {
+                bytes = bytes.saturating_add(group.bytes);
+                bytes <= along.group_bytes
+            });
+            let fit = fit.count().max(1);
+            groups.truncate(fit);
+        }
+        groups
+    }
+
     /// One group, again and again until it is committed or nothing is left of it.
-    async fn compact(&self, group: Group) -> Result<Optimized> {
+    async fn compact(
+        &self,
+        group: Group,
+        aim: Option<&Aim>,
+        progress: &Progress,
+    ) -> Result<Optimized> {
         let mut report = Optimized::planned(&group);
         let mut why = String::new();
         for _ in 0..MAX_RUNS {
@@ -180,11 +224,27 @@ impl Job<'_> {
                 .copied()
                 .filter(|id| snapshot.manifest().get(id).is_some())
                 .collect();
-            if sources.is_empty() || (sources.len() == 1 && group.sources.len() > 1) {
+            let one_of_many = sources.len() == 1 && group.sources.len() > 1;
+            if sources.is_empty() || (one_of_many && aim.is_none()) {
                 report.ending = Ending::Overtaken;
                 return Ok(report);
             }
-            let prepared = self.prepare(&snapshot, &sources).await?;
+            let said = aim.map(|aim| Said::of(&group, aim));
+            let what = What {
+                snapshot: &snapshot,
+                sources: &sources,
+                by: aim.and_then(|aim| aim.by.as_ref()),
+                said,
+            };
+            let prepared = match self.prepare(&what, progress).await {
+                Ok(prepared) => prepared,
+                Err(error) if self.can_do_with_less(&error) => {
+                    tracing::debug!(%error, "a compaction starts again with one sort at a time");
+                    why = error.strip_backtrace();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let written = &prepared.effect.add;
             report.superfiles = written.len();
             report.bytes_after = written.iter().map(|entry| entry.size).sum();
@@ -216,17 +276,19 @@ impl Job<'_> {
         Ok(report)
     }
 
-    async fn prepare(
-        &self,
-        snapshot: &Arc<Snapshot>,
-        sources: &HashSet<SuperfileId>,
-    ) -> Result<Prepared> {
-        let statement = format!("OPTIMIZE ({} superfiles)", sources.len());
-        let mutation = self
-            .access
-            .table
-            .begin(OpKind::Compact, Arc::clone(snapshot), statement);
-        match self.rewrite(&mutation, snapshot, sources).await {
+    /// Whether what failed for want of memory may succeed with less; from then on it is done so.
+    fn can_do_with_less(&self, error: &DataFusionError) -> bool {
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+            && !self.in_little_memory.swap(true, Ordering::Relaxed)
+    }
+
+    async fn prepare(&self, what: &What<'_>, progress: &Progress) -> Result<Prepared> {
+        let statement = format!("OPTIMIZE ({} superfiles)", what.sources.len());
+        let mutation =
+            self.access
+                .table
+                .begin(OpKind::Compact, Arc::clone(what.snapshot), statement);
+        match self.rewrite(&mutation, what, progress).await {
             Ok(effect) => Ok(Prepared { mutation, effect }),
             Err(e) => {
                 // What it died of is the news; a failure to clean up is recovery's.
@@ -239,26 +301,27 @@ impl Job<'_> {
     async fn rewrite(
         &self,
         mutation: &Mutation,
-        snapshot: &Arc<Snapshot>,
-        sources: &HashSet<SuperfileId>,
+        what: &What<'_>,
+        progress: &Progress,
     ) -> Result<Effect> {
         let Self {
-            access,
-            context,
-            scope,
-            quiet,
+            access, context, ..
         } = *self;
+        let What {
+            snapshot, sources, ..
+        } = *what;
         let reading = Reading {
             access,
             context,
             snapshot,
             sources,
+            in_little_memory: self.in_little_memory.load(Ordering::Relaxed),
         };
-        let plan = match scope {
-            Scope::Whole { by: Some(by), .. } => reading.along_curve(by).await?,
-            _ => reading.in_declared_order()?,
+        let plan = match what.by {
+            Some(by) => reading.along_curve(by).await?,
+            None => reading.in_declared_order()?,
         };
-        let mut rows = execute_stream(plan, Arc::clone(context))?;
+        let mut rows = execute_stream(plan, memory::for_sorting(context)?)?;
         let stored = with_row_id(&access.schema);
         let schema = rows.schema();
         let columns: Vec<usize> = (0..stored.fields().len()).collect();
@@ -273,10 +336,10 @@ impl Job<'_> {
             Arc::clone(&stored),
             RowIdSource::Stored,
         )?;
-        if let Scope::Whole { rows, .. } = scope {
-            writer = writer.at_most(*rows);
+        if let Some(rows) = self.request.superfile_rows {
+            writer = writer.at_most(rows);
         }
-        if quiet {
+        if self.quiet {
             writer = writer.quiet();
         }
         let mut moved = Moved::new(context.memory_pool());
@@ -285,6 +348,7 @@ impl Job<'_> {
             moved.add(&batch, file_at, position_at)?;
             let batch = conform(&batch.project(&columns)?, &stored)?;
             writer.write(&batch).await?;
+            progress.tell(writer.rows());
             next = next_batch(&mut rows).await?;
         }
         let entries: Vec<_> = scan_order(snapshot);
@@ -295,7 +359,10 @@ impl Job<'_> {
                 "a compaction read {read} rows where {live} are live; nothing was changed"
             );
         }
-        let add = writer.finish().await?;
+        let mut add = writer.finish().await?;
+        if let Some(said) = &what.said {
+            said.to(&mut add);
+        }
         let moves = match moved.into_maps()? {
             Some(maps) => {
                 let named = maps.into_iter().map(|(ordinal, map)| {
@@ -318,6 +385,15 @@ impl Job<'_> {
             ..Effect::default()
         })
     }
+}
+
+/// One group as it is carried out on a snapshot.
+struct What<'a> {
+    snapshot: &'a Arc<Snapshot>,
+    sources: &'a HashSet<SuperfileId>,
+    by: Option<&'a ClusterBy>,
+    /// What is said of the superfiles that come of it.
+    said: Option<Said>,
 }
 
 /// What a compaction of the table aims at: superfiles as large as its writers close them, so that what it
@@ -361,18 +437,26 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
             files_per_tier: Some(AUTO_FILES_PER_TIER),
             ..targets_of(&access, &context)
         };
-        // Most writes leave nothing to do, and that is known without asking the store.
-        let known = access.table.cached_snapshot();
-        if plan(known.manifest().entries().map(Arc::as_ref), &targets).is_empty() {
-            return;
-        }
+        let request = Request {
+            targets,
+            ..Request::default()
+        };
         let job = Job {
             access: &access,
             context: &context,
-            scope: &Scope::Needed,
+            request: &request,
             quiet: true,
+            in_little_memory: AtomicBool::new(false),
         };
-        if let Err(error) = job.run(targets, false).await {
+        // Most writes leave nothing to do, and that is known without asking the store.
+        let known = access.table.cached_snapshot();
+        let something = |aim: Option<Aim>| !job.groups(&known, aim.as_ref()).is_empty();
+        let done = match Aim::of(&request, &access, &context, &known).map(something) {
+            Ok(false) => return,
+            Ok(true) => job.run().await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "a compaction after writes did not succeed; the table is as it was");
         }
     });
@@ -418,138 +502,23 @@ pub async fn prepare(
     snapshot: &Arc<Snapshot>,
     sources: &HashSet<SuperfileId>,
 ) -> Result<Prepared> {
+    let request = Request::default();
     let job = Job {
         access,
         context,
-        scope: &Scope::Needed,
+        request: &request,
         quiet: true,
+        in_little_memory: AtomicBool::new(false),
     };
-    job.prepare(snapshot, sources).await
+    let what = What {
+        snapshot,
+        sources,
+        by: None,
+        said: None,
+    };
+    job.prepare(&what, &Progress::of(0, true)).await
 }
 
 async fn next_batch(rows: &mut SendableRecordBatchStream) -> Result<Option<RecordBatch>> {
     rows.next().await.transpose()
-}
-
-/// Refuses to cluster the rows of a table that declares an order, and by columns that there are not.
-fn check_order(by: &ClusterBy, access: &TableAccess, snapshot: &Snapshot) -> Result<()> {
-    if !snapshot.metadata().sort_order.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            access.location.root.to_string(),
-            "the table declares an order (WITH ORDER), which scans rely on: its rows cannot be in another one",
-        )
-        .into());
-    }
-    by.indices(&access.schema)?;
-    Ok(())
-}
-
-/// What a compaction reads: the live rows of `sources`.
-struct Reading<'a> {
-    access: &'a TableAccess,
-    context: &'a Arc<TaskContext>,
-    snapshot: &'a Arc<Snapshot>,
-    sources: &'a HashSet<SuperfileId>,
-}
-
-impl Reading<'_> {
-    fn live_rows(&self) -> u64 {
-        let entries = self.snapshot.manifest().entries();
-        entries
-            .filter(|entry| self.sources.contains(&entry.id))
-            .map(|entry| entry.live_rows())
-            .sum()
-    }
-
-    /// All columns with ids and addresses, or some columns without; as they are stored if `in_turn`.
-    fn scan(&self, columns: Option<&[usize]>, in_turn: bool) -> Result<Arc<dyn ExecutionPlan>> {
-        let access = self.access;
-        if session_schema(&self.snapshot.schema()).fields() != access.schema.fields() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                access.location.root.to_string(),
-                "the table's columns have changed since this session opened it; open it again",
-            )
-            .into());
-        }
-        let mut config = self.context.session_config().clone();
-        if in_turn {
-            // One partition reads the superfiles one after the other, and so keeps their order.
-            config = config.with_target_partitions(1);
-        }
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(self.context.runtime_env())
-            .build();
-        let all = columns.is_none();
-        let request = ScanRequest {
-            snapshot: Arc::clone(self.snapshot),
-            schema: Arc::clone(&access.schema),
-            hidden: HiddenColumns {
-                row_id: all,
-                address: all,
-            },
-            projection: columns,
-            filters: &[],
-            limit: None,
-            dropped: None,
-            subset: None,
-            location: &access.location,
-        };
-        plan_scan_of(&state, request, Some(self.sources))
-    }
-
-    /// The rows in the declared order, or else as they are stored.
-    fn in_declared_order(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        let sort_order = &self.snapshot.metadata().sort_order;
-        let scan = self.scan(None, sort_order.is_empty())?;
-        let schema = scan.schema();
-        let order = sort_order
-            .iter()
-            .map(|column| {
-                Ok(PhysicalSortExpr::new(
-                    Arc::new(Column::new_with_schema(&column.name, &schema)?),
-                    SortOptions {
-                        descending: column.descending,
-                        nulls_first: column.nulls_first,
-                    },
-                ))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(match LexOrdering::new(order) {
-            None => scan,
-            Some(order) => sorted(scan, order),
-        })
-    }
-
-    /// The rows in the order of their places on a curve, and those places as one more column.
-    async fn along_curve(&self, by: &ClusterBy) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns = by.indices(&self.access.schema)?;
-        let values = execute_stream(self.scan(Some(&columns), false)?, Arc::clone(self.context))?;
-        let scan = self.scan(None, false)?;
-        let schema = scan.schema();
-        let config = self.context.session_config().options();
-        let key = cluster::key(by, values, self.live_rows(), &schema, config).await?;
-        let mut exprs = (schema.fields().iter())
-            .map(|field| {
-                let column = Column::new_with_schema(field.name(), &schema)?;
-                Ok(ProjectionExpr::new(Arc::new(column), field.name()))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let at = exprs.len();
-        exprs.push(ProjectionExpr::new(key, cluster::KEY));
-        let keyed = Arc::new(ProjectionExec::try_new(exprs, scan)?);
-        let by_key = PhysicalSortExpr::new_default(Arc::new(Column::new(cluster::KEY, at)));
-        Ok(match LexOrdering::new([by_key]) {
-            None => keyed,
-            Some(order) => sorted(keyed, order),
-        })
-    }
-}
-
-/// Sorted within the memory pool, with spilling, part by part.
-fn sorted(rows: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Arc<dyn ExecutionPlan> {
-    let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
-    Arc::new(SortPreservingMergeExec::new(order, Arc::new(sorted)))
 }

@@ -12,8 +12,11 @@
 //! | change set | [`change_set`] | blake3 in the WAL document |
 //! | WAL document | [`state_doc`] | its own checksum |
 //! | superfile | Parquet's | blake3 of its footer and page indexes in the manifest, see [`footer`] |
+//!
+//! What order a superfile was written in is a fact of its manifest entry: see [`clustering`].
 
 pub mod change_set;
+pub mod clustering;
 pub mod envelope;
 mod error;
 pub mod footer;
@@ -32,6 +35,7 @@ pub mod tombstones;
 
 pub use change_set::moves::{RowMoves, Run};
 pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
+pub use clustering::{ClusterKey, Clustering, Layout};
 pub use error::FormatError;
 pub use footer::FooterSeal;
 pub use ids::{
@@ -40,7 +44,7 @@ pub use ids::{
 };
 pub use in_place::{InPlace, Place};
 pub use ipc::IpcError;
-pub use pointer::{Grave, Head, Pointer, PointerError};
+pub use pointer::{Claim, Grave, Head, Pointer, PointerError, Reservation};
 pub use state_doc::{
     IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
 };

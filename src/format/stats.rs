@@ -14,10 +14,17 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, TimeUnit};
 use datafusion::common::ScalarValue;
 
+use super::clustering::Clustering;
 use super::footer::FooterSeal;
 use super::in_place::InPlace;
 
 type F16 = <Float16Type as ArrowPrimitiveType>::Native;
+
+/// Where it is recorded among a superfile's statistics that it is read in place.
+const IN_PLACE: i32 = i32::MIN;
+
+/// Where the clustering is: field ids lie below [`i32::MAX`], so that none is this one negated.
+const CLUSTERING: i32 = i32::MIN + 1;
 
 /// One value of a column, in the form that its type is ordered by.
 ///
@@ -76,14 +83,16 @@ pub struct ColumnStats {
 /// The least key (−2³¹, which is no field's) is there if the file is not the table's own, but read where
 /// its owner has it: as `min` its path, as `max` the tag of its state (see [`InPlace`]). Builds that do not
 /// know of it look for the file among the table's own, and do not find it.
+/// The key after that (which is no field's either, see [`SchemaError::Exhausted`]) says as `max` along what the
+/// file was written, and with which others (see [`Clustering`]); files that statements wrote have none, nor have
+/// those of builds that did not know of it.
+///
+/// [`SchemaError::Exhausted`]: super::manifest::SchemaError::Exhausted
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
     pub columns: BTreeMap<i32, ColumnStats>,
 }
-
-/// Where it is recorded that a file is read in place.
-const IN_PLACE: i32 = i32::MIN;
 
 /// Where an adopted superfile has the values of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +107,7 @@ impl SuperfileStats {
     /// Where an adopted superfile has its fields; empty for one that this table's writer wrote.
     pub fn adopted(&self) -> BTreeMap<i32, StoredAs> {
         self.columns
-            .range(..0)
+            .range(CLUSTERING + 1..0)
             .filter_map(|(id, c)| {
                 let stored = match (&c.min, &c.max) {
                     (Some(StatValue::Utf8(name)), None) => StoredAs::Name(name.clone()),
@@ -158,6 +167,21 @@ impl SuperfileStats {
             ..text(file.place().to_string())
         };
         self.columns.insert(IN_PLACE, recorded);
+    }
+
+    /// Along what the superfile was written, and with which others, if it was along anything.
+    pub fn clustering(&self) -> Option<Clustering> {
+        match &self.columns.get(&CLUSTERING)?.max {
+            Some(StatValue::Binary(bytes)) => Clustering::from_bytes(bytes),
+            _ => None,
+        }
+    }
+
+    /// Records along what the superfile was written.
+    pub fn set_clustering(&mut self, clustering: &Clustering) {
+        let max = Some(StatValue::Binary(clustering.to_bytes()));
+        let said = ColumnStats { max, ..unknown() };
+        self.columns.insert(CLUSTERING, said);
     }
 
     /// Records where an adopted superfile has the field `id`.

@@ -4,12 +4,15 @@
 //!
 //! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
 //! command line (at the prompt, in scripts, in pipes and after `-c`), and everywhere as the function
-//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. Tables cannot be renamed.
+//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. `ALTER TABLE IF
+//! EXISTS` does nothing where there is no such table. For `RENAME TO` see
+//! [`statements`](super::statements#renaming-a-table).
 //!
 //! ```text
 //! ALTER TABLE t changes
 //!
-//! changes := change (, change)*
+//! changes := RENAME TO name
+//!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | RENAME [COLUMN] path TO name
@@ -31,7 +34,7 @@
 //! - A type can be widened: an integer to a larger one, a float to a double, a decimal to more digits of the same scale.
 //!   Everything else is refused; add a column and `UPDATE` it.
 //! - `NOT NULL` can be dropped, not set. A new column that is `NOT NULL` needs a default, unless the table is empty.
-//! - A column by which the table is ordered cannot be dropped. A table keeps at least one column.
+//! - A column by which the table is ordered or clustered cannot be dropped. A table keeps at least one column.
 //! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
 //!   of new columns only while it runs a statement, that is an error, and the next statement sees the new columns.
 //!

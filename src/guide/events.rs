@@ -41,7 +41,8 @@
 //! | `vacuumed` | info | `report` | what no version needs was deleted |
 //!
 //! Long operations also say how far they are, with the target
-//! [`PROGRESS`](crate::table::PROGRESS): `operation`, `done` of `total`, `bytes`.
+//! [`PROGRESS`](crate::table::PROGRESS): `operation`, `done` of `total`, `bytes`. A compaction counts the rows of all of its
+//! groups.
 //!
 //! # Counters in `EXPLAIN ANALYZE`
 //!

@@ -17,7 +17,7 @@
 //! | [`supertable_restore`](#supertable_restore) | `at` | the version that was made |
 //! | [`supertable_alter`](#supertable_alter) | `changes` | the version that was made |
 //! | [`supertable_add_files`](#supertable_add_files) | `location`, `copy =>` | files whose rows are the table's now |
-//! | [`supertable_optimize`](#supertable_optimize) | `target_bytes =>`, `target_rows =>`, `deleted_percent =>`, `full =>`, `order =>`, `dry_run =>` | groups of superfiles that were written anew |
+//! | [`supertable_optimize`](#supertable_optimize) | `target_bytes =>`, `target_rows =>`, `deleted_percent =>`, `full =>`, `order =>`, `rewrite =>`, `max_group_bytes =>`, `dry_run =>` | groups of superfiles that were written anew |
 //! | [`supertable_vacuum`](#supertable_vacuum) | `retain =>`, `dry_run =>` | kinds of objects that were deleted |
 //! | [`supertable_recover`](#supertable_recover) | | WAL documents that were looked at |
 //!
@@ -50,6 +50,7 @@
 //! | `created` | `Timestamp(ms, UTC)` | |
 //! | `source` | `Utf8` | where a file was added from, or NULL |
 //! | `columns` | `Map` from names to `{min, max, nulls}` | bounds as text, for all rows of the file, deleted ones included |
+//! | `clustering` | `Utf8` | along what a compaction wrote it: `zorder(…)`, `hilbert(…)`, `order(…)` for the declared order, `as stored`; NULL if along nothing |
 //!
 //! # `supertable_properties`
 //!
@@ -99,7 +100,7 @@
 //! # `supertable_alter`
 //!
 //! What `ALTER TABLE t …` does; see [`columns`](super::columns). One row: `version`, and the number of `columns`,
-//! both `UInt64`.
+//! both `UInt64`. With `if_exists => true` there is no row, and no error, if there is no such table.
 //!
 //! # `supertable_add_files`
 //!
@@ -117,14 +118,38 @@
 //! have superfiles written anew each time.) Rows keep their ids, and a declared order is kept, by a sort within the memory
 //! pool.
 //!
-//! `full => true` writes the whole table anew in one commit: then the declared order goes through all of it, and the
-//! bounds of superfiles do not overlap. `order => 'zorder(a, b)'` does so with the rows along a Z-order curve over
-//! up to eight columns, and `order => 'hilbert(a, b)'` along a Hilbert curve: then a filter on *any* of the columns
-//! leaves out superfiles, row groups and pages by their statistics. Values count by rank, as a sample of the rows has
-//! them, so any type that has an order will do, whatever its range; NULLs are smallest, and of a string the first 64 bytes
-//! count. Either sorts within the memory pool and spills. Such an order is of that moment: what is written later is not in
-//! it, scans do not announce it, and a table that declares an order (`WITH ORDER`) refuses another one. In both cases
-//! `target_rows` is where a superfile ends, and `target_bytes` and `deleted_percent` are refused, because nothing is chosen.
+//! A table that says what it is clustered by (the option [`cluster_by`](super::options)) is compacted along that instead; a
+//! size then counts for nothing, and `target_bytes` is refused. See below.
+//!
+//! ## An order through the table
+//!
+//! `full => true` brings the whole table in its order: along what it is clustered by, or else in the declared order, so
+//! that the bounds of superfiles that were written together do not overlap, or else as it is stored, without deleted rows.
+//! `order => 'zorder(a, b)'` does so along a Z-order curve over up to eight columns, and `order => 'hilbert(a, b)'` along a
+//! Hilbert curve: then a filter on *any* of the columns leaves out superfiles, row groups and pages by their statistics
+//! (which are kept for a table's first 32 columns). An order that is named comes before the table's own. Values count by
+//! rank, as a sample of the rows has them, so any type that has an order will do, whatever its range; NULLs are smallest, and of
+//! a string the first 64 bytes count. Scans do not announce such an order, and a table that declares one (`WITH ORDER`)
+//! refuses another one. `target_rows` is where a superfile ends; `target_bytes` and `deleted_percent` are refused with `full`
+//! and `order`, because nothing is chosen by them.
+//!
+//! This is done in groups of at most `max_group_bytes` of superfiles (10 GiB, or what a session's or the table's option says),
+//! each of which is sorted on its own, in half of a bounded memory pool and by spilling, and committed on its own. A crash or a
+//! cancelled call loses one group's work; a conflict repeats one. What a group wrote is a *run*: superfiles that follow one
+//! another, which the manifest says of them. So the next call goes on with what is left, and one after that has
+//! nothing to do and makes no version. Sources that overlap come into one group as far as the bound allows; the larger a
+//! group may be, the fewer runs there are, and the more a filter leaves out.
+//!
+//! | call | written anew |
+//! | --- | --- |
+//! | no arguments, on a table that says what it is clustered by | what is in no run of that order (new rows; all, after the order was changed), with the runs that are worth it; in a run, superfiles of which `deleted_percent` is deleted |
+//! | `full => true`, or `order =>` | the same, and all runs that are smaller than half a group, whenever there is more than one; in a run, superfiles of which any row is deleted; with `target_rows`, runs of superfiles of another size |
+//! | `rewrite => true` | everything, each time: for instance because it is to be compressed in another way |
+//!
+//! New rows form runs of their own until they are worth joining with those that are there: a run is taken along once
+//! what it is joined with has three times its rows. So each time a row of a run is written anew (other than for deleted rows
+//! beside it), its run grows fourfold at least, up to the size of a group: what comes in batches of one part in *n* of a group
+//! is written at most 1 + log₄ *n* times by compactions, however large the table becomes. A thousand equal batches leave at most 15 runs.
 //!
 //! One row for each group of superfiles that was written anew, which is one commit:
 //!
@@ -143,7 +168,10 @@
 //! about one size are there, so a row is written a few times at most. A superfile that is to be written anew for its deleted
 //! rows waits for nobody, and takes small ones along. Ten thousand updates of single rows all over a million rows in
 //! 15 MB leave at most 16 superfiles and 1,600 deleted rows at any time, and have about as many bytes rewritten as
-//! those statements wrote. One compaction runs at a time in a process.
+//! those statements wrote. One compaction runs at a time in a process. A table that says what it is clustered by is
+//! compacted along that, once sixteen new superfiles are there or as many bytes as one that is not small, with the same bound
+//! on how often a row is written; and at most one group for each write, so that a large table whose order was changed is not
+//! all of it one writer's business.
 //!
 //! # `supertable_vacuum`
 //!

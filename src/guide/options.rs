@@ -10,7 +10,9 @@
 //! | --- | --- | --- | --- | --- |
 //! | `isolation` | yes | yes | `snapshot` | `snapshot` or `serializable`; the session's word comes first |
 //! | `expose_row_id` | yes | yes | `false` | how the rows' stable ids can be had: `true`, by the function `_id(…)`; `column`, also as the column `_id` of what a query reads, which `SELECT *` shows too; the farther of the two counts |
-//! | `auto_compact` | yes | yes | `false` | whether small superfiles are joined in the background after writes; one of the two is enough |
+//! | `auto_compact` | yes | yes | `false` | whether small superfiles are joined in the background after writes, or new ones clustered; one of the two is enough |
+//! | `cluster_by` | no | yes | none | `zorder(a, b)` or `hilbert(a, b)`: along which curve compactions write the rows; see below |
+//! | `max_group_bytes` | yes | yes | 10 GiB | bytes of superfiles that a compaction in an order through the table writes anew in one commit; the session's word comes first |
 //! | `read_only` | yes | no | `false` | whether the session only reads; once it does it cannot be turned off again |
 //! | `check.…` | no | at creation | none | a condition that every row meets; the rest of the name is yours |
 //! | `target_file_rows` | yes | no | 16,777,216 | another name for the session's `write.target_file_rows` |
@@ -39,6 +41,15 @@
 //! A change concerns superfiles to come; those that are there stay as they are. The session's `target_file_rows` and
 //! `target_file_bytes`, without `write.`, say nothing while they have their defaults. Compaction aims at
 //! the same sizes.
+//!
+//! # Clustering
+//!
+//! `cluster_by` names one to eight columns of any type that has an order. It is checked when it is set; one for columns that
+//! are not there, or of a table that declares an order (`WITH ORDER`), is refused. It follows columns that are renamed, and
+//! a column that it names cannot be dropped before it is changed or unset. Statements write rows as they come; then
+//! [`supertable_optimize`](super::functions#supertable_optimize), or `auto_compact`, brings those in order that are not. A
+//! change of it concerns all rows: the next compaction writes all superfiles anew. Other names for the same columns concern
+//! none.
 //!
 //! # Conditions
 //!

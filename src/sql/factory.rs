@@ -28,6 +28,7 @@ use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
+use crate::table::compaction::ClusterBy;
 use crate::table::{CreateTable, Env, Table};
 
 /// What a new table is made of, beyond its columns.
@@ -74,6 +75,11 @@ pub async fn create_table(
         }
     }
     check_bloom_filters(schema, &options.properties)?;
+    ClusterBy::of_table(
+        &Arc::new(schema.clone()),
+        &options.sort_order,
+        &options.properties,
+    )?;
     let mut properties = options.properties;
     for (column, default) in &options.column_defaults {
         properties.insert(format!("{COLUMN_DEFAULT}{column}"), default.clone());

@@ -1,7 +1,7 @@
 //! Evolution: how a table's columns change, as a function from metadata to metadata.
 //!
 //! Owns which changes there are, which are refused and why, and what else in the metadata follows a
-//! column (its default, the sort order, Bloom filters). Does not own the words that ask for a
+//! column (its default, the sort order, what it is clustered by, Bloom filters). Does not own the words that ask for a
 //! change (`sql`), the commit, or how old superfiles are read by the new schema (the scan).
 //!
 //! Superfiles are not touched: a column is known by its field id, so a superfile that was written
@@ -23,11 +23,12 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 pub use self::paths::{ColumnPath, LIST_ELEMENT, Position, find};
 use self::paths::{edit, edit_siblings, insert, last, missing, refused, replace, taken};
 pub use self::values::{initial_text, initial_value, widens};
-use crate::config::{BLOOM_FILTER_COLUMNS, WriteOptions};
+use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
     ADDED_KEY, CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT, TableMetadata, assign_field_ids, field_id,
 };
+use crate::table::compaction::ClusterBy;
 
 /// One change of a table's metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,6 +230,7 @@ fn add(
 
 fn drop_field(metadata: &mut TableMetadata, path: &ColumnPath) -> Result<()> {
     refuse_if_sorted(metadata, path)?;
+    refuse_if_clustered(metadata, path)?;
     refuse_if_checked(metadata, path, "is dropped")?;
     let id = find(metadata, path).and_then(|f| field_id(&f));
     let nested = path.0.len() > 1;
@@ -291,6 +293,7 @@ fn rename(metadata: &mut TableMetadata, path: &ColumnPath, to: &str) -> Result<(
             }
         }
         rename_bloom_filter(metadata, &from, Some(to));
+        ClusterBy::rename(metadata, &from, to);
     }
     Ok(())
 }
@@ -356,6 +359,19 @@ fn refuse_if_sorted(metadata: &TableMetadata, path: &ColumnPath) -> Result<()> {
             "the table's rows are ordered by it (WITH ORDER), so it cannot be dropped".to_owned(),
         )),
         false => Ok(()),
+    }
+}
+
+fn refuse_if_clustered(metadata: &TableMetadata, path: &ColumnPath) -> Result<()> {
+    match path.0.as_slice() {
+        [column] if ClusterBy::mentions(&metadata.properties, column) => Err(refused(
+            path,
+            format!(
+                "the table's rows are clustered by it, so it cannot be dropped; SET another {CLUSTER_BY} before, or \
+                 UNSET it"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

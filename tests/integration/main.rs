@@ -10,6 +10,7 @@
 mod adopted;
 mod architecture;
 mod cli;
+mod clustering;
 mod concurrent;
 mod damaged_files;
 mod differential;
@@ -27,6 +28,7 @@ mod ordering;
 mod overload;
 mod pipeline;
 mod power_cut;
+mod renames;
 mod retries;
 mod servers;
 mod sessions;

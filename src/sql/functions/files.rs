@@ -1,7 +1,8 @@
 //! `supertable_files('t')`: the superfiles of the current version, or of another: `supertable_files('t', 7)`.
 //!
 //! `columns` maps a column's name to its least and greatest value, as text, and its number of NULLs. They
-//! hold for all rows of the file, deleted ones included, and long texts are bounds, not values.
+//! hold for all rows of the file, deleted ones included, and long texts are bounds, not values. `clustering` says along
+//! what the file was written, if it was along anything.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result as OwnResult};
 use crate::format::manifest::{SuperfileEntry, field_id};
-use crate::format::{StatValue, paths};
+use crate::format::{ClusterKey, Layout, StatValue, paths};
 use crate::scan::plan::scan_order;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::rows::{batch, lazy_stream, moment_type};
@@ -51,6 +52,7 @@ impl TableFunctionImpl for Files {
             Field::new("created", moment_type(), false),
             Field::new("source", DataType::Utf8, true),
             Field::new("columns", columns_type(), false),
+            Field::new("clustering", DataType::Utf8, true),
         ]));
         let output = Arc::clone(&schema);
         lazy_stream(schema, move |_| {
@@ -134,6 +136,12 @@ fn files_batch(
                 .collect::<StringArray>(),
         ),
         Arc::new(columns_map(columns, entries)?),
+        Arc::new(
+            entries
+                .iter()
+                .map(|e| Some(clustering(&e.stats.clustering()?.key, columns)))
+                .collect::<StringArray>(),
+        ),
     ];
     batch(SIGNATURE.function, schema, arrays)
 }
@@ -191,6 +199,22 @@ fn columns_map(columns: &SchemaRef, entries: &[Arc<SuperfileEntry>]) -> OwnResul
         )
         .with_source(e)
     })
+}
+
+/// Along what a superfile was written, by the names that its columns have in this version.
+fn clustering(key: &ClusterKey, columns: &SchemaRef) -> String {
+    let name = |id: &i32| {
+        let named = columns.fields().iter().find(|f| field_id(f) == Some(*id));
+        // A column that is not there any more.
+        named.map_or_else(|| "?".to_owned(), |field| field.name().clone())
+    };
+    let names: Vec<String> = key.columns.iter().map(name).collect();
+    match key.layout {
+        Layout::ZOrder => format!("zorder({})", names.join(", ")),
+        Layout::Hilbert => format!("hilbert({})", names.join(", ")),
+        Layout::Declared => format!("order({})", names.join(", ")),
+        Layout::Stored => "as stored".to_owned(),
+    }
 }
 
 /// A bound as a query would print it.

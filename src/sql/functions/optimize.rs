@@ -1,4 +1,4 @@
-//! `supertable_optimize('t')`: joins small superfiles, and writes those with many deleted rows anew.
+//! `supertable_optimize('t')`: joins small superfiles, writes those with many deleted rows anew, and clusters rows.
 //!
 //! Owns the arguments and the rows that tell of it. Does not own the compaction (`dml::optimize`).
 
@@ -11,8 +11,10 @@ use datafusion::common::{Result, plan_err};
 use datafusion::execution::TaskContext;
 use futures::{StreamExt, stream};
 
+use crate::config::CLUSTER_BY;
 use crate::dml::cluster::ClusterBy;
-use crate::dml::optimize::{Ending, Optimized, Scope, optimize_in, targets_of};
+use crate::dml::optimize::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
+use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::lookup::TableLookup;
@@ -29,6 +31,8 @@ const SIGNATURE: Signature = Signature {
         "deleted_percent",
         "full",
         "order",
+        "rewrite",
+        "max_group_bytes",
         "dry_run",
     ],
 };
@@ -45,7 +49,8 @@ impl TableFunctionImpl for Optimize {
             bytes: at_least_one(&call, "target_bytes")?,
             rows: at_least_one(&call, "target_rows")?,
             deleted_percent: call.u64("deleted_percent")?,
-            whole: whole(&call)?,
+            scope: scope(&call)?,
+            max_group_bytes: at_least_one(&call, "max_group_bytes")?,
             dry_run: call.bool("dry_run")?.unwrap_or(false),
             output: Arc::new(Schema::new(vec![
                 Field::new("action", DataType::Utf8, false),
@@ -64,23 +69,31 @@ impl TableFunctionImpl for Optimize {
     }
 }
 
-/// Whether the whole table is written anew, and along which curve.
-fn whole(call: &Call) -> Result<Option<Option<ClusterBy>>> {
+/// Whether an order is to go through the whole table, which one, and whether what is in it already is left alone.
+fn scope(call: &Call) -> Result<Scope> {
     let by = call.text("order")?.map(|text| ClusterBy::parse(&text));
     let by = by.transpose()?;
     let full = call.bool("full")?;
+    let again = call.bool("rewrite")? == Some(true);
     if by.is_some() && full == Some(false) {
         return plan_err!("an order is one of the whole table: full => false contradicts it");
     }
-    let whole = by.is_some() || full == Some(true);
+    if again && full == Some(false) {
+        return plan_err!("rewrite => true is about the whole table: full => false contradicts it");
+    }
+    let scope = match (again, by.is_some() || full == Some(true)) {
+        (true, _) => Scope::Again { by },
+        (false, true) => Scope::Whole { by },
+        (false, false) => return Ok(Scope::Needed),
+    };
     for choice in ["target_bytes", "deleted_percent"] {
-        if whole && call.value(choice).is_some() {
+        if call.value(choice).is_some() {
             return plan_err!(
                 "{choice} chooses superfiles, but all of them are to be written anew"
             );
         }
     }
-    Ok(whole.then_some(by))
+    Ok(scope)
 }
 
 fn at_least_one(call: &Call, name: &str) -> Result<Option<u64>> {
@@ -99,7 +112,8 @@ struct Work {
     bytes: Option<u64>,
     rows: Option<u64>,
     deleted_percent: Option<u64>,
-    whole: Option<Option<ClusterBy>>,
+    scope: Scope,
+    max_group_bytes: Option<u64>,
     dry_run: bool,
     output: SchemaRef,
 }
@@ -116,14 +130,29 @@ impl Work {
             deleted_percent: self.deleted_percent.unwrap_or(defaults.deleted_percent),
             files_per_tier: None,
         };
-        let scope = match self.whole {
-            None => Scope::Needed,
-            Some(by) => Scope::Whole {
-                by,
-                rows: targets.rows,
-            },
+        let clustered = provider
+            .table()
+            .metadata()
+            .properties
+            .contains_key(CLUSTER_BY);
+        if clustered && self.bytes.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "target_bytes",
+                "the table is clustered (supertable.cluster_by), so its superfiles are not chosen by their size; \
+                 target_rows says how large they become, and max_group_bytes how much is written anew in one commit",
+            )
+            .into());
+        }
+        let whole = self.scope != Scope::Needed || clustered;
+        let request = Request {
+            superfile_rows: self.rows.filter(|_| whole).map(|_| targets.rows),
+            targets,
+            scope: self.scope,
+            max_group_bytes: self.max_group_bytes,
+            dry_run: self.dry_run,
         };
-        let groups = optimize_in(provider.access(), context, targets, &scope, self.dry_run).await?;
+        let groups = optimize_as(provider.access(), context, &request).await?;
         let number = |n: usize| n as u64;
         // What a plan or a group without effect would have come to is not known.
         let done = |group: &Optimized| matches!(group.ending, Ending::Committed(_));

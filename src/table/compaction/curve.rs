@@ -23,6 +23,14 @@ pub enum Curve {
 }
 
 impl Curve {
+    /// What it is called where one is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ZOrder => "zorder",
+            Self::Hilbert => "hilbert",
+        }
+    }
+
     /// Bytes of a place in so many dimensions.
     pub fn place_len(dimensions: usize) -> usize {
         dimensions * (BITS as usize / 8)

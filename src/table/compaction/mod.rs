@@ -1,11 +1,16 @@
 //! Compaction: which superfiles are worth writing anew, and together.
 //!
-//! [`plan()`] decides, without I/O; [`curve`] is an order by several columns at once. Carrying it out takes a scan and a writer, which stand further right
+//! [`plan()`] decides by size, and [`plan_clustered`] where rows are to be in an order that goes through superfiles; both
+//! without I/O. [`curve`] is an order by several columns at once, [`cluster_by`] how one is asked for. Carrying a plan
+//! out takes a scan and a writer, which stand further right
 //! (`dml::optimize`); committing is that of any other mutation, of the kind `COMPACT`: see the table in
 //! [`apply`](super::apply()) for what becomes of rows that are deleted or changed meanwhile.
 
+pub mod cluster_by;
 pub mod curve;
 pub mod plan;
 
+pub use cluster_by::ClusterBy;
 pub use curve::Curve;
-pub use plan::{Group, Targets, plan, whole};
+pub use plan::clustered::{Along, Extent, plan_clustered};
+pub use plan::{Group, Targets, plan};

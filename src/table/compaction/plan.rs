@@ -26,13 +26,17 @@
 //! waits for nobody, and takes small ones along, the smallest first, as long as they are not larger together
 //! than it is.
 //!
-//! Nothing is chosen where the whole table is to be written anew: then all of it is one group.
+//! All this is for a table whose superfiles each stand for themselves. Where rows are to be in an order that goes through
+//! superfiles, what counts is not how large one is but what it was written along: see [`clustered`].
 //!
 //! Invariant: no superfile is in two groups; a group has two sources, or one that is holed; the same
 //! input gives the same plan.
 
+pub mod clustered;
+
 use std::collections::BTreeMap;
 
+use crate::format::Clustering;
 use crate::format::ids::{MAX_SUPERFILE_ROWS, SuperfileId};
 use crate::format::manifest::SuperfileEntry;
 
@@ -86,6 +90,8 @@ pub struct Group {
     pub rows: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Along what their rows are written, and with which superfiles beside them, if they stay what they are.
+    pub stays: Option<Clustering>,
     /// What their live rows will take, about.
     live_bytes: u64,
     holed: bool,
@@ -152,15 +158,6 @@ pub fn plan<'e>(
         .chain([rewritten])
         .flat_map(|chosen| pack(chosen.into_iter(), targets))
         .collect()
-}
-
-/// All superfiles in one group: an order that is to go through the whole table takes all of its rows.
-pub fn whole<'e>(entries: impl IntoIterator<Item = &'e SuperfileEntry>) -> Vec<Group> {
-    let mut all = Group::default();
-    for entry in entries {
-        all.add(entry, &Targets::default());
-    }
-    Vec::from_iter((!all.sources.is_empty()).then_some(all))
 }
 
 fn pack<'e>(chosen: impl Iterator<Item = &'e SuperfileEntry>, targets: &Targets) -> Vec<Group> {
