@@ -37,9 +37,13 @@ pub const TARGETS: [(&str, Target); 12] = [
 ];
 
 fn pointer(bytes: &[u8]) {
-    if let Ok(Head::Table(pointer)) = Head::decode(bytes) {
-        assert_eq!(pointer.encode().ok().as_deref(), Some(bytes));
-    }
+    let encoded = match Head::decode(bytes) {
+        Ok(Head::Table(pointer)) => pointer.encode(),
+        Ok(Head::Dropped(grave)) => grave.encode(),
+        Ok(Head::Reserved(reservation)) => reservation.encode(),
+        Err(_) => return,
+    };
+    assert_eq!(encoded.ok().as_deref(), Some(bytes));
 }
 
 /// A node as it is stored, under the name that its bytes give it.

@@ -21,6 +21,7 @@ pub mod envelope;
 mod error;
 pub mod footer;
 pub mod ids;
+pub mod in_place;
 mod ipc;
 pub mod manifest;
 pub mod paths;
@@ -41,8 +42,9 @@ pub use ids::{
     ContentHash, IdBlock, IdParseError, MAX_SUPERFILE_ROWS, RowId, SidecarId, SuperfileId, TableId,
     WalId,
 };
+pub use in_place::{InPlace, Place};
 pub use ipc::IpcError;
-pub use pointer::{Grave, Head, Pointer, PointerError};
+pub use pointer::{Claim, Grave, Head, Pointer, PointerError, Reservation};
 pub use state_doc::{
     IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
 };

@@ -4,7 +4,8 @@
 //! or what the objects contain.
 //!
 //! Invariant: every path is built from parsed ids only, so no text out of a stored object can
-//! lead outside the table's root; and each object has exactly one path.
+//! lead outside the table's root; and each object has exactly one path. (Files of others, which are read and nothing
+//! else, have no name here: see [`in_place`](super::in_place).)
 //!
 //! ```text
 //! _supertable/current                      pointer()

@@ -16,11 +16,15 @@ use datafusion::common::ScalarValue;
 
 use super::clustering::Clustering;
 use super::footer::FooterSeal;
+use super::in_place::InPlace;
 
 type F16 = <Float16Type as ArrowPrimitiveType>::Native;
 
-/// Where the clustering is among a superfile's statistics.
-const CLUSTERING: i32 = i32::MIN;
+/// Where it is recorded among a superfile's statistics that it is read in place.
+const IN_PLACE: i32 = i32::MIN;
+
+/// Where the clustering is: field ids lie below [`i32::MAX`], so that none is this one negated.
+const CLUSTERING: i32 = i32::MIN + 1;
 
 /// One value of a column, in the form that its type is ordered by.
 ///
@@ -75,9 +79,15 @@ pub struct ColumnStats {
 /// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
 /// neither where that value is NULL. A field without such a key is not in the file.
 /// The key 0 is about the file as a whole: as `min`, where an adopted one was before; as `max`, the
-/// [`FooterSeal`] of its end, which earlier builds did not record. The key `i32::MIN`, which is no field's id
-/// negated, says as `max` along what the file was written, and with which others (see
-/// [`Clustering`]); files that statements wrote have none, nor have those of builds that did not know of it.
+/// [`FooterSeal`] of its end, which earlier builds did not record.
+/// The least key (−2³¹, which is no field's) is there if the file is not the table's own, but read where
+/// its owner has it: as `min` its path, as `max` the tag of its state (see [`InPlace`]). Builds that do not
+/// know of it look for the file among the table's own, and do not find it.
+/// The key after that (which is no field's either, see [`SchemaError::Exhausted`]) says as `max` along what the
+/// file was written, and with which others (see [`Clustering`]); files that statements wrote have none, nor have
+/// those of builds that did not know of it.
+///
+/// [`SchemaError::Exhausted`]: super::manifest::SchemaError::Exhausted
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
@@ -134,6 +144,29 @@ impl SuperfileStats {
     pub fn set_seal(&mut self, seal: FooterSeal) {
         let bytes = seal.to_bytes().to_vec();
         self.columns.entry(0).or_insert_with(unknown).max = Some(StatValue::Binary(bytes));
+    }
+
+    /// Where the file is, if it is not the table's own.
+    pub fn in_place(&self) -> Option<InPlace> {
+        self.recorded_in_place()?
+    }
+
+    /// The same; `Some(None)` if what is recorded cannot be.
+    pub(super) fn recorded_in_place(&self) -> Option<Option<InPlace>> {
+        let recorded = self.columns.get(&IN_PLACE)?;
+        Some(match (&recorded.min, &recorded.max) {
+            (Some(StatValue::Utf8(path)), Some(StatValue::Utf8(tag))) => InPlace::parse(path, tag),
+            _ => None,
+        })
+    }
+
+    /// Records that the file is read where it is.
+    pub fn set_in_place(&mut self, file: &InPlace) {
+        let recorded = ColumnStats {
+            max: Some(StatValue::Utf8(file.tag().to_owned())),
+            ..text(file.place().to_string())
+        };
+        self.columns.insert(IN_PLACE, recorded);
     }
 
     /// Along what the superfile was written, and with which others, if it was along anything.

@@ -4,12 +4,15 @@
 //!
 //! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
 //! command line (at the prompt, in scripts, in pipes and after `-c`), and everywhere as the function
-//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. Tables cannot be renamed.
+//! `supertable_alter('t', '…')`; not by `SessionContext::sql`. `ALTER TABLE IF
+//! EXISTS` does nothing where there is no such table. For `RENAME TO` see
+//! [`statements`](super::statements#renaming-a-table).
 //!
 //! ```text
 //! ALTER TABLE t changes
 //!
-//! changes := change (, change)*
+//! changes := RENAME TO name
+//!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | RENAME [COLUMN] path TO name
@@ -38,12 +41,27 @@
 //! # Adopting files
 //!
 //! `supertable_add_files('t', location)` takes Parquet files into the table: one file, a directory, or a pattern with `*`.
-//! Their bytes are copied as they are, within one object store by the store itself; nothing is decoded. The
-//! originals are not needed afterwards.
+//! Nothing is decoded, and of a file in the table's own object store (the same scheme and bucket, container or host; on the
+//! local disk, any file) nothing but its footer is read: it stays where it is, and the table reads it there. From another
+//! store, or with `copy => true`, its bytes are copied as they are, within one object store by the store itself, and the
+//! original is not needed afterwards. The column `placed` of the answer says which.
+//!
+//! A file that stays is its owner's. Nothing of the table writes or deletes it: not vacuum, compaction, `DELETE` or `DROP TABLE`,
+//! nor what undoes a statement that died. Its owner must neither change nor delete it as long as a version that is to be
+//! read has it. If he does, no statement that needs it gives a wrong answer: it fails with an error that names the file, and
+//! says to put it back or to restore a version from before it was added. A change is seen by the object's ETag, and on the
+//! local disk by its time and size (of a copy of the files, the times have to be kept). `UPDATE` and compaction put its rows
+//! into superfiles of the table; `supertable_optimize('t', full => true)` does with all, and then, when the older versions
+//! are not to be read any more, the files are not needed.
+//!
+//! The path of a file below the table's directory is kept relative to it, so both can be moved together. Any other path is
+//! kept from the root of the object store: a table that is opened by another form of its URL, or moved to another store,
+//! must find the file there.
 //!
 //! - Columns are found by name, in any order. A narrower type is fine. A column that a file lacks is NULL.
 //! - Columns in the names of directories (`year=2024/month=3/`) count as the file's, and files are skipped by them.
 //! - Refused, and with it all others: a file with a column that the table does not have, with a type that does not fit, or
-//!   without a column that is `NOT NULL` or has a default; one that was added already; and a file of another supertable,
-//!   which may hold deleted rows.
+//!   without a column that is `NOT NULL` or has a default; one that the table has already, also when two processes add it at
+//!   once; and a file of another supertable, which may hold deleted rows. A table has a file until all of its rows are
+//!   deleted or were put into superfiles of the table: after that it can be added again, which is for you to know.
 //! - A table with conditions (`check.…`) or an order takes rows by `INSERT` only, because only that tests and sorts them.

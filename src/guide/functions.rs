@@ -16,7 +16,7 @@
 //! | [`supertable_changes`](#supertable_changes) | `from`, `to` | rows that came, went or changed |
 //! | [`supertable_restore`](#supertable_restore) | `at` | the version that was made |
 //! | [`supertable_alter`](#supertable_alter) | `changes` | the version that was made |
-//! | [`supertable_add_files`](#supertable_add_files) | `location` | files that are the table's now |
+//! | [`supertable_add_files`](#supertable_add_files) | `location`, `copy =>` | files whose rows are the table's now |
 //! | [`supertable_optimize`](#supertable_optimize) | `target_bytes =>`, `target_rows =>`, `deleted_percent =>`, `full =>`, `order =>`, `rewrite =>`, `max_group_bytes =>`, `dry_run =>` | groups of superfiles that were written anew |
 //! | [`supertable_vacuum`](#supertable_vacuum) | `retain =>`, `dry_run =>` | kinds of objects that were deleted |
 //! | [`supertable_recover`](#supertable_recover) | | WAL documents that were looked at |
@@ -42,12 +42,13 @@
 //!
 //! | column | type | |
 //! | --- | --- | --- |
-//! | `superfile` | `Utf8` | its path below the table |
+//! | `superfile` | `Utf8` | its path below the table; with a slash before it, from the root of the object store |
 //! | `rows`, `live_rows` | `UInt64` | in the file, and those not deleted |
 //! | `bytes` | `UInt64` | |
 //! | `tombstones` | `UInt64` | deleted rows |
 //! | `sidecar` | `Utf8` | the object that lists them, or NULL |
 //! | `created` | `Timestamp(ms, UTC)` | |
+//! | `source` | `Utf8` | where a file was added from, or NULL |
 //! | `columns` | `Map` from names to `{min, max, nulls}` | bounds as text, for all rows of the file, deleted ones included |
 //! | `clustering` | `Utf8` | along what a compaction wrote it: `zorder(…)`, `hilbert(…)`, `order(…)` for the declared order, `as stored`; NULL if along nothing |
 //!
@@ -99,12 +100,13 @@
 //! # `supertable_alter`
 //!
 //! What `ALTER TABLE t …` does; see [`columns`](super::columns). One row: `version`, and the number of `columns`,
-//! both `UInt64`.
+//! both `UInt64`. With `if_exists => true` there is no row, and no error, if there is no such table.
 //!
 //! # `supertable_add_files`
 //!
 //! One file, a directory, or a pattern; see [`columns`](super::columns). One row for each file: `file` (`Utf8`),
-//! `rows` and `bytes` (`UInt64`), and its `superfile` (`Utf8`). All are added in one version, or none.
+//! `rows` and `bytes` (`UInt64`), its `superfile` (`Utf8`), and where it is `placed` (`Utf8`): `in place`, or `copied` from
+//! another store or with `copy => true`. All are added in one version, or none.
 //!
 //! # `supertable_optimize`
 //!

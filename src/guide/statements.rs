@@ -29,6 +29,23 @@
 //! takes `target_partitions` of at least 2. What still does not fit fails with DataFusion's `ResourcesExhausted`, and
 //! changes nothing.
 //!
+//! # Renaming a table
+//!
+//! `ALTER TABLE [IF EXISTS] t RENAME TO u` gives a table of a catalog another name in its schema, through
+//! [`sql()`](crate::sql()), at the command line, and as `supertable_alter('t', 'RENAME TO u')` everywhere; in Rust
+//! [`SupertableCatalog::rename_table`](crate::SupertableCatalog::rename_table) does it. Nothing is moved or copied.
+//!
+//! - It takes effect at one moment, for everybody, and costs six requests or so, one after the other. It is no version of
+//!   the table: history, earlier versions and row ids stay, under the new name.
+//! - The old name is free at once, and the new one must be. Of several sessions that want one name, by renaming or
+//!   creating, one gets it, and the others are told that the table exists.
+//! - The next statement of every session finds the table under the new name only. What runs or is planned goes on.
+//! - A process that dies in the middle leaves the table under the old name or the new one. If it had reserved the new
+//!   name already, whoever wants that name next waits for two seconds before taking it.
+//! - A table of `CREATE EXTERNAL TABLE` has the name that the session has given it: drop that, which leaves the data, and
+//!   create another one at the same location. A swap of two names takes three renames, between which there
+//!   is no table of one of the names; `CREATE OR REPLACE TABLE … AS` and `INSERT OVERWRITE` replace rows in one step.
+//!
 //! # Row ids
 //!
 //! Every row has a 128-bit id that `UPDATE`, `MERGE`, compaction and restore keep. It is not a column: `SELECT *`, `INSERT`

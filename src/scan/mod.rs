@@ -9,6 +9,7 @@ pub(crate) mod columns;
 pub mod cover;
 mod defaults;
 mod guard;
+pub(crate) mod in_place;
 mod mask;
 mod ordering;
 pub mod pin;

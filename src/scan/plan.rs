@@ -33,6 +33,7 @@ use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::format::{SuperfileId, paths};
 use crate::scan::columns::Adopted;
 use crate::scan::defaults::{InitialDefaults, initial_defaults};
+use crate::scan::in_place::InPlaceStore;
 use crate::scan::ordering::{declared_order, ordered_groups};
 use crate::scan::prune::prune;
 use crate::scan::reader::SuperfileReaders;
@@ -60,6 +61,14 @@ impl ScanLocation {
     /// The full path, within the session's store, of an object of the table.
     pub fn resolve(&self, relative: &Path) -> Path {
         self.root.parts().chain(relative.parts()).collect()
+    }
+
+    /// The full path, within the session's store, of a superfile, be it the table's own or another's.
+    pub fn of(&self, entry: &SuperfileEntry) -> Path {
+        match entry.stats.in_place() {
+            Some(file) => file.place().resolve(&self.root),
+            None => self.resolve(&paths::superfile(&entry.id)),
+        }
     }
 }
 
@@ -221,6 +230,7 @@ pub fn plan_scan_of(
     if request.location.store_url != ObjectStoreUrl::local_filesystem() {
         store = Arc::new(ExactStore::new(store));
     }
+    let store = InPlaceStore::over(store, request.location, &entries);
     let cache = runtime.cache_manager.get_file_metadata_cache();
     let stored = request.snapshot.schema();
     let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());
@@ -390,7 +400,7 @@ impl Layout {
         columns: &ColumnIds,
     ) -> Result<PartitionedFile> {
         let mut file = PartitionedFile::new_from_meta(ObjectMeta {
-            location: location.resolve(&paths::superfile(&entry.id)),
+            location: location.of(entry),
             // Fixed for the superfile's life, so that footers stay cached across statements.
             last_modified: DateTime::from_timestamp_millis(entry.created_at_ms).unwrap_or_default(),
             size: entry.size,
@@ -423,7 +433,9 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
-        file = file.with_extension(entry.id);
+        if entry.stats.in_place().is_none() {
+            file = file.with_extension(entry.id);
+        }
         if let Some(seal) = entry.stats.seal() {
             file = file.with_extension(seal);
         }

@@ -41,6 +41,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 use crate::error::{Error, ErrorKind};
 use crate::format::FooterSeal;
 use crate::scan::columns::{Adopted, renamed};
+use crate::scan::in_place::own;
 
 /// So many files' renamed metadata are kept for their other pieces.
 const KEPT: usize = 64;
@@ -316,23 +317,34 @@ impl Sealed {
         match self.store.get_range(path, range).await {
             Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
             Ok(_) => Err(self.corrupt("is shorter than the manifest says")),
-            Err(object_store::Error::NotFound { .. }) => Err(Error::new(
+            Err(e) => match own(e) {
+                Ok(own) => Err(own),
+                Err(e) => Err(self.unread(e).await),
+            },
+        }
+    }
+
+    /// Why the end of the file could not be read.
+    async fn unread(&self, e: object_store::Error) -> Error {
+        let path = &self.meta.location;
+        if matches!(e, object_store::Error::NotFound { .. }) {
+            return Error::new(
                 ErrorKind::NotFound,
                 path.as_ref(),
                 "a superfile is missing; vacuum may have removed the version it belongs to",
-            )),
-            Err(e) => Err(match self.store.head(path).await {
-                Ok(found) if found.size < self.meta.size => {
-                    self.corrupt("is shorter than the manifest says")
-                }
-                _ => Error::new(
-                    ErrorKind::Storage,
-                    path.as_ref(),
-                    "its footer cannot be read",
-                ),
-            }
-            .with_source(e)),
+            );
         }
+        let error = match self.store.head(path).await {
+            Ok(found) if found.size < self.meta.size => {
+                self.corrupt("is shorter than the manifest says")
+            }
+            _ => Error::new(
+                ErrorKind::Storage,
+                path.as_ref(),
+                "its footer cannot be read",
+            ),
+        };
+        error.with_source(e)
     }
 
     fn bad_index(&self) -> Error {

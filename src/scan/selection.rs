@@ -149,7 +149,11 @@ mod tests {
             .set_max_row_group_row_count(Some(group))
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(options)).unwrap();
-        writer.write(&batch).unwrap();
+        // A piece for each row group: the writer splits a longer one by recursion.
+        for start in (0..batch.num_rows()).step_by(group) {
+            let rows = group.min(batch.num_rows() - start);
+            writer.write(&batch.slice(start, rows)).unwrap();
+        }
         let bytes = Bytes::from(writer.into_inner().unwrap());
         let size = bytes.len() as u64;
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes);

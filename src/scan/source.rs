@@ -326,7 +326,8 @@ impl fmt::Debug for TombstoneMorselizer {
 
 impl Morselizer for TombstoneMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        // The session's own store for the local disk follows links wherever they lead.
+        // The session's own store for the local disk follows links wherever they lead. A file that is not the
+        // table's own has no id here: it may be anywhere.
         if let Some(id) = file.extension::<SuperfileId>() {
             self.snapshot.check_superfile(id)?;
         }

@@ -30,6 +30,7 @@
 //! | changes the metadata | the metadata changed | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
 //! | removes rows | the table was restored | conflict, because what conflicts must do so for ever |
+//! | adds files of others | the table was restored | conflict: they may be in the version that came back |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
 //! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |

@@ -20,7 +20,7 @@ use super::apply::{
 };
 use super::commit::Ending;
 use super::handle::{Inner, Observed};
-use super::snapshot::Snapshot;
+use super::snapshot::{Named, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{CommitRecord, EncodedManifest, Manifest, check_successor};
 use crate::format::pointer::MAX_NEW_NODES;
@@ -283,6 +283,7 @@ impl Inner {
                 .filter(|hash| *hash != next.encoded.root)
                 .take(MAX_NEW_NODES)
                 .collect(),
+            claim: draft.base.claim().cloned(),
         };
         let bytes = pointer
             .encode()
@@ -297,10 +298,11 @@ impl Inner {
         };
         next.manifest.mark_persisted();
         self.remember(draft, next);
+        let claim = pointer.claim;
         let snapshot = Arc::new(Snapshot::new(
             next.manifest.clone(),
             next.encoded.root,
-            Some(state),
+            Some(Named { state, claim }),
             Arc::clone(&self.reader),
         ));
         self.advance(Arc::clone(&snapshot));

@@ -20,6 +20,10 @@ use crate::storage::{CasOutcome, Storage};
 /// Deletions that are under way at once.
 const CONCURRENT: usize = 32;
 
+/// What is said where a directory is kept for a table with another one.
+const RESERVED: &str = "this location is kept for a table of a catalog that was renamed, or was to be; \
+                        use another location, or the table's name in the catalog";
+
 /// What is said of a table that is gone.
 const DROPPED: &str = "this table was dropped; a new one needs another location";
 
@@ -62,6 +66,7 @@ impl Table {
         let grave = Grave {
             table_id: current.metadata().table_id,
             version: current.version(),
+            claim: current.claim().cloned(),
             nonce: self.env().ids.nonce(),
         };
         let bytes = grave
@@ -104,6 +109,11 @@ pub(crate) fn dropped() -> Error {
     Error::new(ErrorKind::NotFound, paths::pointer().as_ref(), DROPPED)
 }
 
+/// The error of whoever comes to a reservation.
+pub(crate) fn reserved() -> Error {
+    Error::new(ErrorKind::NotFound, paths::pointer().as_ref(), RESERVED)
+}
+
 /// Whether an error says that there is no table any more: nothing can be committed to it.
 pub fn is_dropped(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.subject() == paths::pointer().as_ref()
@@ -112,4 +122,9 @@ pub fn is_dropped(error: &Error) -> bool {
 /// Whether there is a grave, not just nothing.
 pub fn is_grave(error: &Error) -> bool {
     is_dropped(error) && error.detail() == DROPPED
+}
+
+/// Whether there is a reservation.
+pub fn is_reserved(error: &Error) -> bool {
+    is_dropped(error) && error.detail() == RESERVED
 }

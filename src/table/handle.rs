@@ -15,12 +15,12 @@ use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
 use super::commit::Committer;
-use super::drop::dropped;
+use super::drop::{dropped, reserved};
 use super::limits::Limits;
 use super::mutation::Mutation;
 use super::reader::Reader;
 use super::recovery::RecoveryReport;
-use super::snapshot::Snapshot;
+use super::snapshot::{Named, Snapshot};
 use super::tip::{Tip, TipCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
@@ -131,6 +131,7 @@ impl Table {
         if let Some((bytes, _)) = storage.get(&pointer_path).await? {
             return Err(match Head::decode(&bytes) {
                 Ok(Head::Dropped(_)) => dropped(),
+                Ok(Head::Reserved(_)) => reserved(),
                 _ => exists(),
             });
         }
@@ -168,19 +169,20 @@ impl Table {
             manifest: encoded.root,
             nonce: env.ids.nonce(),
             new_nodes: Vec::new(),
+            claim: None,
         };
         let bytes = pointer
             .encode()
             .map_err(|error| FormatError::from(error).at(&pointer_path))?;
         match storage.create(&pointer_path, bytes).await? {
-            CasOutcome::Committed(version) => {
+            CasOutcome::Committed(state) => {
                 manifest.mark_persisted();
                 let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
                 let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
                 let snapshot = Arc::new(Snapshot::new(
                     manifest,
                     encoded.root,
-                    Some(version),
+                    Some(Named { state, claim: None }),
                     Arc::clone(&reader),
                 ));
                 Self::with_tip(storage, env, limits, wal, reader, table_id, snapshot)
@@ -420,7 +422,9 @@ impl Inner {
 
     /// Takes over that the pointer names the same version in another state.
     pub(super) fn adopt_renamed(&self, snapshot: &Snapshot, state: ObjectVersion) {
-        self.tip.adopt(Arc::new(snapshot.under(state)));
+        let claim = snapshot.claim().cloned();
+        self.tip
+            .adopt(Arc::new(snapshot.under(Named { state, claim })));
     }
 
     /// Loads the version that an observed pointer names, unless a newer one is known by now.
@@ -446,7 +450,8 @@ impl Inner {
                 return Ok(tip);
             }
             // Known already, but under another name of the pointer's state, which no swing could use.
-            let renamed = tip.snapshot.under(state);
+            let claim = pointer.claim;
+            let renamed = tip.snapshot.under(Named { state, claim });
             return Ok(self.tip.adopt(Arc::new(renamed)));
         }
         let known = Some(tip.snapshot.manifest());
@@ -495,7 +500,7 @@ impl Inner {
 async fn load(
     reader: &Arc<Reader>,
     pointer: &Pointer,
-    version: ObjectVersion,
+    state: ObjectVersion,
     known: Option<&Manifest>,
 ) -> Result<Snapshot> {
     // Side by side what would otherwise be read level by level.
@@ -516,7 +521,10 @@ async fn load(
     Ok(Snapshot::new(
         manifest,
         pointer.manifest,
-        Some(version),
+        Some(Named {
+            state,
+            claim: pointer.claim.clone(),
+        }),
         Arc::clone(reader),
     ))
 }
@@ -525,6 +533,7 @@ fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
     match Head::decode(bytes) {
         Ok(Head::Table(pointer)) => Ok(pointer),
         Ok(Head::Dropped(_)) => Err(dropped()),
+        Ok(Head::Reserved(_)) => Err(reserved()),
         Err(error) => Err(FormatError::from(error).at(&paths::pointer())),
     }
 }

@@ -8,6 +8,7 @@
 pub mod apply;
 mod background;
 mod cache;
+pub mod claim;
 mod commit;
 pub mod compaction;
 pub mod conflict;

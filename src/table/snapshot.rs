@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::reader::Reader;
 use crate::error::Result;
 use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
-use crate::format::{ContentHash, SuperfileId, WalId, paths};
+use crate::format::{Claim, ContentHash, SuperfileId, WalId, paths};
 use crate::storage::ObjectVersion;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
@@ -20,18 +20,25 @@ use crate::storage::ObjectVersion;
 pub struct Snapshot {
     manifest: Manifest,
     root: ContentHash,
-    /// The state of the pointer that names this version; `None` for a version from the history.
-    pointer: Option<ObjectVersion>,
+    /// The pointer that names this version; `None` for a version from the history.
+    pointer: Option<Named>,
     reader: Arc<Reader>,
     /// Another version's metadata, with which this one is looked at.
     seen_with: Option<Arc<TableMetadata>>,
+}
+
+/// The pointer that names a version: its state, and what it says besides, which every swing from that state keeps.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) state: ObjectVersion,
+    pub(super) claim: Option<Claim>,
 }
 
 impl Snapshot {
     pub(super) fn new(
         manifest: Manifest,
         root: ContentHash,
-        pointer: Option<ObjectVersion>,
+        pointer: Option<Named>,
         reader: Arc<Reader>,
     ) -> Self {
         Self {
@@ -44,7 +51,7 @@ impl Snapshot {
     }
 
     /// The same version, named by another state of the pointer.
-    pub(super) fn under(&self, pointer: ObjectVersion) -> Self {
+    pub(super) fn under(&self, pointer: Named) -> Self {
         Self {
             manifest: self.manifest.clone(),
             root: self.root,
@@ -117,6 +124,17 @@ impl Snapshot {
     }
 
     pub(super) fn pointer(&self) -> Option<&ObjectVersion> {
-        self.pointer.as_ref()
+        self.pointer.as_ref().map(|pointer| &pointer.state)
+    }
+
+    /// Where the pointer that names this version says that the table stands in its catalog; `None` if that is
+    /// its own directory, and for a version from the history.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.pointer.as_ref()?.claim.as_ref()
+    }
+
+    /// What neither falls in any write of the pointer: the version, and in it the number of the claim.
+    pub(super) fn order(&self) -> (u64, u64) {
+        (self.version(), self.claim().map_or(0, |claim| claim.number))
     }
 }

@@ -1,7 +1,7 @@
 //! The newest version that this process knows, and how it came to know it.
 //!
 //! Owns: which snapshot a commit builds on. Does not own reading the pointer.
-//! Invariants: the tip's version never falls. The *epoch* counts the times that another's version was
+//! Invariants: the tip's version never falls, nor in one version the number of the table's claim. The *epoch* counts the times that another's version was
 //! adopted; it does not move when this process swings the pointer itself. So, if a document was seen
 //! APPENDED and uncommitted while the tip had epoch e, then as long as the epoch is e, the tip's history
 //! contains that mutation only if this process put it there.
@@ -37,7 +37,7 @@ impl TipCell {
     /// Takes over a version that was read from the store; returns the tip, which may be newer still.
     pub(super) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.version() >= tip.snapshot.version() {
+        if found.order() >= tip.snapshot.order() {
             tip.snapshot = found;
             tip.epoch += 1;
         }
@@ -54,5 +54,49 @@ impl TipCell {
             }
             tip.snapshot = swung;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::format::tests::samples;
+    use crate::format::{Claim, ContentHash};
+    use crate::storage::{ObjectVersion, RetryPolicy, Storage};
+    use crate::table::limits::Limits;
+    use crate::table::reader::Reader;
+    use crate::table::snapshot::Named;
+    use crate::wal::{Env, WalStore};
+
+    #[test]
+    fn a_pointer_that_was_read_before_a_rename_is_not_adopted_after_it() {
+        let storage = Storage::new(Arc::new(InMemory::new()), &"t".into(), RetryPolicy::never());
+        let wal = WalStore::new(storage.clone(), Env::system().ids);
+        let reader = Arc::new(Reader::new(storage, wal, &Limits::default()));
+        let manifest = samples::manifest(1);
+        let seen = |token: &str, number: Option<u64>| {
+            let slot = "u".to_owned();
+            let named = Named {
+                state: ObjectVersion::parse_token(token).unwrap(),
+                claim: number.map(|number| Claim { slot, number }),
+            };
+            Arc::new(Snapshot::new(
+                manifest.clone(),
+                ContentHash::of(b"root"),
+                Some(named),
+                Arc::clone(&reader),
+            ))
+        };
+        let tip = TipCell::new(seen("-:ea", None));
+        let renamed = tip.adopt(seen("-:eb", Some(1)));
+        assert_eq!((renamed.epoch, renamed.snapshot.order().1), (1, 1));
+        let late = tip.adopt(seen("-:ea", None));
+        assert_eq!((late.epoch, late.snapshot.order().1), (1, 1));
+        // Another state of the same claim, as a vacuum leaves it.
+        let fenced = tip.adopt(seen("-:ec", Some(1)));
+        assert_eq!(fenced.epoch, 2);
     }
 }

@@ -2,8 +2,8 @@
 //! they change a table as a whole: its columns, its versions, its being there at all.
 //!
 //! How a child dies is `support::kill`'s; what must hold of one table then is `support::killed_table`'s.
-//! What must hold of a catalog's tables is here: `CREATE TABLE` and `DROP TABLE` happen or not, `CREATE TABLE … AS`
-//! may leave the table empty, and the name can be used again.
+//! What must hold of a catalog's tables is here: `CREATE TABLE`, `DROP TABLE` and a rename happen or not, `CREATE TABLE …
+//! AS` may leave the table empty, and the names can be used again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -53,10 +53,15 @@ fn a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing() 
         ),
         ("TRUNCATE", "TRUNCATE TABLE t".to_owned()),
     ];
+    // They are read where they are, by tables of which some get killed.
+    let originals = || ["a.parquet", "b.parquet"].map(|name| std::fs::read(file(name)).unwrap());
+    let before = originals();
     // Both sides of the swing of the pointer are there whichever way the first operation is killed.
     kill_everywhere(&statements, |number, i, changes| {
         one_way(number + i, changes)
     });
+    assert!(originals() == before);
+    assert_eq!(files(others.path()).len(), 2);
 }
 
 const COLUMNS: &str = "(n BIGINT NOT NULL, note VARCHAR)";
@@ -241,4 +246,97 @@ fn a_drop_table_killed_at_any_storage_operation_leaves_the_table_or_none() {
     ]);
     let full = rows_of(&base);
     kill_in_catalog(base.path(), "DROP TABLE lake.public.t", &[full, None]);
+}
+
+/// Kills a child that renames the table `from` to `to`, at each of its operations. Then it is there under one of the
+/// names with all its rows, and both can be used again.
+fn kill_a_rename(base: &Path, from: &str, to: &str) {
+    let content = |name: &str| format!("SELECT * FROM lake.public.{name} ORDER BY n");
+    let full = on_one_thread(|| async {
+        let session = catalog(base);
+        let rows = session.run(&content(from)).await;
+        session.settle().await;
+        rows
+    });
+    let full = full.unwrap();
+    assert!(full.contains("row 40"));
+    // The name that it has, if all is as it must be.
+    let name_of = async |dir: &Path| {
+        let session = catalog(dir);
+        let again = SupertableCatalog::open(&session.ctx, "again", &location(dir)).unwrap();
+        let listed = again.tables("public").await.unwrap();
+        let mut named = Vec::new();
+        for name in [from, to] {
+            let rows = session.try_run(&content(name)).await;
+            assert_eq!(listed.contains(name), rows.is_ok(), "{rows:?}");
+            if let Ok(rows) = rows {
+                assert_eq!(rows, full);
+                named.push(name.to_owned());
+            }
+        }
+        session.settle().await;
+        let [name] = named.as_slice() else {
+            panic!("under the names {named:?}")
+        };
+        name.clone()
+    };
+    let sql = format!("ALTER TABLE lake.public.{from} RENAME TO {to}");
+    let jobs = Kill::never_in_catalog(&sql).everywhere(base, |i, changes| match changes {
+        true => vec![0, 1, 2],
+        false => vec![i % 3],
+    });
+    let renamed = run_all(&jobs, Kill::to_string, async |kill, dir| {
+        copy(base, dir);
+        let acknowledged = kill.carry_out_surely(dir).acknowledged;
+        let name = name_of(dir).await;
+        assert!(!acknowledged || name == to, "acknowledged");
+        assert_eq!(name_of(dir).await, name);
+        // Another name for it, both of these for others, and back. Whoever wants the new name first must pass what
+        // the dead process has reserved.
+        let session = catalog(dir);
+        let aside = format!("ALTER TABLE lake.public.{name} RENAME TO kept");
+        let create = format!("CREATE TABLE lake.public.{to} AS SELECT 2 AS two");
+        let (first, second) = match name == from {
+            true => (create, aside),
+            false => (aside, create),
+        };
+        for sql in [
+            first,
+            second,
+            format!("CREATE TABLE lake.public.{from} AS SELECT 1 AS one"),
+            format!("DROP TABLE lake.public.{to}"),
+            format!("ALTER TABLE lake.public.kept RENAME TO {to}"),
+        ] {
+            session.run(&sql).await;
+        }
+        assert_eq!(session.run(&content(to)).await, full);
+        let one = format!("SELECT one FROM lake.public.{from}");
+        assert_eq!(session.run(&one).await.lines().count(), 5);
+        session.settle().await;
+        name == to
+    });
+    let times = renamed.iter().filter(|renamed| **renamed).count();
+    println!("{sql}: killed {} times, {times} times renamed", jobs.len());
+    assert!(times > 0 && times < jobs.len());
+}
+
+#[test]
+fn a_rename_killed_at_any_storage_operation_leaves_the_table_under_one_name() {
+    let base = base(&[
+        create_filled(),
+        "DELETE FROM lake.public.t WHERE n > 40".into(),
+    ]);
+    kill_a_rename(base.path(), "t", "u");
+}
+
+#[test]
+fn a_second_rename_and_one_to_a_used_name_killed_leave_the_table_under_one_name() {
+    let base = base(&[
+        create_filled(),
+        "DELETE FROM lake.public.t WHERE n > 40".into(),
+        "CREATE TABLE lake.public.v AS SELECT 1 AS one".into(),
+        "DROP TABLE lake.public.v".into(),
+        "ALTER TABLE lake.public.t RENAME TO u".into(),
+    ]);
+    kill_a_rename(base.path(), "u", "v");
 }

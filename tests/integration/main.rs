@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod adopted;
 mod architecture;
 mod cli;
 mod clustering;
@@ -27,6 +28,7 @@ mod ordering;
 mod overload;
 mod pipeline;
 mod power_cut;
+mod renames;
 mod retries;
 mod servers;
 mod sessions;

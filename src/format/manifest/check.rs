@@ -208,7 +208,8 @@ fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
         let same_file = old.rows == new.rows
             && old.size == new.size
             && old.row_ids == new.row_ids
-            && old.created_at_ms == new.created_at_ms;
+            && old.created_at_ms == new.created_at_ms
+            && old.stats.in_place() == new.stats.in_place();
         if !same_file || (new.deleted_rows() < old.deleted_rows() && !restores) {
             return Err(InvariantViolation::Superfile { superfile: new.id });
         }

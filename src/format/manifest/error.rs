@@ -29,6 +29,14 @@ pub enum ManifestError {
         /// The most it may have.
         max: usize,
     },
+    /// What is recorded of a file that is read in place is none of a file that may be, or its seal is missing.
+    #[error(
+        "superfile {superfile} is said to be read in place, but not where, or of what kind it is"
+    )]
+    BadPlace {
+        /// The superfile.
+        superfile: SuperfileId,
+    },
     /// Superfile ids do not ascend strictly.
     #[error("superfile {superfile} is out of order or listed twice")]
     OutOfOrder {

@@ -20,6 +20,13 @@ pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
             rows: entry.rows,
         });
     }
+    if let Some(place) = entry.stats.recorded_in_place()
+        && (place.is_none() || entry.stats.seal().is_none())
+    {
+        return Err(ManifestError::BadPlace {
+            superfile: entry.id,
+        });
+    }
     if entry.deleted_rows() > entry.rows {
         return Err(ManifestError::MoreTombstonesThanRows {
             superfile: entry.id,

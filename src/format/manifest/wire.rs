@@ -31,8 +31,10 @@
 //! column     field_id i32 · min option<value> · max option<value> · null_count option<u64>
 //!            min_exact bool · max_exact bool
 //!            field_id 0 is the file as a whole, its max the seal of its footer; see `format::stats`
-//!            field_id i32::MIN, if it is there: its max (bytes) says along what the file was written, and with
-//!            which others; see `format::clustering`
+//!            field_id -2^31, added later: the file is read where its owner has it; min is its path, max the
+//!            tag of its state, both strings; see `format::in_place`. Not without a seal
+//!            field_id 1 - 2^31, added later: max (bytes) says along what the file was written, and with which
+//!            others; see `format::clustering`
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
 //!

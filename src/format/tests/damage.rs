@@ -28,10 +28,17 @@ fn a_damaged_pointer_is_always_an_error() {
         new_nodes: (0..20_u8).map(|n| ContentHash::of(&[n])).collect(),
         ..samples::pointer()
     };
-    for pointer in [samples::pointer(), with_nodes] {
+    let with_claim = Pointer {
+        claim: Some(Claim {
+            slot: "x".repeat(255),
+            number: u64::MAX,
+        }),
+        ..with_nodes.clone()
+    };
+    for pointer in [samples::pointer(), with_nodes, with_claim] {
         let bytes = pointer.encode().unwrap();
         // As many nodes as a pointer has room for, and no more.
-        assert!(bytes.len() < 1024);
+        assert!(bytes.len() < 1536);
         assert!(Pointer::decode(&bytes).unwrap().new_nodes.len() <= 8);
         for damaged in flips(&bytes) {
             assert!(Pointer::decode(&damaged).is_err());
@@ -262,12 +269,14 @@ proptest! {
         hash in samples::any_hash(),
         nonce in any::<u128>(),
         new_nodes in prop::collection::vec(samples::any_hash(), 0..=8),
+        claim in prop::option::of(("[A-Za-z0-9_=-]{1,200}(\\.[1-9][0-9]{0,3})?", any::<u64>())),
     ) {
         let pointer = Pointer {
             version,
             manifest: hash,
             nonce: uuid::Uuid::from_u128(nonce),
             new_nodes,
+            claim: claim.map(|(slot, number)| Claim { slot, number }),
             ..samples::pointer()
         };
         prop_assert_eq!(Pointer::decode(&pointer.encode().unwrap()).unwrap(), pointer);

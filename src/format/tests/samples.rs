@@ -174,6 +174,7 @@ pub(crate) fn pointer() -> Pointer {
         manifest: ContentHash::of(b"root"),
         nonce: Uuid::from_u128(77),
         new_nodes: Vec::new(),
+        claim: None,
     }
 }
 

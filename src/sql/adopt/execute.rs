@@ -1,30 +1,29 @@
-//! Finds the files of an adoption, copies them into the table, and commits them.
+//! Takes the files of an adoption into the table, and commits them.
 //!
 //! Owns the order of things: every footer is read and judged before anything is copied; copies are
-//! made only once the mutation's document is durable; what is committed is what the *copies'* footers
-//! say. Does not own the judgement (`plan`).
+//! made only once the mutation's document is durable. Of a file that stays where it is, what is committed is what
+//! its footer said in one state of the file, which the entry names; of a copy, what the *copy's* footer says. Does not
+//! own which files they are (`find`), nor the judgement (`plan`).
 //!
-//! Invariant: all files are committed in one version, or none. A crash leaves copies in the
-//! mutation's id block, which recovery removes.
+//! Invariant: all files are committed in one version, or none. A file of others is read, and nothing else: not written,
+//! not deleted. A crash leaves copies in the mutation's id block, which recovery removes.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use datafusion::common::Result as DataFusionResult;
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
+use super::find::{Candidate, Places, find, parse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
 use crate::format::ids::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
-use crate::format::paths::{self, ObjectName};
+use crate::format::paths;
 use crate::scan::ScanLocation;
-use crate::sql::adopt::hive;
+use crate::scan::in_place::{InPlaceStore, own};
 use crate::sql::adopt::plan::{Adoption, adopt, check_table};
 use crate::sql::location::refuse_credentials;
 use crate::table::{
@@ -35,7 +34,7 @@ use crate::table::{
 const MAX_RUNS: usize = 10;
 
 /// Files that are read, or copied, at the same time.
-const CONCURRENCY: usize = 8;
+pub(super) const CONCURRENCY: usize = 8;
 
 /// The size of the pieces in which a file is uploaded where the store cannot copy it.
 const PART_BYTES: usize = 8 << 20;
@@ -58,28 +57,20 @@ pub(crate) struct Added {
     pub(crate) bytes: u64,
     /// What it is in the table.
     pub(crate) superfile: SuperfileId,
+    /// Whether the table reads it where it is.
+    pub(crate) in_place: bool,
 }
 
-/// A file to be added.
-struct Candidate {
-    meta: ObjectMeta,
-    /// The file as a user would name it.
-    name: String,
-    /// Which state of which object it is.
-    source: String,
-    hive: Vec<(String, Option<String>)>,
+/// A file that was judged by its footer.
+struct Judged<'c> {
+    candidate: &'c Candidate,
+    adoption: Adoption,
+    /// Whether the table is to refer to it where it is.
+    stays: bool,
 }
 
-/// The files' store, and the table that they go into.
-struct Places {
-    from: Arc<dyn ObjectStore>,
-    /// Whether the store itself can copy a file to the table.
-    same_store: bool,
-    location: ScanLocation,
-    table: Table,
-}
-
-/// Adds the Parquet files at `url` to `table`, which is at `location` in the session's stores.
+/// Adds the Parquet files at `url` to `table`, which is at `location` in the session's stores. `copy`: also those
+/// that could stay where they are are copied.
 ///
 /// # Errors
 /// A file does not fit the table, or was added already; or the store's. Nothing is added then.
@@ -88,6 +79,7 @@ pub(crate) async fn add_files(
     table: &Table,
     location: &ScanLocation,
     url: &str,
+    copy: bool,
 ) -> Result<Vec<Added>> {
     refuse_credentials(url)?;
     let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument, url, why);
@@ -100,33 +92,26 @@ pub(crate) async fn add_files(
         )
         .with_source(e)
     })?;
-    let places = Places {
-        from,
-        // The local store is this crate's own: DataFusion's would not make a copy durable.
-        same_store: parsed.object_store() == location.store_url && parsed.scheme() != "file",
-        location: location.clone(),
-        table: table.clone(),
-    };
+    let places = Places::new(from, parsed.object_store(), location.clone(), table.clone()).await;
     let mut lost = None;
     for _ in 0..MAX_RUNS {
         let snapshot = table.snapshot().await?;
         check_table(snapshot.metadata())?;
         let candidates = find(&places, &parsed, &snapshot, url).await?;
-        let footers = judge(&places, &candidates, snapshot.metadata()).await?;
-        if footers.iter().all(|adoption| adoption.rows == 0) {
+        let judged = judge(&places, &candidates, snapshot.metadata(), copy).await?;
+        if judged.iter().all(|file| file.adoption.rows == 0) {
             return Ok(Vec::new());
         }
         let statement = format!("supertable_add_files {url}");
         let mutation = table.begin(OpKind::Insert, Arc::clone(&snapshot), statement);
-        let (effect, added) =
-            match copy_all(&places, &candidates, &footers, &snapshot, &mutation).await {
-                Ok(done) => done,
-                Err(e) => {
-                    // What it died of is the news; a failure to clean up is recovery's.
-                    let _ = mutation.abort().await;
-                    return Err(e);
-                }
-            };
+        let (effect, added) = match take_in(&places, judged, &snapshot, &mutation).await {
+            Ok(done) => done,
+            Err(e) => {
+                // What it died of is the news; a failure to clean up is recovery's.
+                let _ = mutation.abort().await;
+                return Err(e);
+            }
+        };
         match mutation.commit(effect).await? {
             CommitOutcome::Committed { .. } => return Ok(added),
             CommitOutcome::NothingToCommit => return Ok(Vec::new()),
@@ -141,173 +126,16 @@ pub(crate) async fn add_files(
     ))
 }
 
-/// A location in which a pattern may be; DataFusion finds one in a local path only.
-fn parse(location: &str) -> DataFusionResult<ListingTableUrl> {
-    let is_url = location.contains("://");
-    let pattern = location
-        .find(['*', '?', '['])
-        .filter(|_| is_url)
-        .and_then(|at| location.get(..at)?.rfind('/'))
-        .and_then(|slash| location.split_at_checked(slash + 1));
-    match pattern {
-        Some((directory, pattern)) => ListingTableUrl::parse(directory)?.with_glob(pattern),
-        None => ListingTableUrl::parse(location),
-    }
-}
-
-/// The Parquet files at `url`, none of which the table has.
-async fn find(
-    places: &Places,
-    url: &ListingTableUrl,
-    snapshot: &Snapshot,
-    given: &str,
-) -> Result<Vec<Candidate>> {
-    let unlisted = |e: object_store::Error| {
-        Error::new(ErrorKind::Storage, given, "its files cannot be listed").with_source(e)
-    };
-    let mut paths: Vec<Path> = if url.is_collection() || url.get_glob().is_some() {
-        let is_wanted = |path: &Path| {
-            is_named(url, path) && path.as_ref().ends_with(".parquet") && !is_hidden(url, path)
-        };
-        places
-            .from
-            .list(Some(url.prefix()))
-            .map_ok(|meta| meta.location)
-            .try_filter(|path| futures::future::ready(is_wanted(path)))
-            .try_collect()
-            .await
-            .map_err(unlisted)?
-    } else {
-        vec![url.prefix().clone()]
-    };
-    paths.sort();
-    // Not from the listing: some stores write a tag there that is not the one an object has.
-    let heads: Vec<_> = paths.iter().map(|path| places.from.head(path)).collect();
-    let metas: Vec<ObjectMeta> = stream::iter(heads)
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await
-        .map_err(unlisted)?;
-    if metas.is_empty() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            given,
-            "there is no file that ends in .parquet",
-        ));
-    }
-    let known: HashSet<&str> = snapshot
-        .manifest()
-        .entries()
-        .filter_map(|entry| entry.stats.source())
-        .collect();
-    let store = url.object_store();
-    paths
-        .into_iter()
-        .zip(metas)
-        .map(|(location, meta)| {
-            let meta = ObjectMeta { location, ..meta };
-            let name = format!("{}{}", store.as_str(), meta.location);
-            refuse_superfile(&name, &meta.location)?;
-            let source = source_of(&name, &meta);
-            if known.contains(source.as_str()) {
-                return Err(Error::new(
-                    ErrorKind::InvalidArgument,
-                    name,
-                    "this file was added to the table already; nothing was added",
-                ));
-            }
-            let hive = hive_values(url, &meta.location, snapshot.metadata());
-            Ok(Candidate {
-                meta,
-                name,
-                source,
-                hive,
-            })
-        })
-        .collect()
-}
-
-/// Whether `url` names the file. To DataFusion's patterns a directory `year=2024` is not there; here it
-/// may be named, too.
-fn is_named(url: &ListingTableUrl, path: &Path) -> bool {
-    let below = || -> Option<String> {
-        let parts: Vec<&str> = url.strip_prefix(path)?.collect();
-        Some(parts.join("/"))
-    };
-    let by_pattern = url
-        .get_glob()
-        .as_ref()
-        .is_some_and(|pattern| below().is_some_and(|below| pattern.matches(&below)));
-    by_pattern || url.contains(path, false)
-}
-
-/// Names that begin so are other writers' work in progress or logs.
-fn is_hidden(url: &ListingTableUrl, path: &Path) -> bool {
-    url.strip_prefix(path)
-        .is_some_and(|mut parts| parts.any(|part| part.starts_with('_') || part.starts_with('.')))
-}
-
-/// A supertable's files also hold the rows that were deleted from it.
-fn refuse_superfile(name: &str, path: &Path) -> Result<()> {
-    let parts: Vec<_> = path.parts().collect();
-    let last_two: Path = parts
-        .iter()
-        .skip(parts.len().saturating_sub(2))
-        .cloned()
-        .collect();
-    match paths::parse(&last_two) {
-        Some(ObjectName::Superfile(_)) => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            name,
-            "this is a file of a supertable, and may hold rows that were deleted; use INSERT INTO … \
-             SELECT from that table instead",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The object, and which state of it.
-fn source_of(name: &str, meta: &ObjectMeta) -> String {
-    match &meta.e_tag {
-        Some(tag) => format!("{name}#{tag}"),
-        None => format!(
-            "{name}#{}-{}",
-            meta.last_modified.timestamp_micros(),
-            meta.size
-        ),
-    }
-}
-
-/// The values in the names of a file's directories: all below `url`, and above it those that are
-/// columns of the table.
-fn hive_values(
-    url: &ListingTableUrl,
-    path: &Path,
-    metadata: &TableMetadata,
-) -> Vec<(String, Option<String>)> {
-    let below = url
-        .strip_prefix(path)
-        .map(|parts| parts.collect::<Path>())
-        .unwrap_or_default();
-    let below: HashSet<String> = hive::values(&below)
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
-    hive::values(path)
-        .into_iter()
-        .filter(|(key, _)| below.contains(key) || metadata.schema.index_of(key).is_ok())
-        .collect()
-}
-
 /// Judges every file by its footer.
-async fn judge(
+async fn judge<'c>(
     places: &Places,
-    candidates: &[Candidate],
+    candidates: &'c [Candidate],
     metadata: &TableMetadata,
-) -> Result<Vec<Adoption>> {
+    copy: bool,
+) -> Result<Vec<Judged<'c>>> {
     let judged: Vec<_> = candidates
         .iter()
-        .map(|candidate| judge_one(places, candidate, metadata))
+        .map(|candidate| judge_one(places, candidate, metadata, copy))
         .collect();
     stream::iter(judged)
         .buffered(CONCURRENCY)
@@ -315,13 +143,41 @@ async fn judge(
         .await
 }
 
-async fn judge_one(
+async fn judge_one<'c>(
     places: &Places,
-    candidate: &Candidate,
+    candidate: &'c Candidate,
     metadata: &TableMetadata,
-) -> Result<Adoption> {
-    let end = footer(&places.from, &candidate.meta, &candidate.name).await?;
-    judged(&end, candidate.meta.size, candidate, metadata)
+    copy: bool,
+) -> Result<Judged<'c>> {
+    let meta = &candidate.meta;
+    let in_place = candidate.in_place.as_ref().filter(|_| !copy);
+    let store: Arc<dyn ObjectStore> = match in_place {
+        // Of the state that is recorded, whatever becomes of the file meanwhile.
+        Some(file) => Arc::new(InPlaceStore::one(
+            Arc::clone(&places.from),
+            &places.from_url,
+            &meta.location,
+            file,
+        )),
+        None => Arc::clone(&places.from),
+    };
+    let end = footer(&store, meta, &candidate.name).await?;
+    let mut adoption = judged(&end, meta.size, candidate, metadata)?;
+    let stays = match (in_place, end.seal) {
+        (Some(file), Some(seal)) => {
+            adoption.stats.set_seal(seal);
+            adoption.stats.set_in_place(file);
+            true
+        }
+        // Without a seal nothing tells later whether it is the file that was meant.
+        _ => false,
+    };
+    adoption.stats.set_source(candidate.source.clone());
+    Ok(Judged {
+        candidate,
+        adoption,
+        stays,
+    })
 }
 
 /// [`adopt`], of a footer that may say what no decoder thought of.
@@ -357,8 +213,16 @@ async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> 
         let bytes = store
             .get_range(&meta.location, start..meta.size)
             .await
-            .map_err(|e| {
-                Error::new(ErrorKind::Storage, name, "its footer cannot be read").with_source(e)
+            .map_err(|e| match own(e) {
+                Ok(own) => Error::new(
+                    ErrorKind::Conflict,
+                    name,
+                    "this file is being changed; nothing was added",
+                )
+                .with_source(own),
+                Err(e) => {
+                    Error::new(ErrorKind::Storage, name, "its footer cannot be read").with_source(e)
+                }
             })?;
         match judge_end(&bytes, meta.size) {
             Ok(end) => return Ok(end),
@@ -375,46 +239,31 @@ async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> 
     }
 }
 
-/// Copies the files that have rows, and says what is to be committed.
-async fn copy_all(
+/// Copies the files that cannot stay, and says what is to be committed.
+async fn take_in(
     places: &Places,
-    candidates: &[Candidate],
-    footers: &[Adoption],
+    files: Vec<Judged<'_>>,
     snapshot: &Snapshot,
     mutation: &Mutation,
 ) -> Result<(Effect, Vec<Added>)> {
     mutation.durable().await?;
     let metadata = snapshot.metadata();
     let mut jobs = Vec::new();
-    for (candidate, adoption) in candidates.iter().zip(footers) {
-        if adoption.rows > 0 {
-            jobs.push((candidate, mutation.next_superfile_id()?));
+    for file in files {
+        if file.adoption.rows > 0 {
+            jobs.push(take_in_one(
+                places,
+                file,
+                mutation.next_superfile_id()?,
+                metadata,
+            ));
         }
     }
-    let copies: Vec<_> = jobs
-        .iter()
-        .map(|(candidate, id)| copy_one(places, candidate, *id, metadata))
-        .collect();
-    let entries: Vec<SuperfileEntry> = stream::iter(copies)
+    let taken: Vec<(SuperfileEntry, Added)> = stream::iter(jobs)
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
-    let by_id: HashMap<SuperfileId, &Candidate> = jobs
-        .iter()
-        .map(|(candidate, id)| (*id, *candidate))
-        .collect();
-    let added = entries
-        .iter()
-        .filter_map(|entry| {
-            let candidate = by_id.get(&entry.id)?;
-            Some(Added {
-                file: candidate.name.clone(),
-                rows: entry.rows,
-                bytes: entry.size,
-                superfile: entry.id,
-            })
-        })
-        .collect();
+    let (entries, added): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
     let mut metadata: TableMetadata = metadata.as_ref().clone();
     let count = metadata
         .properties
@@ -433,14 +282,51 @@ async fn copy_all(
     Ok((effect, added))
 }
 
+async fn take_in_one(
+    places: &Places,
+    file: Judged<'_>,
+    id: SuperfileId,
+    metadata: &TableMetadata,
+) -> Result<(SuperfileEntry, Added)> {
+    let Judged {
+        candidate,
+        adoption,
+        stays,
+    } = file;
+    let (size, Adoption { rows, stats }) = match stays {
+        true => (candidate.meta.size, adoption),
+        false => copy_one(places, candidate, id, metadata).await?,
+    };
+    let env = places.table.env();
+    let added = Added {
+        file: candidate.name.clone(),
+        rows,
+        bytes: size,
+        superfile: id,
+        in_place: stays,
+    };
+    let entry = SuperfileEntry {
+        id,
+        rows,
+        size,
+        created_at_ms: env.now_ms(),
+        row_ids: RowIds::Span(env.ids.row_span()),
+        stats,
+        tombstones: None,
+        moved_at: 0,
+        touched: 0,
+    };
+    Ok((entry, added))
+}
+
+/// Copies a file into the table; what the copy is.
 async fn copy_one(
     places: &Places,
     candidate: &Candidate,
     id: SuperfileId,
     metadata: &TableMetadata,
-) -> Result<SuperfileEntry> {
-    let table = &places.table;
-    let own = table.storage().object_store();
+) -> Result<(u64, Adoption)> {
+    let own = places.table.storage().object_store();
     let path = paths::superfile(&id);
     let failed = |e: object_store::Error| {
         Error::new(
@@ -451,7 +337,7 @@ async fn copy_one(
         .with_source(e)
     };
     let to = places.location.resolve(&path);
-    let copied = match places.same_store {
+    let copied = match places.copies() {
         true => places
             .from
             .copy(&candidate.meta.location, &to)
@@ -472,22 +358,12 @@ async fn copy_one(
         ..own.head(&path).await.map_err(failed)?
     };
     let end = footer(&own, &copy, &candidate.name).await?;
-    let Adoption { rows, mut stats } = judged(&end, copy.size, candidate, metadata)?;
-    stats.set_source(candidate.source.clone());
+    let mut adoption = judged(&end, copy.size, candidate, metadata)?;
+    adoption.stats.set_source(candidate.source.clone());
     if let Some(seal) = end.seal {
-        stats.set_seal(seal);
+        adoption.stats.set_seal(seal);
     }
-    Ok(SuperfileEntry {
-        id,
-        rows,
-        size: copy.size,
-        created_at_ms: table.env().now_ms(),
-        row_ids: RowIds::Span(table.env().ids.row_span()),
-        stats,
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
-    })
+    Ok((copy.size, adoption))
 }
 
 /// Copies a file through this process, in bounded memory.

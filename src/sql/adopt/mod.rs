@@ -2,22 +2,29 @@
 //!
 //! - [`plan`]: whether a file fits a table, and what its manifest entry says: from its footer alone.
 //! - [`hive`]: columns that are in the names of directories (`year=2024/`).
-//! - [`execute`]: finding the files, copying them, and the commit.
+//! - [`find`]: which files a location names, and whether the table has them already.
+//! - [`execute`]: taking the files in, and the commit.
 //!
-//! # Copies, not references
+//! # Where they are
 //!
-//! An adopted file becomes a superfile of the table: its bytes are copied, as they are, to
-//! `superfiles/<uuid>.parquet`. Within one object store the store does it itself (a server-side
-//! copy: no byte passes through here); on a local disk, and from one store to another, the bytes
-//! are streamed. Nothing is decoded or encoded anew either way.
+//! A file in the table's own object store stays where it is: its manifest entry records its path, the
+//! [`Place`](crate::format::Place), and in which state it was taken in. It stays its owner's: nothing of the table writes or
+//! deletes it, because whatever deletes goes by the names of the table's own objects ([`paths`](crate::format::paths)),
+//! and such a file has none. What its owner does to it later is found out when it is read (see
+//! [`in_place`](crate::scan::in_place)): an error, never a wrong answer. `UPDATE` and compaction put its rows into
+//! superfiles of the table, and then it is not needed any more.
 //!
-//! The alternative, a manifest that names files elsewhere, was considered and refused. A manifest
-//! would hold paths that lead out of the table's root, so that whoever can write a manifest could
-//! make readers open any object of the store; the files would be immutable only as long as their
-//! owner does not touch them; every other tool that counts on a table being one directory (a copy, a
-//! backup, a lifecycle rule) would be wrong; and vacuum would have to know what is not its own. A
-//! copy costs storage, and none of that.
+//! From another store, or when it is asked for, a file is copied as it is to `superfiles/<uuid>.parquet`, and the
+//! original does not matter any more. Within one object store the store does that itself (no byte passes through here);
+//! on a local disk, and from one store to another, the bytes are streamed. So is a file copied whose end cannot be sealed
+//! (page indexes and footer of more than 256 MB), and one that lies in a folder of the table's own objects.
+//!
+//! What a path that leads out of the table costs, and what was done about it: whoever can write a manifest could
+//! have a reader open any object of the store, but must know the hash of its footer, and then he has read it already; a copy
+//! or backup of a table's directory holds the files below it, and not those elsewhere in the store, which are found if
+//! it is put into the same store.
 
 pub(crate) mod execute;
+pub(crate) mod find;
 pub(crate) mod hive;
 pub(crate) mod plan;

@@ -4,7 +4,8 @@
 //! own what a type or a default means (`run`), nor whether a change is possible (`evolution`).
 //!
 //! ```text
-//! changes := change (, change)*
+//! changes := RENAME TO name (. name)*
+//!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | RENAME [COLUMN] path TO name
@@ -67,11 +68,20 @@ pub(crate) enum Alteration {
     },
 }
 
+/// What a statement asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Alter {
+    /// Another name for the table, whose last part stands for the table and the others for where it is.
+    RenameTo(Vec<String>),
+    /// Other columns or properties.
+    Changes(Vec<Alteration>),
+}
+
 /// Parses `text`. Names that are not quoted become lower case if `normalize` says so.
 ///
 /// # Errors
 /// Says what was expected, and what stands there.
-pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Result<Vec<Alteration>> {
+pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Result<Alter> {
     let bad = |e: ParserError| {
         Error::new(
             ErrorKind::InvalidArgument,
@@ -79,16 +89,8 @@ pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Resul
             format!("cannot be parsed: {e}"),
         )
     };
-    let mut parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
-    if parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "ALTER TABLE",
-            "a table cannot be renamed: in a catalog its name is that of its directory, which no object store \
-             moves in one step; use CREATE TABLE … AS SELECT * FROM …, and DROP TABLE",
-        ));
-    }
-    Changes { parser, normalize }.all().map_err(bad)
+    let parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
+    Changes { parser, normalize }.statement().map_err(bad)
 }
 
 struct Changes<'a> {
@@ -99,6 +101,21 @@ struct Changes<'a> {
 type Parsed<T> = std::result::Result<T, ParserError>;
 
 impl Changes<'_> {
+    fn statement(mut self) -> Parsed<Alter> {
+        if self.parser.parse_keywords(&[Keyword::RENAME, Keyword::TO]) {
+            let ColumnPath(name) = self.path()?;
+            let _ = self.parser.consume_token(&Token::SemiColon);
+            let rest = self.parser.next_token();
+            return match rest.token {
+                Token::EOF => Ok(Alter::RenameTo(name)),
+                _ => self
+                    .parser
+                    .expected("the end, since a table is renamed by itself,", rest),
+            };
+        }
+        self.all().map(Alter::Changes)
+    }
+
     fn all(mut self) -> Parsed<Vec<Alteration>> {
         let mut changes = Vec::new();
         loop {
@@ -337,13 +354,30 @@ pub(crate) fn dialect_of(name: &datafusion::config::Dialect) -> DataFusionResult
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use datafusion::sql::sqlparser::dialect::GenericDialect;
 
     use super::*;
 
     fn parsed(text: &str) -> Vec<Alteration> {
-        parse(text, &GenericDialect {}, true).unwrap()
+        match parse(text, &GenericDialect {}, true).unwrap() {
+            Alter::Changes(changes) => changes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_name_for_the_table_is_no_name_for_a_column() {
+        let parsed = |text| parse(text, &GenericDialect {}, true).unwrap();
+        let names =
+            |names: &[&str]| Alter::RenameTo(names.iter().map(|n| (*n).to_owned()).collect());
+        assert_eq!(parsed("RENAME TO U;"), names(&["u"]));
+        assert_eq!(
+            parsed("rename to Lake.public.\"A b\""),
+            names(&["lake", "public", "A b"])
+        );
+        let column = |text| matches!(parsed(text), Alter::Changes(changes) if changes.len() == 1);
+        assert!(column("RENAME COLUMN to TO x") && column("RENAME \"to\" TO x"));
     }
 
     fn path(names: &[&str]) -> ColumnPath {
@@ -405,6 +439,10 @@ mod tests {
             "SET ('k' = 'v'",
             "DROP a, ",
             "DROP a; DROP b",
+            "RENAME TO",
+            "RENAME TO u, DROP b",
+            "RENAME TO u v",
+            "DROP b, RENAME TO u",
             "ADD COLUMN a INT 'unclosed",
         ] {
             assert!(parse(text, &GenericDialect {}, true).is_err(), "{text}");

@@ -5,7 +5,7 @@
 //! change does to the metadata (`evolution`).
 //!
 //! Invariant: all changes of one statement are committed in one version, or none. A crash leaves
-//! nothing, or a WAL document that recovery commits.
+//! nothing, or a WAL document that recovery commits. A table's new name is no change of the table: its catalog gives it.
 
 use std::sync::Arc;
 
@@ -21,9 +21,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
 use crate::format::manifest::CHECK;
 use crate::scan::schema::session_schema;
-use crate::sql::alter::parse::{Alteration, dialect_of, parse};
+use crate::sql::alter::parse::{Alter, Alteration, dialect_of, parse};
+use crate::sql::catalog::no_such_table;
 use crate::sql::factory::check_bloom_filters;
+use crate::sql::functions::lookup::TableLookup;
 use crate::sql::schema::check_storable;
+use crate::sql::session::OpenTables;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
 use crate::table::{CommitOutcome, Effect, Table};
@@ -40,20 +43,75 @@ pub(crate) struct Altered {
     pub(crate) columns: u64,
 }
 
-/// Changes `table` as `text`, what stands behind `ALTER TABLE t`, says.
+/// Changes the table as `text`, what stands behind `ALTER TABLE t`, says.
 ///
 /// # Errors
 /// The text cannot be parsed, or a change is refused; nothing is changed then.
-pub(crate) async fn alter(state: &SessionState, table: &Table, text: &str) -> Result<Altered> {
-    let alterations = parsed(state, text)?;
+pub(crate) async fn alter(
+    state: &SessionState,
+    lookup: &TableLookup,
+    text: &str,
+) -> Result<Altered> {
+    let alterations = match parsed(state, text)? {
+        Alter::RenameTo(to) => return rename(state, lookup, &to).await,
+        Alter::Changes(alterations) => alterations,
+    };
+    let table = lookup.find_for("ALTER TABLE").await?;
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
         changes.push(resolve(state, alteration).await?);
     }
-    commit(table, &changes, &format!("ALTER TABLE {text}")).await
+    commit(&table, &changes, &format!("ALTER TABLE {text}")).await
 }
 
-fn parsed(state: &SessionState, text: &str) -> Result<Vec<Alteration>> {
+/// Gives a table of a catalog another name in its schema.
+async fn rename(state: &SessionState, lookup: &TableLookup, to: &[String]) -> Result<Altered> {
+    let refuse = |subject: String, why: &str| Err(Error::new(ErrorKind::Unsupported, subject, why));
+    let from = lookup.resolved();
+    let catalog = state
+        .config()
+        .get_extension::<OpenTables>()
+        .and_then(|open| open.catalog(&from.catalog));
+    let Some(catalog) = catalog else {
+        // A table that is not there has no place that could be the wrong one.
+        lookup.find().await?;
+        return refuse(
+            from.to_string(),
+            "only a table of a catalog of supertables can be renamed; this name is the session's own: DROP TABLE \
+             it, which leaves the data, and CREATE EXTERNAL TABLE another one at the same location",
+        );
+    };
+    let Some(name) = to.last() else {
+        return refuse(from.to_string(), "the new name is missing");
+    };
+    let stays = match to {
+        [_] => true,
+        [schema, _] => **schema == *from.schema,
+        [catalog, schema, _] => **catalog == *from.catalog && **schema == *from.schema,
+        _ => false,
+    };
+    if !stays {
+        return refuse(
+            to.join("."),
+            "a table cannot be moved to another schema or catalog; CREATE TABLE … AS SELECT * FROM … \
+             there, and DROP TABLE",
+        );
+    }
+    catalog
+        .rename_table(&from.schema, &from.table, name)
+        .await?;
+    let renamed = catalog.table(&from.schema, name).await?;
+    let Some(renamed) = renamed else {
+        return Err(no_such_table(&from.schema, name));
+    };
+    let table = renamed.table();
+    Ok(Altered {
+        version: table.cached_snapshot().version(),
+        columns: table.metadata().schema.fields().len() as u64,
+    })
+}
+
+fn parsed(state: &SessionState, text: &str) -> Result<Alter> {
     let parser = &state.config_options().sql_parser;
     let dialect = dialect_of(&parser.dialect).map_err(|e| {
         Error::new(ErrorKind::InvalidArgument, "ALTER TABLE", "no dialect").with_source(e)

@@ -62,15 +62,26 @@ fn altered(statement: &[Token]) -> Option<String> {
         is(rest.first(), Keyword::ALTER).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
     let rest =
         is(rest.first(), Keyword::TABLE).then(|| after_space(rest.get(1..).unwrap_or(&[])))?;
+    let (rest, if_exists) = match is(rest.first(), Keyword::IF) {
+        true => {
+            let exists = after_space(rest.get(1..).unwrap_or(&[]));
+            match is(exists.first(), Keyword::EXISTS) {
+                true => (after_space(exists.get(1..).unwrap_or(&[])), true),
+                false => (rest, false),
+            }
+        }
+        false => (rest, false),
+    };
     let end = rest
         .iter()
         .position(|token| matches!(token, Token::Whitespace(_)))
         .unwrap_or(rest.len());
     let (name, changes) = rest.split_at_checked(end)?;
     Some(format!(
-        "SELECT * FROM supertable_alter({}, {})",
+        "SELECT * FROM supertable_alter({}, {}{})",
         quoted(name),
-        quoted(changes)
+        quoted(changes),
+        if if_exists { ", if_exists => true" } else { "" }
     ))
 }
 
@@ -107,6 +118,18 @@ mod tests {
         assert_eq!(
             turned("SELECT 'a'';b'; -- why\nALTER TABLE t DROP x; SELECT 1;"),
             "SELECT 'a'';b';SELECT * FROM supertable_alter('t', 'DROP x'); SELECT 1;"
+        );
+    }
+
+    #[test]
+    fn if_exists_is_an_argument_and_if_alone_a_name() {
+        assert_eq!(
+            turned("ALTER TABLE IF  EXISTS a.t RENAME TO \"U\""),
+            "SELECT * FROM supertable_alter('a.t', 'RENAME TO \"U\"', if_exists => true)"
+        );
+        assert_eq!(
+            turned("ALTER TABLE if DROP x"),
+            "SELECT * FROM supertable_alter('if', 'DROP x')"
         );
     }
 

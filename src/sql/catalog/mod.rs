@@ -4,22 +4,28 @@
 //! <root>/public/flights/_supertable/current        the table public.flights
 //! <root>/public/flights.2/_supertable/current      the same name, after the first one was dropped
 //! <root>/archive/flights/_supertable/current       the table archive.flights
+//! <root>/public/trips/_supertable/current          kept for a table of another directory, renamed to trips
 //! ```
 //!
 //! There is no list of tables but the listing of the store, so nothing can disagree with it. A dropped
 //! table leaves its directory with a grave in the pointer's place, for ever: whoever still works on the table
 //! finds that it is gone, and nobody finds another table in its place. The next table of the name takes the
-//! next directory. At most one directory of a name has a table: number n + 1 is made only when n has a grave.
+//! next directory. A table that is renamed keeps its directory, and says in its pointer which other one it stands for.
 //!
 //! - `names`: from names to directories and back.
-//! - `tables`: finding, creating and dropping tables.
+//! - `slots`: which table a name means, and how a name gets one.
+//! - `tables`: listing, creating and dropping tables.
+//! - `rename`: renaming them.
 //! - `provider`: the catalog as DataFusion sees it.
 //! - `statements`: `CREATE TABLE … AS`, `CREATE OR REPLACE` and `DROP`, before DataFusion plans them its way.
 
 mod names;
 mod provider;
+mod rename;
+mod slots;
 mod statements;
 mod tables;
 
+pub(crate) use rename::no_such_table;
 pub use statements::{execute, sql};
 pub use tables::SupertableCatalog;

@@ -81,6 +81,21 @@ pub(super) fn table_of(directory: &str) -> Option<(String, u32)> {
     }
 }
 
+/// The name of whatever stands in a directory's place.
+///
+/// # Errors
+/// `Corrupt` if no name has it.
+pub(super) fn name_of(slot: &str) -> Result<String> {
+    match table_of(slot) {
+        Some((name, _)) => Ok(name),
+        None => Err(Error::new(
+            ErrorKind::Corrupt,
+            slot,
+            "a table says that it stands in this directory's place, which is not one of a table",
+        )),
+    }
+}
+
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }

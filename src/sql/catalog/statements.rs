@@ -62,11 +62,7 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
             }
         }
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => match own_table(ctx, &drop.name) {
-            Some((catalog, schema, name))
-                if !catalog
-                    .others()
-                    .contains_key(&(schema.clone(), name.clone())) =>
-            {
+            Some((catalog, schema, name)) if !catalog.has_other(&schema, &name) => {
                 Box::pin(async move {
                     if !catalog.drop_table(&schema, &name).await? && !drop.if_exists {
                         return Err(Error::new(
@@ -132,9 +128,7 @@ async fn create_memory_table(
         )
         .into());
     }
-    let session_only = catalog
-        .others()
-        .contains_key(&(schema.to_owned(), name.to_owned()));
+    let session_only = catalog.has_other(schema, name);
     let existing = catalog.table(schema, name).await?;
     if session_only || existing.is_some() {
         if create.if_not_exists {
@@ -175,7 +169,7 @@ async fn create_memory_table(
             if is_empty(&create.input) {
                 return Ok(());
             }
-            fill(catalog, ctx, schema, name, &created, input).await
+            fill(catalog, ctx, name, &created, input).await
         }
     }
 }
@@ -193,7 +187,7 @@ pub(super) async fn create_and_fill(
     let created = catalog.create_table(schema, name, columns, options).await?;
     let filled = async {
         let input = ctx.read_table(rows)?.into_unoptimized_plan();
-        fill(catalog, ctx, schema, name, &created, input).await
+        fill(catalog, ctx, name, &created, input).await
     };
     filled.await.map_err(|error| {
         Error::new(ErrorKind::Storage, name, "the table could not be filled").with_source(error)
@@ -218,14 +212,13 @@ pub(super) fn options_of(table: &MemTable) -> OwnResult<CreateOptions> {
 async fn fill(
     catalog: &SupertableCatalog,
     ctx: &SessionContext,
-    schema: &str,
     name: &str,
     created: &SupertableProvider,
     input: LogicalPlan,
 ) -> Result<()> {
     let filled = insert(ctx, created, name, input, InsertOp::Append).await;
     if filled.is_err() {
-        catalog.take_back(schema, name, created).await;
+        catalog.take_back(name, created).await;
     }
     filled
 }

@@ -1,8 +1,8 @@
-//! Finding, creating and dropping the tables below a location.
+//! Listing, creating and dropping the tables below a location.
 //!
-//! Owns which directory a name means now, and the tables that are open. Does not own what creating and
-//! dropping do to a directory (`table`).
-//! Invariant: a table that another process dropped or created is seen by the next statement; what is open is
+//! Owns the catalog's state: the tables that are open, and what names were found to mean. Does not own which
+//! directory a name means now (`slots`), renames (`rename`), nor what creating and dropping do to a directory (`table`).
+//! Invariant: a table that another process dropped, renamed or created is seen by the next statement; what is open is
 //! asked before it is used. A crash while a table is created leaves none, or an empty one; after the swing of
 //! a drop, objects that the next table of the name sweeps away.
 
@@ -18,27 +18,25 @@ use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::names::{decode, encode, table_directory, table_of};
+use super::names::{decode, encode, name_of, table_of};
 use super::provider::CatalogView;
+use super::slots::{Taken, Wanted};
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
-use crate::scan::schema::session_schema;
-use crate::sql::factory::{CreateOptions, create_table, open_again, open_table};
+use crate::sql::factory::CreateOptions;
 use crate::sql::location::resolve;
 use crate::sql::session::OpenTables;
 use crate::storage::Storage;
-use crate::table::drop::{is_dropped, is_grave, sweep};
+use crate::table::Env;
+use crate::table::claim::slot_of;
 
 /// The schema that every catalog has.
 pub(super) const DEFAULT_SCHEMA: &str = "public";
 
 /// Directories that are looked into at once.
 const CONCURRENT: usize = 32;
-
-/// Tables of one name that may be dropped while one more is being created.
-const RACES: usize = 64;
 
 /// A catalog of supertables below one location. Cheap to clone.
 #[derive(Clone)]
@@ -52,7 +50,11 @@ struct Inner {
     root: String,
     storage: Storage,
     session: Box<dyn Fn() -> Option<SessionState> + Send + Sync>,
+    env: Env,
+    /// By the directories of the schema and of the table.
     open: Mutex<HashMap<(String, String), SupertableProvider>>,
+    /// The directory of the table that a name, in the directory of its schema, was found to mean.
+    meant: Mutex<HashMap<(String, String), String>>,
     /// Schemas that were created and have no table yet: no store keeps empty directories.
     declared: Mutex<BTreeSet<String>>,
     /// Views and tables of other formats, which only this session has.
@@ -96,7 +98,9 @@ impl SupertableCatalog {
                 storage,
                 // Not to wait behind a writer that waits for the reader we may be called by.
                 session: Box::new(move || Some(state.upgrade()?.read_recursive().clone())),
+                env: Env::system(),
                 open: Mutex::default(),
+                meant: Mutex::default(),
                 declared: Mutex::default(),
                 others: Mutex::default(),
             }),
@@ -154,21 +158,26 @@ impl SupertableCatalog {
         let directories = self.directories(Some(&schema)).await?;
         let storage = &self.inner.storage;
         let candidates = directories.into_iter().filter_map(|directory| {
-            let (name, _) = table_of(&directory)?;
+            table_of(&directory)?;
             let pointer = Path::from_iter([schema.as_str(), directory.as_str()])
                 .parts()
                 .chain(paths::pointer().parts())
                 .collect::<Path>();
-            Some((name, pointer))
+            Some((directory, pointer))
         });
         let found: Vec<Result<Option<String>>> = stream::iter(candidates)
-            .map(|(name, pointer)| async move {
-                let head = storage.get(&pointer).await?;
-                Ok(head.and_then(|(bytes, _)| match Head::decode(&bytes) {
-                    Ok(Head::Dropped(_)) => None,
+            .map(|(directory, pointer)| async move {
+                let Some((bytes, _)) = storage.get(&pointer).await? else {
+                    return Ok(None);
+                };
+                match Head::decode(&bytes) {
+                    Ok(Head::Dropped(_) | Head::Reserved(_)) => Ok(None),
+                    Ok(Head::Table(pointer)) => {
+                        name_of(slot_of(&directory, pointer.claim.as_ref())).map(Some)
+                    }
                     // A damaged table is there; whoever opens it learns what is wrong.
-                    _ => Some(name),
-                }))
+                    Err(_) => name_of(&directory).map(Some),
+                }
             })
             .buffer_unordered(CONCURRENT)
             .collect()
@@ -177,7 +186,7 @@ impl SupertableCatalog {
     }
 
     /// The directories directly below the root or below one of its directories.
-    async fn directories(&self, below: Option<&str>) -> Result<Vec<String>> {
+    pub(super) async fn directories(&self, below: Option<&str>) -> Result<Vec<String>> {
         let prefix = below.map(|directory| Path::from_iter([directory]));
         let listing = self
             .inner
@@ -206,56 +215,60 @@ impl SupertableCatalog {
     /// # Errors
     /// The store's; `Corrupt` for a damaged table.
     pub async fn table(&self, schema: &str, name: &str) -> Result<Option<SupertableProvider>> {
-        let key = (schema.to_owned(), name.to_owned());
-        let known = lock(&self.inner.open).get(&key).cloned();
-        if let Some(known) = known {
-            match known.table().snapshot().await {
-                Ok(current) => {
-                    if session_schema(&current.schema()) == known.schema() {
-                        return Ok(Some(known));
-                    }
-                    let fresh = open_again(&self.session()?, &known)?;
-                    return Ok(Some(self.keep(key, fresh)));
-                }
-                Err(error) if is_dropped(&error) => {
-                    lock(&self.inner.open).remove(&key);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let Ok(schema) = encode(schema) else {
-            return Ok(None);
-        };
-        let state = self.session()?;
-        let open = async |number| {
-            let directory = table_directory(name, number)?;
-            open_table(&state, &format!("{}{schema}/{directory}/", self.inner.root)).await
-        };
-        let found = match open(1).await {
-            Err(error) if is_grave(&error) => open(self.latest(&schema, name).await?).await,
-            found => found,
-        };
-        match found {
-            Ok(provider) => Ok(Some(self.keep(key, provider))),
-            Err(error) if is_dropped(&error) => Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidArgument => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.find(schema, name).await?;
+        Ok(found.map(|found| found.provider))
     }
 
-    fn keep(&self, key: (String, String), provider: SupertableProvider) -> SupertableProvider {
+    pub(super) fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// Whether a name is this session's own: of a view, or of a table of another format.
+    pub(super) fn has_other(&self, schema: &str, name: &str) -> bool {
+        self.others()
+            .contains_key(&(schema.to_owned(), name.to_owned()))
+    }
+
+    /// Where the table of a directory is, in the schema whose directory is `place`.
+    pub(super) fn location(&self, place: &str, directory: &str) -> String {
+        format!("{}{place}/{directory}/", self.inner.root)
+    }
+
+    pub(super) fn opened(&self, place: &str, directory: &str) -> Option<SupertableProvider> {
+        let key = (place.to_owned(), directory.to_owned());
+        lock(&self.inner.open).get(&key).cloned()
+    }
+
+    pub(super) fn keep(
+        &self,
+        place: &str,
+        directory: &str,
+        provider: SupertableProvider,
+    ) -> SupertableProvider {
+        let key = (place.to_owned(), directory.to_owned());
         lock(&self.inner.open).insert(key, provider.clone());
         provider
     }
 
-    /// The number of the last directory of a table's name.
-    async fn latest(&self, schema: &str, name: &str) -> Result<u32> {
-        let directories = self.directories(Some(schema)).await?;
-        let numbers = directories.iter().filter_map(|directory| {
-            let (of, number) = table_of(directory)?;
-            (of == name).then_some(number)
-        });
-        Ok(numbers.max().unwrap_or(1))
+    pub(super) fn close(&self, place: &str, directory: &str) {
+        let key = (place.to_owned(), directory.to_owned());
+        lock(&self.inner.open).remove(&key);
+    }
+
+    /// The directory of the table that a name meant when it was last looked up.
+    pub(super) fn meant(&self, place: &str, name: &str) -> Option<String> {
+        let key = (place.to_owned(), name.to_owned());
+        lock(&self.inner.meant).get(&key).cloned()
+    }
+
+    pub(super) fn remember(&self, place: &str, name: &str, directory: &str) {
+        let key = (place.to_owned(), name.to_owned());
+        lock(&self.inner.meant).insert(key, directory.to_owned());
+    }
+
+    pub(super) fn forget(&self, place: &str, name: &str) {
+        let key = (place.to_owned(), name.to_owned());
+        lock(&self.inner.meant).remove(&key);
     }
 
     /// Creates an empty table.
@@ -270,33 +283,25 @@ impl SupertableCatalog {
         columns: &Schema,
         options: CreateOptions,
     ) -> Result<SupertableProvider> {
-        let directory = encode(schema)?;
-        let state = self.session()?;
-        let mut number = self.latest(&directory, name).await?;
-        for _ in 0..RACES {
-            let table = table_directory(name, number)?;
-            let location = format!("{}{directory}/{table}/", self.inner.root);
-            match create_table(&state, &location, columns, options.clone()).await {
-                Ok(provider) => {
-                    return Ok(self.keep((schema.to_owned(), name.to_owned()), provider));
-                }
-                Err(error) if is_grave(&error) => {
-                    // What a drop did not get to delete.
-                    let (storage, _) = resolve(&state, &location)?;
-                    sweep(&storage).await?;
-                    number = number.saturating_add(1);
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    return Err(exists(schema, name));
-                }
-                Err(error) => return Err(error),
+        let wanted = Wanted::Table {
+            columns,
+            options: &options,
+        };
+        match self.take(schema, name, wanted).await? {
+            Taken {
+                directory,
+                provider: Some(provider),
+            } => {
+                let place = encode(schema)?;
+                self.remember(&place, name, &directory);
+                Ok(self.keep(&place, &directory, provider))
             }
+            Taken { directory, .. } => Err(Error::new(
+                ErrorKind::Conflict,
+                directory,
+                "was reserved, and not created",
+            )),
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            format!("{schema}.{name}"),
-            "other processes keep creating and dropping a table of this name",
-        ))
     }
 
     /// Drops a table; says whether there was one.
@@ -304,26 +309,39 @@ impl SupertableCatalog {
     /// # Errors
     /// The store's.
     pub async fn drop_table(&self, schema: &str, name: &str) -> Result<bool> {
-        let Some(provider) = self.table(schema, name).await? else {
-            return Ok(false);
-        };
-        SupertableOptions::of(self.session()?.config_options()).check_writable("DROP TABLE")?;
-        let dropped = provider.table().drop_table().await;
-        lock(&self.inner.open).remove(&(schema.to_owned(), name.to_owned()));
-        match dropped {
-            Ok(()) => Ok(true),
-            // Another process was first.
-            Err(error) if is_dropped(&error) => Ok(false),
-            Err(error) => Err(error),
+        let mut attempts = 0;
+        loop {
+            // Each time anew: the table may have been renamed, which changes its pointer as a commit does.
+            let Some(found) = self.find(schema, name).await? else {
+                return Ok(false);
+            };
+            SupertableOptions::of(self.session()?.config_options()).check_writable("DROP TABLE")?;
+            let table = found.provider.table();
+            match table.drop_unchanged(&found.snapshot).await {
+                Ok(false) if attempts < table.limits().commit_attempts => attempts += 1,
+                Ok(false) => {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("{schema}.{name}"),
+                        "other statements kept committing first; the table is still there",
+                    ));
+                }
+                Ok(true) => {
+                    let place = encode(schema)?;
+                    self.forget(&place, name);
+                    self.close(&place, &found.directory);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Drops a table that `created` made if nobody has written to it since.
-    pub(super) async fn take_back(&self, schema: &str, name: &str, created: &SupertableProvider) {
-        lock(&self.inner.open).remove(&(schema.to_owned(), name.to_owned()));
+    /// Drops a table that `created` made if nobody has written to it or renamed it since.
+    pub(super) async fn take_back(&self, name: &str, created: &SupertableProvider) {
         let table = created.table();
         let untouched = table.cached_snapshot();
-        if untouched.version() != 1 {
+        if untouched.version() != 1 || untouched.claim().is_some() {
             return;
         }
         if let Err(error) = table.drop_unchanged(&untouched).await {

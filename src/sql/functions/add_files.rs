@@ -1,5 +1,6 @@
 //! `supertable_add_files('t', 's3://bucket/data/*.parquet')`: Parquet files that others have written
-//! become part of the table, without being decoded. One file, a directory, or a pattern.
+//! become part of the table, without being decoded. One file, a directory, or a pattern. Those in the table's own
+//! store stay where they are, unless `copy => true`.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result;
 use futures::FutureExt;
 
-use crate::sql::adopt::execute::add_files;
+use crate::sql::adopt::execute::{Added, add_files};
 use crate::sql::functions::args::{Call, Signature, required};
 use crate::sql::functions::rows::{batch, lazy_table};
 
@@ -17,10 +18,11 @@ const SIGNATURE: Signature = Signature {
     function: "supertable_add_files",
     table: true,
     positional: &["location"],
-    named: &[],
+    named: &["copy"],
 };
 
-/// One row for each file that was added: where it was, its rows and bytes, and its superfile.
+/// One row for each file that was added: where it was, its rows and bytes, its superfile, and whether it is
+/// read there or was copied.
 #[derive(Debug)]
 pub(crate) struct AddFiles;
 
@@ -29,12 +31,14 @@ impl TableFunctionImpl for AddFiles {
         let call = Call::parse(&SIGNATURE, &args)?;
         let lookup = call.table()?;
         let location = required(SIGNATURE.function, "location", call.text("location")?)?;
+        let copy = call.bool("copy")?.unwrap_or(false);
         let runtime = Arc::clone(args.session().runtime_env());
         let schema = Arc::new(Schema::new(vec![
             Field::new("file", DataType::Utf8, false),
             Field::new("rows", DataType::UInt64, false),
             Field::new("bytes", DataType::UInt64, false),
             Field::new("superfile", DataType::Utf8, false),
+            Field::new("placed", DataType::Utf8, false),
         ]));
         let output = Arc::clone(&schema);
         lazy_table(schema, move || {
@@ -44,7 +48,7 @@ impl TableFunctionImpl for AddFiles {
                 lookup.find_for(SIGNATURE.function).await?;
                 let provider = lookup.provider().await?;
                 let place = provider.access().location.clone();
-                let added = add_files(&runtime, provider.table(), &place, &location).await?;
+                let added = add_files(&runtime, provider.table(), &place, &location, copy).await?;
                 let columns: Vec<ArrayRef> = vec![
                     Arc::new(added.iter().map(|a| Some(&a.file)).collect::<StringArray>()),
                     Arc::new(added.iter().map(|a| a.rows).collect::<UInt64Array>()),
@@ -55,10 +59,18 @@ impl TableFunctionImpl for AddFiles {
                             .map(|a| Some(a.superfile.to_string()))
                             .collect::<StringArray>(),
                     ),
+                    Arc::new(added.iter().map(placed).map(Some).collect::<StringArray>()),
                 ];
                 batch(SIGNATURE.function, &output, columns)
             }
             .boxed()
         })
+    }
+}
+
+fn placed(added: &Added) -> &'static str {
+    match added.in_place {
+        true => "in place",
+        false => "copied",
     }
 }

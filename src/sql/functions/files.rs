@@ -50,6 +50,7 @@ impl TableFunctionImpl for Files {
             Field::new("tombstones", DataType::UInt64, false),
             Field::new("sidecar", DataType::Utf8, true),
             Field::new("created", moment_type(), false),
+            Field::new("source", DataType::Utf8, true),
             Field::new("columns", columns_type(), false),
             Field::new("clustering", DataType::Utf8, true),
         ]));
@@ -108,7 +109,7 @@ fn files_batch(
         Arc::new(
             entries
                 .iter()
-                .map(|e| Some(paths::superfile(&e.id).to_string()))
+                .map(|e| Some(path_of(e)))
                 .collect::<StringArray>(),
         ),
         numbers(|e| e.rows),
@@ -128,6 +129,12 @@ fn files_batch(
                 .collect::<TimestampMillisecondArray>()
                 .with_timezone("UTC"),
         ),
+        Arc::new(
+            entries
+                .iter()
+                .map(|e| e.stats.source().map(location_of))
+                .collect::<StringArray>(),
+        ),
         Arc::new(columns_map(columns, entries)?),
         Arc::new(
             entries
@@ -137,6 +144,19 @@ fn files_batch(
         ),
     ];
     batch(SIGNATURE.function, schema, arrays)
+}
+
+/// Its path below the table's root; with a slash before it, from the root of the table's object store.
+fn path_of(entry: &SuperfileEntry) -> String {
+    match entry.stats.in_place() {
+        Some(file) => file.place().to_string(),
+        None => paths::superfile(&entry.id).to_string(),
+    }
+}
+
+/// Where a file was taken in; which state of it is behind that.
+fn location_of(source: &str) -> &str {
+    source.rsplit_once('#').map_or(source, |(name, _)| name)
 }
 
 /// One map for each superfile, from its columns' names to what is known of them.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProviderList, Session};
-use datafusion::common::TableReference;
+use datafusion::common::{ResolvedTableReference, TableReference};
 
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
@@ -41,6 +41,13 @@ impl TableLookup {
         &self.name
     }
 
+    /// The name with its schema and catalog.
+    pub(crate) fn resolved(&self) -> ResolvedTableReference {
+        self.name
+            .clone()
+            .resolve(&self.default_catalog, &self.default_schema)
+    }
+
     /// The table.
     ///
     /// # Errors
@@ -64,10 +71,7 @@ impl TableLookup {
     /// # Errors
     /// As [`find`](Self::find).
     pub(crate) async fn provider(&self) -> Result<SupertableProvider> {
-        let name = self
-            .name
-            .clone()
-            .resolve(&self.default_catalog, &self.default_schema);
+        let name = self.resolved();
         let missing = || {
             Error::new(
                 ErrorKind::NotFound,

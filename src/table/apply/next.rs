@@ -181,6 +181,10 @@ impl<'a> Next<'a> {
                 return conflict(ConflictReason::NoLongerEmpty);
             }
         }
+        let adopts = (change_set.add.iter()).any(|entry| entry.stats.source().is_some());
+        if adopts && !restores && self.restored_at > base {
+            return conflict(ConflictReason::Restored);
+        }
         if !change_set.add.is_empty() && self.schema_changed_at > base {
             return conflict(ConflictReason::SchemaChanged);
         }
@@ -528,6 +532,7 @@ fn is_same_file(one: &SuperfileEntry, other: &SuperfileEntry) -> bool {
         && one.size == other.size
         && one.row_ids == other.row_ids
         && one.created_at_ms == other.created_at_ms
+        && one.stats.in_place() == other.stats.in_place()
 }
 
 /// Whether every row that the change set removes must still be as it was: it may have copied it.

@@ -281,6 +281,7 @@ impl<'t> Vacuum<'t> {
                 nonce: self.inner.env.ids.nonce(),
                 // A hint for whoever does not know the version yet; the root says it all.
                 new_nodes: Vec::new(),
+                claim: self.marked.claim().cloned(),
             };
             let bytes = pointer
                 .encode()

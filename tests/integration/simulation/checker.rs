@@ -27,7 +27,7 @@ use object_store::path::Path;
 use tokio::time::Instant;
 
 use super::clock::SkewedClock;
-use super::model::{Ending, Rows, Statement, decode};
+use super::model::{Ending, OWNERS, Rows, Statement, decode, path_of};
 use super::store::State;
 
 /// One version, as it came into force.
@@ -242,7 +242,7 @@ impl State {
     fn rows_of(&self, manifest: &Manifest) -> Result<Rows, String> {
         let mut rows = Rows::new();
         for entry in manifest.entries() {
-            let stored = decode(&self.objects[&paths::superfile(&entry.id)].bytes)?;
+            let stored = decode(&self.objects[&path_of(entry)].bytes)?;
             if stored.len() as u64 != entry.rows {
                 return Err(format!("{} has another number of rows", entry.id));
             }
@@ -279,6 +279,9 @@ impl State {
     pub fn object_deleted(&mut self, process: u64, path: &Path) {
         if *path == paths::pointer() {
             return self.violation("the pointer was deleted".to_owned());
+        }
+        if path.as_ref().starts_with(OWNERS) {
+            return self.violation(format!("{path} was deleted, which is not the table's own"));
         }
         let chain = &self.chain;
         let mut reachable = chain.versions.iter().rev();
@@ -449,7 +452,7 @@ pub fn needed(root: &ContentHash, manifest: &Manifest) -> BTreeSet<Path> {
         needed.extend(leaves.map(|hash| paths::manifest_node(&hash)));
     }
     for entry in manifest.entries() {
-        needed.insert(paths::superfile(&entry.id));
+        needed.insert(path_of(entry));
         needed.extend(entry.tombstones.map(|t| paths::sidecar(&t.sidecar)));
     }
     needed

@@ -17,7 +17,8 @@
 //!   answer, and at the end.
 //!
 //! Superfiles are synthetic (their bytes are the model's rows), so that a history costs milliseconds; Parquet is the
-//! business of the tests that go through SQL.
+//! business of the tests that go through SQL. In every fourth history some are files of others, which the table
+//! reads where they are, and whoever deletes one has broken a promise.
 //!
 //! **Why no simulation crate.** `madsim` and `moonpool` replace tokio or want the code written against their traits, and
 //! DataFusion and object_store use tokio's own; `shuttle` explores threads, not time and faults. `turmoil` breaks

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use datafusion_supertable::error::ErrorKind;
-use datafusion_supertable::format::OpKind;
+use datafusion_supertable::format::manifest::SuperfileEntry;
+use datafusion_supertable::format::{OpKind, paths};
+use object_store::path::Path;
 use tokio::time::Instant;
 
 /// Rows: key and value.
@@ -77,6 +79,17 @@ impl Statement {
             OpKind::Compact | OpKind::Alter => 0,
             _ => removed + added,
         })
+    }
+}
+
+/// Where files are that are not the table's own: nothing may delete one.
+pub const OWNERS: &str = "in/";
+
+/// Where a superfile is.
+pub fn path_of(entry: &SuperfileEntry) -> Path {
+    match entry.stats.in_place() {
+        Some(file) => file.place().resolve(&Path::default()),
+        None => paths::superfile(&entry.id),
     }
 }
 

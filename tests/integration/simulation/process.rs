@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use datafusion_supertable::error::{Error, ErrorKind, Result};
-use datafusion_supertable::format::paths;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
 use datafusion_supertable::table::{Limits, Moment, Snapshot, Table, VacuumOptions};
 use datafusion_supertable::wal::Env;
@@ -18,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep};
 
 use super::clock::SkewedClock;
-use super::model::{Rows, decode};
+use super::model::{Rows, decode, path_of};
 use super::store::World;
 use super::weather::{Weather, log_uniform, mix};
 use super::wire::{Life, Wire};
@@ -168,7 +167,7 @@ impl Process {
     pub async fn rows(&self, snapshot: &Snapshot) -> Result<Rows> {
         let mut rows = Rows::new();
         for entry in snapshot.manifest().entries() {
-            let path = paths::superfile(&entry.id);
+            let path = path_of(entry);
             let Some((bytes, _)) = self.table.storage().get(&path).await? else {
                 return Err(Error::new(ErrorKind::NotFound, path.as_ref(), "is gone"));
             };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use datafusion_supertable::error::{ErrorKind, Result};
 use datafusion_supertable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use datafusion_supertable::format::{
-    OpKind, RowMoves, Run, SuperfileId, SuperfileStats, WalId, paths,
+    FooterSeal, InPlace, OpKind, RowMoves, Run, SuperfileId, SuperfileStats, WalId,
 };
 use datafusion_supertable::table::{CommitOutcome, Effect, Mutation, Snapshot};
 use rand::rngs::SmallRng;
@@ -19,7 +19,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::model::{Ending, Rows, Statement, encode};
+use super::model::{Ending, OWNERS, Rows, Statement, encode, path_of};
 use super::process::Process;
 use super::weather::log_uniform;
 
@@ -340,10 +340,15 @@ impl Process {
             let size = body.len() as u64;
             let known = Arc::new(rows.to_vec());
             self.world.state().superfiles.insert(id, known);
-            let storage = self.table.storage();
-            storage.put_immutable(&paths::superfile(&id), body).await?;
+            let stats = match inserted && self.world.adopts(&id) {
+                true => {
+                    self.world.count("files read in place");
+                    in_place(&id)
+                }
+                false => SuperfileStats::default(),
+            };
             let env = self.table.env();
-            entries.push(SuperfileEntry {
+            let entry = SuperfileEntry {
                 id,
                 rows: rows.len() as u64,
                 size,
@@ -352,14 +357,26 @@ impl Process {
                     true => RowIds::Span(env.ids.row_span()),
                     false => RowIds::Stored,
                 },
-                stats: SuperfileStats::default(),
+                stats,
                 tombstones: None,
                 moved_at: 0,
                 touched: 0,
-            });
+            };
+            let storage = self.table.storage();
+            storage.put_immutable(&path_of(&entry), body).await?;
+            entries.push(entry);
         }
         Ok(entries)
     }
+}
+
+/// What a table says of a file of others that it reads where it is.
+fn in_place(id: &SuperfileId) -> SuperfileStats {
+    let mut stats = SuperfileStats::default();
+    let file = InPlace::parse(&format!("{OWNERS}{id}.parquet"), "as it was").unwrap();
+    stats.set_in_place(&file);
+    stats.set_seal(FooterSeal::of(b"", b"footer").unwrap());
+    stats
 }
 
 /// Where a compaction puts rows that it writes in this order.

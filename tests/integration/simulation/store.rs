@@ -120,6 +120,13 @@ impl World {
         state.next_number
     }
 
+    /// Whether an inserted superfile is a file of others: in a quarter of all histories every second one is. Does not
+    /// depend on dice, so other histories are as they ever were.
+    pub fn adopts(&self, id: &SuperfileId) -> bool {
+        let last = u64::try_from(id.as_uuid().as_u128() & 0xffff_ffff).unwrap();
+        self.weather.seed % 4 == 3 && mix(&[last]).is_multiple_of(2)
+    }
+
     fn landed(&self, state: &mut State, process: u64, kind: &str, path: &Path, result: &str) {
         let at = self.start.elapsed().as_millis();
         // A sum, so that what lands in the same millisecond counts alike in any order.

@@ -30,6 +30,7 @@ const ROLES: &[(&str, Role)] = &[
         "storage: add to a counter",
         crate::storage::add_to_a_counter,
     ),
+    ("renames: rename", crate::renames::rename_in_a_process),
     ("storage: create objects", crate::storage::create_objects),
     (
         "storage: write until killed",

@@ -52,6 +52,8 @@ pub struct Plan {
     latency: Duration,
     /// Where random latencies come from, if each operation takes one before and one after its effect.
     jitter: Option<Mutex<StdRng>>,
+    /// How long, in milliseconds, one takes now and then.
+    hiccup: u64,
     /// Up to so much is added to the latency of each operation.
     spread: Duration,
     dice: Mutex<Option<StdRng>>,
@@ -105,8 +107,31 @@ impl Plan {
     pub fn jittered(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             jitter: Some(Mutex::new(StdRng::seed_from_u64(seed))),
+            hiccup: 500,
             ..Self::default()
         })
+    }
+
+    /// As [`jittered`](Self::jittered), taking up to `hiccup` milliseconds now and then; the process may die too,
+    /// and some answers are lost.
+    pub fn jittered_with(
+        seed: u64,
+        hiccup: u64,
+        crash: Option<Crash>,
+        lost_answers: impl IntoIterator<Item = u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            jitter: Some(Mutex::new(StdRng::seed_from_u64(seed))),
+            hiccup,
+            crash,
+            lost_answers: lost_answers.into_iter().collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Whether anything goes wrong at all.
+    pub fn is_faulty(&self) -> bool {
+        self.crash.is_some() || !self.lost_answers.is_empty()
     }
 
     /// Every operation takes a time between `shortest` and `longest`, drawn from `seed`.
@@ -124,7 +149,10 @@ impl Plan {
             let ms = {
                 let mut random = jitter.lock().unwrap();
                 // Now and then one takes as long as many others.
-                let longest = if random.random_ratio(1, 8) { 500 } else { 20 };
+                let longest = match random.random_ratio(1, 8) {
+                    true => self.hiccup,
+                    false => 20,
+                };
                 random.random_range(0..longest)
             };
             tokio::time::sleep(Duration::from_millis(ms)).await;

@@ -132,7 +132,9 @@ impl Session {
             }
         }
         for entry in snapshot.manifest().entries() {
-            needed.push(paths::superfile(&entry.id));
+            if entry.stats.in_place().is_none() {
+                needed.push(paths::superfile(&entry.id));
+            }
             needed.extend(entry.tombstones.map(|t| paths::sidecar(&t.sidecar)));
         }
         needed

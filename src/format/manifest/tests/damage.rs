@@ -193,6 +193,43 @@ fn a_leaf_of_wrong_size_or_order_is_refused() {
 }
 
 #[test]
+fn a_file_that_is_read_in_place_has_a_path_that_can_be_and_a_seal() {
+    use crate::format::{FooterSeal, InPlace, Place, StatValue};
+    let leaf = |entry: &SuperfileEntry| {
+        let entries = [std::sync::Arc::new(entry.clone())];
+        let (hash, bytes) = wire::encode_leaf(&entries, uuid::Uuid::nil()).unwrap();
+        let node = NodeRef {
+            hash,
+            first: entry.id,
+            totals: Totals::of(entry),
+        };
+        wire::decode_leaf(&bytes, &node)
+    };
+    let mut entry = samples::entry(1);
+    let place = Place::parse("/in/year=2024/a.parquet").unwrap();
+    let file = InPlace::new(place, "\"etag\"".to_owned()).unwrap();
+    entry.stats.set_in_place(&file);
+    let bad = |entry: &SuperfileEntry| matches!(leaf(entry), Err(ManifestError::BadPlace { .. }));
+    assert!(bad(&entry), "it has no seal");
+    entry
+        .stats
+        .set_seal(FooterSeal::of(b"index", b"footer").unwrap());
+    let decoded = leaf(&entry).unwrap();
+    assert_eq!(*decoded[0], entry);
+    assert_eq!(decoded[0].stats.in_place(), Some(file));
+    assert!(decoded[0].stats.adopted().is_empty());
+    for path in ["/in/../a", "/", "", "a//b", "superfiles/x.parquet", "/a/"] {
+        let mut entry = entry.clone();
+        let recorded = entry.stats.columns.get_mut(&i32::MIN).unwrap();
+        recorded.min = Some(StatValue::Utf8(path.to_owned()));
+        assert!(bad(&entry), "{path}");
+    }
+    let mut entry = entry.clone();
+    entry.stats.columns.get_mut(&i32::MIN).unwrap().max = None;
+    assert!(bad(&entry), "no tag");
+}
+
+#[test]
 fn the_loader_takes_only_what_it_asked_for() {
     let (_, nodes) = nodes();
     let mut loader = ManifestLoader::new(&nodes[0].0, &nodes[0].1, None).unwrap();

@@ -166,3 +166,30 @@ proptest! {
         run(seed, 25, lag, group);
     }
 }
+
+#[test]
+fn files_of_others_do_not_come_in_beside_a_restore_that_may_bring_them_back() {
+    let mut world = World::new();
+    let _ = world.insert(&rows(0..4));
+    let base = world.current().clone();
+    let mut entry = world.superfile(rows(4..8));
+    entry.stats.set_source("s3://b/f.parquet#tag".to_owned());
+    let add = |op, entry: &crate::format::manifest::SuperfileEntry| ChangeSet {
+        add: vec![entry.clone()],
+        ..ChangeSet {
+            op,
+            drop: Vec::new(),
+            ..restore(&base, &base)
+        }
+    };
+    let adoption = add(OpKind::Insert, &entry);
+    let plain = world.superfile(rows(8..12));
+    let insert = add(OpKind::Insert, &plain);
+    let deleted = world.delete(&base, &[0]);
+    assert_eq!(affected(&world.commit(&deleted)), 1);
+    let back = restore(world.current(), &base);
+    assert!(matches!(world.commit(&back), Outcome::Committed(_)));
+    assert_eq!(*reason(&world.commit(&adoption)), ConflictReason::Restored);
+    // Rows that nobody else has come in all the same.
+    assert!(!matches!(world.commit(&insert), Outcome::Conflict(_)));
+}
