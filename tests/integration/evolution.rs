@@ -1,7 +1,7 @@
 //! Random sequences of changes of a table's columns and rows, against a model in memory.
 //!
 //! Names are few, so that a dropped or renamed column's name is soon given to another one; rows of
-//! every age stay in the table. After each step the whole table, its aggregates and predicates on
+//! every age stay in the table, as they were written or clustered by a column. After each step the whole table, its aggregates and predicates on
 //! every column are compared with the model.
 
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use proptest::prelude::*;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+const OPTIMIZE: &str = "SELECT * FROM supertable_optimize('t')";
 
 /// Whether a predicate holds for a value.
 type Holds = fn(Option<i64>) -> bool;
@@ -33,6 +35,9 @@ enum Step {
     Insert(Vec<Vec<Option<i32>>>),
     Delete(usize, i32),
     Update(usize, i32, i32),
+    /// By a column and the key.
+    Cluster(usize, bool),
+    Optimize,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -48,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => proptest::collection::vec(row, 1..4).prop_map(Step::Insert),
         1 => (0..5_usize, value.clone()).prop_map(|(at, v)| Step::Delete(at, v)),
         1 => (0..5_usize, value.clone(), value).prop_map(|(at, v, w)| Step::Update(at, v, w)),
+        1 => (0..5_usize, any::<bool>()).prop_map(|(at, hilbert)| Step::Cluster(at, hilbert)),
+        2 => Just(Step::Optimize),
     ]
 }
 
@@ -65,6 +72,8 @@ struct Model {
     rows: BTreeMap<i64, BTreeMap<usize, i64>>,
     next_id: usize,
     next_key: i64,
+    /// The column that the table is clustered by.
+    clustered: Option<usize>,
 }
 
 impl Model {
@@ -119,7 +128,12 @@ impl Model {
                 for row in self.rows.values_mut() {
                     row.remove(&column.id);
                 }
-                Some(format!("ALTER TABLE t DROP COLUMN {}", column.name))
+                let clustered = self.clustered.take_if(|id| *id == column.id).is_some();
+                let unset = match clustered {
+                    true => "UNSET ('supertable.cluster_by'), ",
+                    false => "",
+                };
+                Some(format!("ALTER TABLE t {unset}DROP COLUMN {}", column.name))
             }
             Step::Rename(at, to) => {
                 let (at, to) = (self.pick(*at)?, NAMES[*to]);
@@ -187,6 +201,17 @@ impl Model {
                     "UPDATE t SET {name} = {to} WHERE {name} > {value} OR {name} IS NULL"
                 ))
             }
+            Step::Cluster(at, hilbert) => {
+                let column = &self.columns[self.pick(*at)?];
+                self.clustered = Some(column.id);
+                let curve = if *hilbert { "hilbert" } else { "zorder" };
+                // About three of the superfiles that these statements write.
+                Some(format!(
+                    "ALTER TABLE t SET ('supertable.cluster_by' = '{curve}({}, k)', 'supertable.max_group_bytes' = '5000')",
+                    column.name
+                ))
+            }
+            Step::Optimize => Some(OPTIMIZE.to_owned()),
         }
     }
 
@@ -296,6 +321,10 @@ async fn holds(steps: Vec<Step>, pushdown: bool) {
             continue;
         };
         run(&session, &sql).await;
+        if sql == OPTIMIZE {
+            let again = rows(&session, "SELECT count(*) FROM supertable_optimize('t')").await;
+            assert_eq!(again, [[Some(0)]], "{}", history.join(";\n"));
+        }
         history.push(sql);
         compare(&session, &model, &history).await;
     }

@@ -479,6 +479,12 @@ proptest! {
         prop_assert_eq!(third, Vec::new());
     }
 
+}
+
+proptest! {
+    // A life of a table takes longer than a plan.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_row_is_written_at_most_once_more_than_its_run_grew_fourfold(
         batches in proptest::collection::vec(proptest::collection::vec(1_u64..3_000, 1..5), 1..60),
