@@ -35,7 +35,8 @@
 //! [`sql()`](crate::sql()), at the command line, and as `supertable_alter('t', 'RENAME TO u')` everywhere; in Rust
 //! [`SupertableCatalog::rename_table`](crate::SupertableCatalog::rename_table) does it. Nothing is moved or copied.
 //!
-//! - It takes effect at one moment, for everybody, and costs six requests or so, one after the other. It is no version of
+//! - It takes effect at one moment, for everybody, and costs five requests, one after the other (seven if the
+//!   table was renamed before); to find a renamed table costs no more than any other. It is no version of
 //!   the table: history, earlier versions and row ids stay, under the new name.
 //! - The old name is free at once, and the new one must be. Of several sessions that want one name, by renaming or
 //!   creating, one gets it, and the others are told that the table exists.

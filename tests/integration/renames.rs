@@ -484,6 +484,30 @@ fn an_order_that_there_is_not_is_not_found() {
     ]));
 }
 
+#[test]
+fn a_name_costs_one_request_and_a_rename_five_or_seven() {
+    let trip = std::time::Duration::from_millis(50);
+    on_one_thread(|| async {
+        tokio::time::pause();
+        let plan = Plan::with_latency(trip);
+        let process = Process::start(&Arc::default(), Arc::clone(&plan), &Shared::default());
+        assert!(process.run(Statement::Create(0, 1)).await);
+        let cost = async |statement| {
+            let (before, start) = (plan.operations(), tokio::time::Instant::now());
+            assert!(process.run(statement).await);
+            let trips = start.elapsed().as_millis() / trip.as_millis();
+            (plan.operations() - before, trips)
+        };
+        assert_eq!(cost(Statement::Find(0)).await, (1, 1));
+        assert_eq!(cost(Statement::Rename(0, 1)).await, (5, 5));
+        assert_eq!(cost(Statement::Find(1)).await, (1, 1));
+        // That which kept the last name is buried.
+        assert_eq!(cost(Statement::Rename(1, 2)).await, (7, 7));
+        assert_eq!(cost(Statement::Find(2)).await, (1, 1));
+    })
+    .unwrap();
+}
+
 /// Role: renames the table `t<number>` to `u` when told to, and reports what came of it.
 pub fn rename_in_a_process(arguments: &Args) {
     let (dir, number) = (arguments.text(0), arguments.number(1));

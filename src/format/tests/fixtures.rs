@@ -31,6 +31,48 @@ fn manifest_nodes() -> Vec<(&'static str, ContentHash, Vec<u8>)> {
         .collect()
 }
 
+/// What may stand at the pointer's place because of names in a catalog.
+fn heads() -> Vec<(&'static str, Head, Vec<u8>)> {
+    let nonce = samples::pointer().nonce;
+    let claim = Some(Claim {
+        slot: "a=20b.12".to_owned(),
+        number: 3,
+    });
+    let pointer = Pointer {
+        claim: claim.clone(),
+        ..samples::pointer()
+    };
+    let grave = |claim| Grave {
+        table_id: pointer.table_id,
+        version: 41,
+        claim,
+        nonce,
+    };
+    let (early, renamed) = (grave(None), grave(claim));
+    let reservation = Reservation {
+        table: "t.2".to_owned(),
+        number: 4,
+        nonce,
+    };
+    let bytes = [
+        ("grave-v1.json", early.encode()),
+        ("grave-claim-v1.json", renamed.encode()),
+        ("pointer-claim-v1.json", pointer.encode()),
+        ("reservation-v1.json", reservation.encode()),
+    ];
+    let heads = [
+        Head::Dropped(early),
+        Head::Dropped(renamed),
+        Head::Table(pointer),
+        Head::Reserved(reservation),
+    ];
+    bytes
+        .into_iter()
+        .zip(heads)
+        .map(|((name, bytes), head)| (name, head, bytes.unwrap().to_vec()))
+        .collect()
+}
+
 #[test]
 #[ignore = "writes the fixtures"]
 fn write_fixtures() {
@@ -55,6 +97,17 @@ fn write_fixtures() {
     );
     for (name, _, bytes) in manifest_nodes() {
         write(name, &bytes);
+    }
+    for (name, _, bytes) in heads() {
+        write(name, &bytes);
+    }
+}
+
+#[test]
+fn graves_claims_and_reservations_of_version_1_are_read() {
+    for (name, head, bytes) in heads() {
+        assert_eq!(Head::decode(&read(name)).unwrap(), head, "{name}");
+        assert_eq!(read(name), bytes, "{name}");
     }
 }
 
