@@ -55,6 +55,9 @@ pub async fn fill(ctx: &SessionContext, name: &str, dir: &std::path::Path, rows:
     )
     .await;
     run(ctx, &format!("INSERT INTO {name} {}", rows_query(rows))).await;
+    // What earlier sections have not yet written would be waited for by the syncs of what is measured.
+    let synced = std::process::Command::new("sync").status();
+    assert!(synced.unwrap().success());
 }
 
 /// Registers the Parquet files under `dir` as the plain table `name`.
