@@ -66,6 +66,15 @@ async fn originals(store: &InMemory) -> BTreeMap<String, ContentHash> {
     found
 }
 
+/// An empty table `t` in `dir`.
+async fn create_on_disk(session: &Session, dir: &FsPath) {
+    let dir = dir.display();
+    let create = format!(
+        "CREATE EXTERNAL TABLE t (id BIGINT, v VARCHAR) STORED AS SUPERTABLE LOCATION '{dir}/'"
+    );
+    session.run(&create).await;
+}
+
 fn ours(error: &DataFusionError) -> &Error {
     Error::find_in(error).unwrap_or_else(|| panic!("{error}"))
 }
@@ -492,11 +501,7 @@ async fn a_file_on_the_disk_has_one_path_whatever_links_lead_to_it() {
     let at = |name: &str| dir.path().join(name);
     copy_rows(&session, 0, &at("real/a.parquet")).await;
     std::os::unix::fs::symlink(at("real"), at("link")).unwrap();
-    let create = format!(
-        "CREATE EXTERNAL TABLE t (id BIGINT, v VARCHAR) STORED AS SUPERTABLE LOCATION '{}/'",
-        at("t").display()
-    );
-    session.run(&create).await;
+    create_on_disk(&session, &at("t")).await;
     let add = |place: &str| {
         format!(
             "SELECT placed FROM supertable_add_files('t', '{}')",
@@ -536,11 +541,7 @@ async fn a_table_that_is_moved_takes_the_files_below_it_along() {
     let at = |name: &str| dir.path().join(name);
     {
         let session = Session::bare(context());
-        let create = format!(
-            "CREATE EXTERNAL TABLE t (id BIGINT, v VARCHAR) STORED AS SUPERTABLE LOCATION '{}/'",
-            at("t").display()
-        );
-        session.run(&create).await;
+        create_on_disk(&session, &at("t")).await;
         copy_rows(&session, 0, &at("t/data/a.parquet")).await;
         copy_rows(&session, 10, &at("in/b.parquet")).await;
         for place in ["t/data/", "in/"] {
@@ -566,11 +567,7 @@ async fn a_file_on_the_disk_that_is_written_over_in_place_is_an_error() {
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
     let session = Session::bare(context());
-    let create = format!(
-        "CREATE EXTERNAL TABLE t (id BIGINT, v VARCHAR) STORED AS SUPERTABLE LOCATION '{}/'",
-        at("t").display()
-    );
-    session.run(&create).await;
+    create_on_disk(&session, &at("t")).await;
     // Two files that differ in a value alone: neither their footers nor their lengths tell.
     for (name, value) in [("in/a.parquet", 5), ("other.parquet", 6)] {
         let sql = format!(

@@ -172,7 +172,6 @@ async fn judge_one<'c>(
         // Without a seal nothing tells later whether it is the file that was meant.
         _ => false,
     };
-    adoption.stats.set_source(candidate.source.clone());
     Ok(Judged {
         candidate,
         adoption,
@@ -293,10 +292,11 @@ async fn take_in_one(
         adoption,
         stays,
     } = file;
-    let (size, Adoption { rows, stats }) = match stays {
+    let (size, Adoption { rows, mut stats }) = match stays {
         true => (candidate.meta.size, adoption),
         false => copy_one(places, candidate, id, metadata).await?,
     };
+    stats.set_source(candidate.source.clone());
     let env = places.table.env();
     let added = Added {
         file: candidate.name.clone(),
@@ -359,7 +359,6 @@ async fn copy_one(
     };
     let end = footer(&own, &copy, &candidate.name).await?;
     let mut adoption = judged(&end, copy.size, candidate, metadata)?;
-    adoption.stats.set_source(candidate.source.clone());
     if let Some(seal) = end.seal {
         adoption.stats.set_seal(seal);
     }
