@@ -15,6 +15,11 @@ const CASES: &[(&str, Option<&str>, f64)] = &[
     ("1 % random", Some("r < 10000"), 1.10),
     ("10 % random", Some("r < 100000"), 1.40),
     ("50 % random", Some("r < 500000"), 1.40),
+    (
+        "50 %, each by chance",
+        Some("(id * 2654435761) % 1000003 % 2 = 0"),
+        1.40,
+    ),
     ("1 % clustered", Some("id < ROWS / 100"), 1.10),
     ("10 % clustered", Some("id < ROWS / 10"), 1.40),
     ("50 % clustered", Some("id < ROWS / 2"), 1.40),

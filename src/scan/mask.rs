@@ -15,9 +15,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::buffer::{BooleanBuffer, Buffer};
-use arrow::compute::filter_record_batch;
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch,
+    downcast_primitive_array,
+};
+use arrow::compute::{FilterBuilder, FilterPredicate, filter_record_batch};
 use arrow::datatypes::Int64Type;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Result, internal_datafusion_err};
@@ -31,6 +33,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
+use crate::scan::alive::Alive;
 use crate::scan::row_address::{ADDRESS_POSITION, position_field};
 
 /// `source`, with each row's position in its file as one more column at the end; `None` if the source
@@ -119,17 +122,17 @@ impl fmt::Debug for MaskedMorsel {
 
 impl Morsel for MaskedMorsel {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let deleted = self.deleted;
+        let mut alive = Alive::new(self.deleted);
         self.inner
             .into_stream()
-            .and_then(move |batch| std::future::ready(live_rows_of(&batch, &deleted)))
+            .and_then(move |batch| std::future::ready(live_rows_of(&batch, &mut alive)))
             .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
             .boxed()
     }
 }
 
-/// The rows of `batch` whose position, its last column, is not among `deleted`; without that column.
-fn live_rows_of(batch: &RecordBatch, deleted: &RoaringBitmap) -> Result<RecordBatch> {
+/// The rows of `batch` whose position, its last column, is alive; without that column.
+fn live_rows_of(batch: &RecordBatch, alive: &mut Alive) -> Result<RecordBatch> {
     let Some((positions, columns)) = batch.columns().split_last() else {
         return Err(internal_datafusion_err!(
             "a batch of a scan with positions has no column"
@@ -143,89 +146,56 @@ fn live_rows_of(batch: &RecordBatch, deleted: &RoaringBitmap) -> Result<RecordBa
     };
     let asked_for: Vec<usize> = (0..columns.len()).collect();
     let wanted = batch.project(&asked_for)?;
-    Ok(match live(positions.values(), deleted)? {
+    Ok(match alive.among(positions.values())? {
         None => wanted,
-        Some(alive) => filter_record_batch(&wanted, &alive)?,
+        Some(alive) => filtered(&wanted, &alive)?,
     })
 }
 
-/// So many gaps tell how long the others are.
-const GAPS_SEEN: u32 = 32;
+/// Rows that follow one another are copied at once if there are so many of them on average.
+const LONG_RUN: usize = 32;
 
-/// Gaps, with what is alive between them, are short up to so many rows.
-const SHORT: u32 = 16;
-
-/// Which of the rows at `positions` are alive; `None` if all are.
-fn live(positions: &[i64], deleted: &RoaringBitmap) -> Result<Option<BooleanArray>> {
-    let position = |p: i64| {
-        u32::try_from(p)
-            .map_err(|_| internal_datafusion_err!("{p} is not a row's position in a superfile"))
-    };
-    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
-        return Ok(None);
-    };
-    // Without a way out before the end, so that it is compiled to a few vector instructions.
-    let expected = (0_i64..).map(|i| first.wrapping_add(i));
-    let differences = positions
-        .iter()
-        .zip(expected)
-        .fold(0, |all, (p, e)| all | (p ^ e));
-    if differences != 0 {
-        let alive =
-            |p: &i64| Ok::<_, datafusion::error::DataFusionError>(!deleted.contains(position(*p)?));
-        let alive: Vec<bool> = positions.iter().map(alive).collect::<Result<_>>()?;
-        return Ok((!alive.iter().all(|a| *a)).then(|| BooleanArray::from(alive)));
+/// The rows of `batch` at which `alive`, without nulls, is set.
+fn filtered(batch: &RecordBatch, alive: &BooleanArray) -> Result<RecordBatch> {
+    let rows = alive.true_count();
+    let most = rows / LONG_RUN;
+    let runs: Vec<_> = alive.values().set_slices().take(most + 1).collect();
+    // Arrow's own filter takes single rows as soon as a fifth is dropped.
+    if runs.len() > most || batch.num_columns() == 0 {
+        return Ok(filter_record_batch(batch, alive)?);
     }
-    let (first, last) = (position(*first)?, position(*last)?);
-    let mut gaps = deleted.iter();
-    gaps.advance_to(first);
-    let mut alive: Option<Vec<u64>> = None;
-    let mut seen = 0;
-    while let Some(gap) = gaps.next_range() {
-        if *gap.start() > last {
-            break;
+    let others = FilterBuilder::new(alive).build();
+    let columns = batch.columns().iter().map(|column| {
+        let column: &dyn Array = column;
+        downcast_primitive_array! {
+            column => Ok(in_runs(column, &runs, rows, &others)),
+            _ => others.filter(column),
         }
-        let words = alive.get_or_insert_with(|| vec![u64::MAX; positions.len().div_ceil(64)]);
-        let gap_end = last.min(*gap.end());
-        clear(words, gap.start() - first, gap_end - first);
-        if gap_end == last {
-            break;
-        }
-        seen += 1;
-        // One by one is faster where they are short: finding the end of a gap takes as long as a few rows.
-        if seen == GAPS_SEEN && gap_end - first < GAPS_SEEN * SHORT {
-            deleted.range(gap_end + 1..=last).for_each(|position| {
-                let at = position - first;
-                if let Some(word) = words.get_mut((at / 64) as usize) {
-                    *word &= !(1 << (at % 64));
-                }
-            });
-            break;
-        }
-    }
-    let alive = alive.map(|words| Buffer::from_vec(words.into_iter().map(u64::to_le).collect()));
-    Ok(alive.map(|words| BooleanArray::new(BooleanBuffer::new(words, 0, positions.len()), None)))
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// Clears the bits from `first` to `last`.
-fn clear(words: &mut [u64], first: u32, last: u32) {
-    let (from, to) = ((first / 64) as usize, (last / 64) as usize);
-    for (i, word) in words.iter_mut().enumerate().take(to + 1).skip(from) {
-        let mut cleared = u64::MAX;
-        if i == from {
-            cleared &= u64::MAX << (first % 64);
-        }
-        if i == to {
-            cleared &= u64::MAX >> (63 - last % 64);
-        }
-        *word &= !cleared;
+/// The values of `column` in `runs`, which are `rows` together and what `filter` selects.
+fn in_runs<T: ArrowPrimitiveType>(
+    column: &PrimitiveArray<T>,
+    runs: &[(usize, usize)],
+    rows: usize,
+    filter: &FilterPredicate,
+) -> ArrayRef {
+    let mut values = Vec::with_capacity(rows);
+    for (start, end) in runs {
+        values.extend_from_slice(column.values().get(*start..*end).unwrap_or_default());
     }
+    let nulls = filter.filter_nulls(column.nulls());
+    let kept = PrimitiveArray::<T>::new(values.into(), nulls);
+    Arc::new(kept.with_data_type(column.data_type().clone()))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray};
     use proptest::prelude::*;
 
     use super::*;
@@ -237,7 +207,8 @@ mod tests {
             ("name", Arc::new(names) as ArrayRef),
             ("position", Arc::new(positions) as ArrayRef),
         ]);
-        let live = live_rows_of(&batch.unwrap(), deleted).unwrap();
+        let mut alive = Alive::new(Arc::new(deleted.clone()));
+        let live = live_rows_of(&batch.unwrap(), &mut alive).unwrap();
         assert_eq!(live.num_columns(), 1, "the positions are not passed on");
         let names = live.column(0).as_string::<i32>().iter();
         names.map(|n| n.unwrap()[4..].parse().unwrap()).collect()
@@ -247,22 +218,9 @@ mod tests {
     fn rows_are_counted_when_no_column_is_wanted() {
         let positions: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10));
         let batch = RecordBatch::try_from_iter([("position", positions)]).unwrap();
-        let live = live_rows_of(&batch, &(2..5).collect()).unwrap();
+        let mut alive = Alive::new(Arc::new((2..5).collect()));
+        let live = live_rows_of(&batch, &mut alive).unwrap();
         assert_eq!((live.num_columns(), live.num_rows()), (0, 7));
-    }
-
-    #[test]
-    fn a_position_that_no_superfile_has_is_an_error() {
-        let far = vec![i64::from(u32::MAX) + 1];
-        assert!(live(&far, &RoaringBitmap::new()).is_err());
-        assert!(live(&[-1], &RoaringBitmap::new()).is_err());
-    }
-
-    #[test]
-    fn the_last_position_of_all_can_be_deleted() {
-        let deleted: RoaringBitmap = [u32::MAX].into_iter().collect();
-        let positions = vec![i64::from(u32::MAX) - 1, i64::from(u32::MAX)];
-        assert_eq!(kept(positions, &deleted), [i64::from(u32::MAX) - 1]);
     }
 
     proptest! {
@@ -270,7 +228,6 @@ mod tests {
         fn exactly_the_rows_that_are_not_deleted_stay_in_order(
             start in 0_i64..300,
             rows in 0_usize..300,
-            // Also so many that they are taken one by one.
             deleted in proptest::collection::btree_set(0_u32..700, 0..600),
             run in 0_u32..400,
             turned in proptest::option::of(0_usize..300),

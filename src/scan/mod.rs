@@ -5,6 +5,7 @@
 //! deleted here and there among many that live are dropped after it instead, which is cheaper.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
+mod alive;
 pub(crate) mod columns;
 pub mod cover;
 mod defaults;
@@ -15,6 +16,7 @@ mod ordering;
 pub mod pin;
 pub mod plan;
 pub mod prune;
+mod read_ahead;
 mod reader;
 pub mod row_address;
 pub mod schema;

@@ -304,18 +304,15 @@ fn in_pieces(
         }
         return groups;
     }
-    let pieces = files
+    // Partitions take the pieces from the groups as if those were one, so that a file is read in its order.
+    let pieces: Vec<PartitionedFile> = files
         .into_iter()
         .zip(entries)
-        .flat_map(|(file, entry)| split(file, entry));
-    let mut groups = vec![FileGroup::new(vec![]); partitions.max(1)];
-    for (piece, k) in pieces.zip((0..groups.len()).cycle()) {
-        if let Some(group) = groups.get_mut(k) {
-            group.push(piece);
-        }
-    }
-    groups.retain(|group| !group.is_empty());
-    groups
+        .flat_map(|(file, entry)| split(file, entry))
+        .collect();
+    let in_a_group = pieces.len().div_ceil(partitions.max(1)).max(1);
+    let groups = pieces.chunks(in_a_group);
+    groups.map(|group| FileGroup::new(group.to_vec())).collect()
 }
 
 /// A file as pieces of about equal bytes, which leave nothing of it out.

@@ -13,6 +13,7 @@
 //!   superfile that the session knows reads nothing but data: one round trip less for every point
 //!   `DELETE`. Without a predicate nobody needs a page index, except in an adopted file: the part of
 //!   it that cannot be trusted has to be taken out before anybody else reads it.
+//! - **The next row group is read ahead**; see [`read_ahead`](super::read_ahead).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -42,6 +43,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::FooterSeal;
 use crate::scan::columns::{Adopted, renamed};
 use crate::scan::in_place::own;
+use crate::scan::read_ahead::{Piece, ReadAhead, Reader};
 
 /// So many files' renamed metadata are kept for their other pieces.
 const KEPT: usize = 64;
@@ -49,13 +51,14 @@ const KEPT: usize = 64;
 /// Readers of one scan.
 #[derive(Debug)]
 pub(crate) struct SuperfileReaders {
-    inner: CachedParquetFileReaderFactory,
+    inner: Arc<CachedParquetFileReaderFactory>,
     store: Arc<dyn ObjectStore>,
     cache: Arc<FileMetadataCache>,
     /// The table's columns with the ids of all fields.
     stored: SchemaRef,
     /// Whether page indexes are asked for together with the footer.
     indexed: bool,
+    ahead: Arc<ReadAhead>,
     /// Metadata of files whose names differ from the table's.
     renamed: Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>,
 }
@@ -68,14 +71,21 @@ impl SuperfileReaders {
         stored: SchemaRef,
         indexed: bool,
     ) -> Self {
+        let inner = CachedParquetFileReaderFactory::new(Arc::clone(&store), Arc::clone(&cache));
         Self {
-            inner: CachedParquetFileReaderFactory::new(Arc::clone(&store), Arc::clone(&cache)),
+            inner: Arc::new(inner),
             store,
             cache,
             stored,
             indexed,
+            ahead: Arc::default(),
             renamed: Arc::default(),
         }
+    }
+
+    /// What is read ahead.
+    pub(crate) fn ahead(&self) -> &ReadAhead {
+        &self.ahead
     }
 }
 
@@ -95,11 +105,18 @@ impl ParquetFileReaderFactory for SuperfileReaders {
             store: Arc::clone(&self.store),
             cache: Arc::clone(&self.cache),
         });
-        let inner = self
-            .inner
-            .create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        let inner =
+            self.inner
+                .create_reader(partition_index, file.clone(), metadata_size_hint, metrics)?;
+        let ahead = {
+            let (readers, metrics) = (Arc::clone(&self.inner), metrics.clone());
+            Piece::new(&self.ahead, file.clone(), move || {
+                readers.create_reader(partition_index, file.clone(), metadata_size_hint, &metrics)
+            })
+        };
         Ok(Box::new(SuperfileReader {
             inner,
+            ahead,
             sealed,
             indexed: self.indexed || adopted.is_some(),
             path,
@@ -111,7 +128,8 @@ impl ParquetFileReaderFactory for SuperfileReaders {
 }
 
 struct SuperfileReader {
-    inner: Box<dyn AsyncFileReader + Send>,
+    inner: Reader,
+    ahead: Piece,
     sealed: Option<Sealed>,
     indexed: bool,
     path: Path,
@@ -142,6 +160,31 @@ impl SuperfileReader {
         }
         Ok(named)
     }
+
+    /// Verified metadata with the table's names.
+    async fn metadata(
+        &mut self,
+        options: Option<&ArrowReaderOptions>,
+    ) -> ParquetResult<Arc<ParquetMetaData>> {
+        if let Some(known) = self.known() {
+            return Ok(known);
+        }
+        if let Some(sealed) = &self.sealed {
+            let raw = sealed.metadata(self.indexed).await?;
+            return self.rename(raw);
+        }
+        let indexed = options
+            .cloned()
+            .unwrap_or_default()
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        let options = if self.indexed {
+            Some(&indexed)
+        } else {
+            options
+        };
+        let raw = self.inner.get_metadata(options).await?;
+        self.rename(raw)
+    }
 }
 
 impl AsyncFileReader for SuperfileReader {
@@ -159,7 +202,14 @@ impl AsyncFileReader for SuperfileReader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-        self.inner.get_byte_ranges(ranges)
+        Box::pin(async move {
+            let bytes = match self.ahead.take(&ranges).await {
+                Some(bytes) => bytes,
+                None => self.inner.get_byte_ranges(ranges).await?,
+            };
+            self.ahead.follow();
+            Ok(bytes)
+        })
     }
 
     fn get_metadata<'a>(
@@ -167,24 +217,9 @@ impl AsyncFileReader for SuperfileReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         Box::pin(async move {
-            if let Some(known) = self.known() {
-                return Ok(known);
-            }
-            if let Some(sealed) = &self.sealed {
-                let raw = sealed.metadata(self.indexed).await?;
-                return self.rename(raw);
-            }
-            let indexed = options
-                .cloned()
-                .unwrap_or_default()
-                .with_page_index_policy(PageIndexPolicy::Optional);
-            let options = if self.indexed {
-                Some(&indexed)
-            } else {
-                options
-            };
-            let raw = self.inner.get_metadata(options).await?;
-            self.rename(raw)
+            let metadata = self.metadata(options).await?;
+            self.ahead.learn(&metadata);
+            Ok(metadata)
         })
     }
 }

@@ -16,7 +16,7 @@ use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    FileOpener, FileScanConfig, FileSource, ParquetFileReaderFactory, ParquetSource,
+    FileGroup, FileOpener, FileScanConfig, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::projection::ProjectionExprs;
@@ -27,6 +27,7 @@ use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdo
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::file::metadata::RowGroupMetaData;
 use roaring::RoaringBitmap;
 
 use tokio::sync::OnceCell;
@@ -36,7 +37,8 @@ use crate::format::SuperfileId;
 use crate::format::manifest::TombstoneRef;
 use crate::scan::guard::Guarded;
 use crate::scan::mask::{MaskedPlanner, with_positions};
-use crate::scan::selection::live_rows;
+use crate::scan::reader::SuperfileReaders;
+use crate::scan::selection::{is_read_whole, live_rows};
 use crate::table::Snapshot;
 
 /// What `EXPLAIN` says about the superfiles of a scan.
@@ -86,6 +88,44 @@ impl Tombstoned {
             positions: OnceCell::new(),
         }
     }
+
+    /// The mark of a file whose live rows are known.
+    #[cfg(test)]
+    pub(crate) fn known(live: &RoaringBitmap, rows: u64) -> Self {
+        Self {
+            positions: OnceCell::new_with(Some(Arc::new(others(live, rows)))),
+            ..Self::all_but(Arc::new(live.clone()), rows)
+        }
+    }
+
+    /// Whether the row group `index` of the file is read whole; `None` if that is not known.
+    pub(crate) fn is_read_whole(&self, groups: &[RowGroupMetaData], index: usize) -> Option<bool> {
+        is_read_whole(groups, index, self.positions.get()?)
+    }
+
+    /// How many of the file's rows are wanted.
+    fn live(&self) -> u64 {
+        match &self.deleted {
+            Deleted::Sidecar(reference) => self.rows.saturating_sub(reference.cardinality),
+            Deleted::AllBut(positions) => positions.len(),
+        }
+    }
+}
+
+/// Rows to decode at once, of files whose deleted rows are dropped afterwards, so that about `wanted` are left:
+/// what is done for each batch is then not done for more of them. At most twice as many, which bounds memory.
+fn rows_to_decode(wanted: usize, files: &[FileGroup]) -> usize {
+    let marked = files.iter().flat_map(FileGroup::iter);
+    let marks = marked.filter_map(|file| file.extension::<Arc<Tombstoned>>());
+    let (rows, live) = marks.fold((0_u64, 0_u64), |(rows, live), mark| {
+        (
+            rows.saturating_add(mark.rows),
+            live.saturating_add(mark.live()),
+        )
+    });
+    // A batch with a few rows too many would be cut in two: a sixteenth less, as no two are alike.
+    let share = rows as f64 / live.max(1) as f64 * 15.0 / 16.0;
+    (wanted as f64 * share.clamp(1.0, 2.0)) as usize
 }
 
 /// The positions of a file of `rows` rows that are not among `positions`.
@@ -101,23 +141,25 @@ fn others(positions: &RoaringBitmap, rows: u64) -> RoaringBitmap {
 #[derive(Clone)]
 pub struct SupertableSource {
     inner: Arc<dyn FileSource>,
-    readers: Arc<dyn ParquetFileReaderFactory>,
+    readers: Arc<SuperfileReaders>,
     /// Bytes at a file's end that are read at once for its footer.
     footer_hint: Option<usize>,
     snapshot: Arc<Snapshot>,
     summary: ScanSummary,
+    /// Rows of a batch that is handed on.
+    batch_size: Option<usize>,
 }
 
 impl SupertableSource {
     /// Wraps `inner`, whose files carry the tombstones of `snapshot` and are read by `readers`.
-    pub fn new(
+    pub(crate) fn new(
         inner: ParquetSource,
-        readers: Arc<dyn ParquetFileReaderFactory>,
+        readers: Arc<SuperfileReaders>,
         snapshot: Arc<Snapshot>,
         summary: ScanSummary,
     ) -> Self {
         let footer_hint = inner.table_parquet_options().global.metadata_size_hint;
-        let inner = inner.with_parquet_file_reader_factory(Arc::clone(&readers));
+        let inner = inner.with_parquet_file_reader_factory(Arc::clone(&readers) as _);
         let inner = match footer_hint {
             Some(bytes) => inner.with_metadata_size_hint(bytes),
             None => inner,
@@ -128,16 +170,14 @@ impl SupertableSource {
             footer_hint,
             snapshot,
             summary,
+            batch_size: None,
         }
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self {
             inner,
-            readers: Arc::clone(&self.readers),
-            footer_hint: self.footer_hint,
-            snapshot: Arc::clone(&self.snapshot),
-            summary: self.summary,
+            ..self.clone()
         })
     }
 }
@@ -159,12 +199,19 @@ impl FileSource for SupertableSource {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let metrics = self.inner.metrics();
+        if base_config.limit.is_some() || self.inner.filter().is_some() {
+            self.readers.ahead().be_cautious();
+        }
         // The reader counts towards a limit what is dropped after it.
         let with_positions = match base_config.limit {
             None if self.summary.tombstoned_rows > 0 => with_positions(self.inner.as_ref())?,
             _ => None,
         };
         let with_positions = with_positions
+            .map(|s| match self.batch_size {
+                Some(wanted) => s.with_batch_size(rows_to_decode(wanted, &base_config.file_groups)),
+                None => s,
+            })
             .map(|s| s.create_morselizer(Arc::clone(&object_store), base_config, partition))
             .transpose()?;
         Ok(Box::new(TombstoneMorselizer {
@@ -188,7 +235,11 @@ impl FileSource for SupertableSource {
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        self.wrap(self.inner.with_batch_size(batch_size))
+        Arc::new(Self {
+            inner: self.inner.with_batch_size(batch_size),
+            batch_size: Some(batch_size),
+            ..self.clone()
+        })
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
@@ -269,6 +320,7 @@ impl FileSource for SupertableSource {
         order: &[PhysicalSortExpr],
         eq_properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        self.readers.ahead().be_cautious();
         Ok(match self.inner.try_pushdown_sort(order, eq_properties)? {
             SortOrderPushdownResult::Exact { inner } => SortOrderPushdownResult::Exact {
                 inner: self.wrap(inner),
@@ -307,7 +359,7 @@ struct TombstoneMorselizer {
     inner: Arc<dyn Morselizer>,
     /// The same with the rows' positions as last column, if rows may be dropped after they are read.
     with_positions: Option<Arc<dyn Morselizer>>,
-    readers: Arc<dyn ParquetFileReaderFactory>,
+    readers: Arc<SuperfileReaders>,
     footer_hint: Option<usize>,
     snapshot: Arc<Snapshot>,
     partition: usize,
