@@ -26,7 +26,8 @@ const EACH: u64 = 8;
 /// Rows of the table: enough for it to be a table, few enough for it to be made quickly.
 const ROWS: u64 = 1_000_000;
 const CHILD: &str = "SUPERTABLE_BENCH_CHILD";
-const SLOW: &str = "slow://t/";
+/// Where the slow store is.
+pub const SLOW: &str = "slow://t/";
 
 /// The section.
 pub async fn measure(report: &mut Report, rows: u64) {
@@ -202,7 +203,7 @@ impl Drop for Process {
 }
 
 /// A session that finds the table under a scheme of its own, on a store with latency.
-async fn slow_session(place: &Path) -> SessionContext {
+pub async fn slow_session(place: &Path) -> SessionContext {
     let store = FaultStore::new(
         Arc::new(LocalStore::new(place).unwrap()),
         Plan::with_latency(LATENCY),

@@ -195,23 +195,36 @@ fn in_runs<T: ArrowPrimitiveType>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Int64Array, StringArray, TimestampNanosecondArray};
+    use arrow::datatypes::TimestampNanosecondType;
     use proptest::prelude::*;
 
     use super::*;
 
     fn kept(positions: Vec<i64>, deleted: &RoaringBitmap) -> Vec<i64> {
         let names: StringArray = positions.iter().map(|p| Some(format!("row {p}"))).collect();
+        let value = |p: &i64| (p % 3 > 0).then_some(p * 7);
+        let values: Int64Array = positions.iter().map(value).collect();
+        let times: TimestampNanosecondArray = positions.iter().map(|p| Some(*p)).collect();
         let positions = Int64Array::from(positions);
         let batch = RecordBatch::try_from_iter([
             ("name", Arc::new(names) as ArrayRef),
+            ("value", Arc::new(values) as ArrayRef),
+            ("time", Arc::new(times.with_timezone("+02:00")) as ArrayRef),
             ("position", Arc::new(positions) as ArrayRef),
-        ]);
+        ])
+        .unwrap();
         let mut alive = Alive::new(Arc::new(deleted.clone()));
-        let live = live_rows_of(&batch.unwrap(), &mut alive).unwrap();
-        assert_eq!(live.num_columns(), 1, "the positions are not passed on");
+        let live = live_rows_of(&batch, &mut alive).unwrap();
+        assert_eq!(live.num_columns(), 3, "the positions are not passed on");
+        assert_eq!(live.schema().field(2), batch.schema().field(2));
         let names = live.column(0).as_string::<i32>().iter();
-        names.map(|n| n.unwrap()[4..].parse().unwrap()).collect()
+        let kept: Vec<i64> = names.map(|n| n.unwrap()[4..].parse().unwrap()).collect();
+        let values = live.column(1).as_primitive::<Int64Type>().iter();
+        assert!(values.eq(kept.iter().map(value)));
+        let times = live.column(2).as_primitive::<TimestampNanosecondType>();
+        assert_eq!(times.values(), kept.as_slice());
+        kept
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A scan prunes superfiles by the manifest's statistics, then hands the rest to DataFusion's own
 //! Parquet reader with the tombstones attached as row selections before any page is decoded; rows
-//! deleted here and there among many that live are dropped after it instead, which is cheaper.
+//! deleted here and there among many that live are dropped after it instead, which is cheaper. While a
+//! row group is decoded, the bytes of the next one are on their way.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
 
 mod alive;

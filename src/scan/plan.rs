@@ -304,15 +304,22 @@ fn in_pieces(
         }
         return groups;
     }
-    // Partitions take the pieces from the groups as if those were one, so that a file is read in its order.
-    let pieces: Vec<PartitionedFile> = files
+    let pieces = files
         .into_iter()
         .zip(entries)
-        .flat_map(|(file, entry)| split(file, entry))
-        .collect();
-    let in_a_group = pieces.len().div_ceil(partitions.max(1)).max(1);
-    let groups = pieces.chunks(in_a_group);
-    groups.map(|group| FileGroup::new(group.to_vec())).collect()
+        .flat_map(|(file, entry)| split(file, entry));
+    dealt_out(&pieces.collect::<Vec<_>>(), partitions)
+}
+
+/// `pieces` in as many groups as there are partitions, one after the other: partitions take them from the groups
+/// as if those were one, so that a file is read in its order.
+fn dealt_out(pieces: &[PartitionedFile], partitions: usize) -> Vec<FileGroup> {
+    let groups = pieces.len().min(partitions.max(1));
+    let start = |k: usize| pieces.len() * k / groups;
+    (0..groups)
+        .filter_map(|k| pieces.get(start(k)..start(k + 1)))
+        .map(|group| FileGroup::new(group.to_vec()))
+        .collect()
 }
 
 /// A file as pieces of about equal bytes, which leave nothing of it out.
@@ -490,5 +497,29 @@ impl Layout {
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_dealt_out_evenly_to_all_partitions_in_their_order(
+            pieces in 1_usize..40,
+            partitions in 0_usize..20,
+        ) {
+            let pieces: Vec<_> = (0..pieces).map(|k| PartitionedFile::new("f", k as u64)).collect();
+            let groups = dealt_out(&pieces, partitions);
+            prop_assert_eq!(groups.len(), pieces.len().min(partitions.max(1)));
+            let sizes = groups.iter().map(FileGroup::len);
+            prop_assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1);
+            let dealt = groups.iter().flat_map(FileGroup::iter).map(|file| file.object_meta.size);
+            prop_assert!(dealt.eq(0..pieces.len() as u64));
+        }
     }
 }

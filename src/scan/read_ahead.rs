@@ -17,21 +17,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::future::ready;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use datafusion::common::Result;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::listing::PartitionedFile;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Shared};
 use object_store::path::Path;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use tokio::runtime::Handle;
 
 use crate::scan::source::Tombstoned;
 
@@ -83,8 +83,33 @@ impl fmt::Debug for File {
 struct Ahead {
     first_column: usize,
     ranges: Vec<Range<u64>>,
-    /// Is ended by being dropped.
-    bytes: BoxFuture<'static, ParquetResult<Vec<Bytes>>>,
+    /// `None` if they could not be read.
+    bytes: Shared<BoxFuture<'static, Option<Vec<Bytes>>>>,
+    /// Ends the request when it is dropped.
+    _background: Option<SpawnedTask<()>>,
+}
+
+impl Ahead {
+    /// Begins to read `ranges`, of which the first begins with `first_column`.
+    ///
+    /// A task alone would not do. It waits until a thread has nothing else to do, and this one is about to
+    /// decode. So the request is begun here, whoever wants its answer sees to it too, and the task only where
+    /// there is a thread to spare.
+    fn begin(mut reader: Reader, first_column: usize, ranges: Vec<Range<u64>>) -> Self {
+        let wanted = ranges.clone();
+        let read = async move { reader.get_byte_ranges(wanted).await.ok() };
+        let bytes = read.boxed().shared();
+        let begun = bytes
+            .clone()
+            .poll_unpin(&mut Context::from_waker(Waker::noop()));
+        let goes_on = begun.is_pending() && Handle::try_current().is_ok();
+        Self {
+            first_column,
+            ranges,
+            _background: goes_on.then(|| SpawnedTask::spawn(bytes.clone().map(drop))),
+            bytes,
+        }
+    }
 }
 
 impl ReadAhead {
@@ -177,7 +202,7 @@ impl Piece {
             file.ahead.swap_remove(found?)
         };
         // What is wrong is said when the same bytes are asked for again.
-        ahead.bytes.await.ok()
+        ahead.bytes.await
     }
 
     /// Asks for what follows on the bytes that were asked for last, and have arrived.
@@ -209,13 +234,8 @@ impl Piece {
             return;
         };
         if let Ok(reader) = (self.reader)() {
-            let bytes = begun(reader, ranges.clone());
             file.claimed.insert((next, first_column));
-            file.ahead.push(Ahead {
-                first_column,
-                ranges,
-                bytes,
-            });
+            file.ahead.push(Ahead::begin(reader, first_column, ranges));
         }
     }
 
@@ -247,21 +267,6 @@ fn readers_of(file: &Arc<Mutex<File>>) -> usize {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The bytes at `ranges`, whose request is under way.
-///
-/// No task waits for it: one that is spawned here would be polled when this one, which decodes what has been
-/// read, has nothing to do. So of a large answer from afar only the beginning arrives ahead.
-fn begun(
-    mut reader: Reader,
-    ranges: Vec<Range<u64>>,
-) -> BoxFuture<'static, ParquetResult<Vec<Bytes>>> {
-    let mut read = async move { reader.get_byte_ranges(ranges).await }.boxed();
-    match read.poll_unpin(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(bytes) => ready(bytes).boxed(),
-        Poll::Pending => read,
-    }
 }
 
 /// The columns of `group` that are at `ranges`, one after the other; `None` if there is anything else.
@@ -301,7 +306,7 @@ mod tests {
     use arrow::array::{Int64Array, RecordBatch};
     use parquet::arrow::ArrowWriter;
     use parquet::arrow::arrow_reader::ArrowReaderOptions;
-    use parquet::errors::ParquetError;
+    use parquet::errors::{ParquetError, Result as ParquetResult};
     use parquet::file::metadata::ParquetMetaDataReader;
     use parquet::file::properties::WriterProperties;
     use roaring::RoaringBitmap;
