@@ -165,6 +165,8 @@
 //! | --- | --- | --- |
 //! | statements have the effect that the language says | random programs on SQLite and on DataFusion's tables in memory, 150 programs, compared after every statement | `integration::differential::random_programs_agree_with_the_oracle` |
 //! | the same | files whose results DuckDB confirms (`sql/oracle.py`), on the local disk, S3, Azure and GCS | `integration::sqllogic::every_sql_file_holds`, `…::every_sql_file_holds_on_s3`, `…::every_sql_file_holds_on_azure`, `…::every_sql_file_holds_on_gcs` |
+//! | a scan that drops deleted rows after decoding keeps exactly the others | random bitmaps of every kind of container, batches with holes, out of order | `scan::alive::tests::what_is_left_is_what_is_not_deleted`, `scan::mask::tests::exactly_the_rows_that_are_not_deleted_stay_in_order` |
+//! | what was read ahead is what would have been read, and each row group is read once | two readers of a file, wrong guesses, failed requests, a plan executed again | `scan::read_ahead::tests::two_that_read_a_file_in_pieces_take_what_either_has_read_ahead`, `…::what_fails_ahead_is_read_when_it_is_asked_for` |
 //! | a superfile that a `DELETE` drops unread has no other row | random predicates and statistics, 2,000 cases | `scan::cover::tests::what_is_proved_holds_for_every_row`, in `src/scan/cover_tests.rs` |
 //! | a table whose columns change holds what was put into it | random changes against a model, 12 cases | `integration::evolution::a_table_whose_columns_change_holds_what_was_put_into_it` |
 //! | compaction keeps values, ids and order | none | `integration::upkeep::a_compaction_keeps_values_and_row_ids_and_the_order_of_rows` |

@@ -25,6 +25,7 @@ pub mod selection;
 pub mod source;
 pub mod statistics;
 pub mod subset;
+mod tombstoned;
 
 pub use pin::Pin;
 pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan, plan_scan_of};

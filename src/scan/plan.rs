@@ -42,9 +42,10 @@ use crate::scan::row_address::{
     FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
     row_id_function, stored_row_id_field,
 };
-use crate::scan::source::{ScanSummary, SupertableSource, Tombstoned};
+use crate::scan::source::{ScanSummary, SupertableSource};
 use crate::scan::statistics::{ColumnIds, logical, physical};
 use crate::scan::subset::{Rows, Subset};
+use crate::scan::tombstoned::Tombstoned;
 use crate::storage::ExactStore;
 use crate::table::Snapshot;
 

@@ -33,7 +33,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use tokio::runtime::Handle;
 
-use crate::scan::source::Tombstoned;
+use crate::scan::tombstoned::Tombstoned;
 
 /// So many bytes of a row group are read ahead; larger ones only when they are asked for.
 const MOST_BYTES: u64 = 32 << 20;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{Result, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
@@ -27,18 +27,14 @@ use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdo
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 use parquet::arrow::async_reader::AsyncFileReader;
-use parquet::file::metadata::RowGroupMetaData;
-use roaring::RoaringBitmap;
-
-use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
-use crate::format::manifest::TombstoneRef;
 use crate::scan::guard::Guarded;
 use crate::scan::mask::{MaskedPlanner, with_positions};
 use crate::scan::reader::SuperfileReaders;
-use crate::scan::selection::{is_read_whole, live_rows};
+use crate::scan::selection::live_rows;
+use crate::scan::tombstoned::Tombstoned;
 use crate::table::Snapshot;
 
 /// What `EXPLAIN` says about the superfiles of a scan.
@@ -54,64 +50,6 @@ pub struct ScanSummary {
     pub tombstoned_rows: u64,
 }
 
-/// The mark of a file that has tombstones; shared by all byte-range pieces of that file.
-#[derive(Debug)]
-pub(crate) struct Tombstoned {
-    deleted: Deleted,
-    rows: u64,
-    positions: OnceCell<Arc<RoaringBitmap>>,
-}
-
-/// Which rows of a file are not wanted.
-#[derive(Debug)]
-enum Deleted {
-    /// Those that a sidecar names.
-    Sidecar(TombstoneRef),
-    /// All but those at these positions.
-    AllBut(Arc<RoaringBitmap>),
-}
-
-impl Tombstoned {
-    pub(crate) fn new(reference: TombstoneRef, rows: u64) -> Self {
-        Self {
-            deleted: Deleted::Sidecar(reference),
-            rows,
-            positions: OnceCell::new(),
-        }
-    }
-
-    /// The mark of a file of which only certain rows are wanted.
-    pub(crate) fn all_but(positions: Arc<RoaringBitmap>, rows: u64) -> Self {
-        Self {
-            deleted: Deleted::AllBut(positions),
-            rows,
-            positions: OnceCell::new(),
-        }
-    }
-
-    /// The mark of a file whose live rows are known.
-    #[cfg(test)]
-    pub(crate) fn known(live: &RoaringBitmap, rows: u64) -> Self {
-        Self {
-            positions: OnceCell::new_with(Some(Arc::new(others(live, rows)))),
-            ..Self::all_but(Arc::new(live.clone()), rows)
-        }
-    }
-
-    /// Whether the row group `index` of the file is read whole; `None` if that is not known.
-    pub(crate) fn is_read_whole(&self, groups: &[RowGroupMetaData], index: usize) -> Option<bool> {
-        is_read_whole(groups, index, self.positions.get()?)
-    }
-
-    /// How many of the file's rows are wanted.
-    fn live(&self) -> u64 {
-        match &self.deleted {
-            Deleted::Sidecar(reference) => self.rows.saturating_sub(reference.cardinality),
-            Deleted::AllBut(positions) => positions.len(),
-        }
-    }
-}
-
 /// Rows to decode at once, of files whose deleted rows are dropped afterwards, so that about `wanted` are left:
 /// what is done for each batch is then not done for more of them. At most twice as many, which bounds memory.
 fn rows_to_decode(wanted: usize, files: &[FileGroup]) -> usize {
@@ -119,22 +57,13 @@ fn rows_to_decode(wanted: usize, files: &[FileGroup]) -> usize {
     let marks = marked.filter_map(|file| file.extension::<Arc<Tombstoned>>());
     let (rows, live) = marks.fold((0_u64, 0_u64), |(rows, live), mark| {
         (
-            rows.saturating_add(mark.rows),
+            rows.saturating_add(mark.rows()),
             live.saturating_add(mark.live()),
         )
     });
     // A batch with a few rows too many would be cut in two: a sixteenth less, as no two are alike.
     let share = rows as f64 / live.max(1) as f64 * 15.0 / 16.0;
     (wanted as f64 * share.clamp(1.0, 2.0)) as usize
-}
-
-/// The positions of a file of `rows` rows that are not among `positions`.
-fn others(positions: &RoaringBitmap, rows: u64) -> RoaringBitmap {
-    let mut all = RoaringBitmap::new();
-    if let Some(last) = rows.checked_sub(1) {
-        all.insert_range(0..=u32::try_from(last).unwrap_or(u32::MAX));
-    }
-    all - positions
 }
 
 /// A `ParquetSource` that applies the tombstones of one snapshot.
@@ -432,15 +361,12 @@ impl MorselPlanner for LoadTombstones {
             let Some(mark) = file.extension::<Arc<Tombstoned>>().cloned() else {
                 return internal_err!("a file lost its tombstone mark while it was opened");
             };
-            let positions = mark.positions.get_or_try_init(|| async {
-                Ok::<_, DataFusionError>(match &mark.deleted {
-                    Deleted::Sidecar(reference) => {
-                        let _timer = self.load_time.timer();
-                        self.sidecars_opened.add(1);
-                        self.snapshot.tombstones(reference).await?
-                    }
-                    Deleted::AllBut(positions) => Arc::new(others(positions, mark.rows)),
-                })
+            let (snapshot, load_time) = (&self.snapshot, &self.load_time);
+            let sidecars_opened = &self.sidecars_opened;
+            let positions = mark.positions(|sidecar| async move {
+                let _timer = load_time.timer();
+                sidecars_opened.add(1);
+                Ok(snapshot.tombstones(&sidecar).await?)
             });
             // The footer comes from the session's cache, or is put there for the inner reader.
             let footer = async { Ok(self.reader.get_metadata(None).await?) };
@@ -450,14 +376,14 @@ impl MorselPlanner for LoadTombstones {
                 &metadata,
                 file.range.as_ref(),
                 positions,
-                mark.rows,
+                mark.rows(),
                 may_mask,
             );
             let Some(access) = access else {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     file.object_meta.location.as_ref(),
-                    format!("has not the {} rows that the manifest says", mark.rows),
+                    format!("has not the {} rows that the manifest says", mark.rows()),
                 )
                 .into());
             };
