@@ -33,6 +33,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use tokio::runtime::Handle;
 
+use crate::scan::selection::first_page;
 use crate::scan::tombstoned::Tombstoned;
 
 /// So many bytes of a row group are read ahead; larger ones only when they are asked for.
@@ -207,12 +208,12 @@ impl Piece {
 
     /// Asks for what follows on the bytes that were asked for last, and have arrived.
     pub(crate) fn follow(&mut self) {
+        let shared = self.shared();
         let (Some(current), Some(metadata)) = (&self.current, &self.metadata) else {
             return;
         };
         let groups = metadata.row_groups();
         let first_column = current.first_column();
-        let shared = self.scan.file(&self.file.object_meta.location);
         let readers = readers_of(&shared);
         let mut file = locked(&shared);
         let is_claimed = |group: usize| file.claimed.contains(&(group, first_column));
@@ -285,10 +286,7 @@ fn columns_at(group: &RowGroupMetaData, ranges: &[Range<u64>]) -> Option<Vec<usi
 
 /// Where a column of a row group is in its file.
 fn bytes_of(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
-    let start = column
-        .dictionary_page_offset()
-        .unwrap_or_else(|| column.data_page_offset());
-    let start = u64::try_from(start).ok()?;
+    let start = u64::try_from(first_page(column)).ok()?;
     let length = u64::try_from(column.compressed_size()).ok()?;
     Some(start..start.checked_add(length)?)
 }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use datafusion::datasource::listing::FileRange;
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use parquet::arrow::arrow_reader::RowSelection;
-use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use roaring::RoaringBitmap;
 
 /// Mean distance between two gaps, in rows, from which on a selection costs less than decoding the
@@ -98,13 +98,15 @@ fn is_scattered(deleted: &RoaringBitmap, positions: Range<u32>) -> bool {
 
 /// Whether the first page of a row group lies in a byte range.
 fn is_in(group: &RowGroupMetaData, piece: &FileRange) -> bool {
-    let first_page = group.columns().first().map(|column| {
-        column
-            .dictionary_page_offset()
-            .unwrap_or_else(|| column.data_page_offset())
-    });
     // A row group without columns has no page: the file's first piece reads it.
-    piece.contains(first_page.unwrap_or(0))
+    piece.contains(group.columns().first().map_or(0, first_page))
+}
+
+/// Where the first page of a row group's column begins in the file.
+pub(crate) fn first_page(column: &ColumnChunkMetaData) -> i64 {
+    column
+        .dictionary_page_offset()
+        .unwrap_or_else(|| column.data_page_offset())
 }
 
 /// `positions` are those of the row group's rows in the file.
