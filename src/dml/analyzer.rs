@@ -25,15 +25,19 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use crate::config::{Isolation, SupertableOptions};
-use crate::dml::guard::refuse_misjudged;
 use crate::dml::insert::InsertStatement;
 use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::row_id::resolve_row_ids;
 use crate::dml::sink::{ChangeKind, ChangeProvider};
+use crate::dml::sound::{sound_change, sound_query};
+use crate::dml::version::VersionProvider;
 use crate::scan::Pin;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE};
+
+/// The rule's name, by which a session is known to be registered.
+pub const ANALYZER_RULE: &str = "supertable";
 
 /// Rewrites statements over supertables; see the module documentation.
 #[derive(Debug, Default)]
@@ -51,11 +55,15 @@ impl AnalyzerRule for SupertableAnalyzer {
             })?
             .data;
         let plan = resolve_row_ids(plan, config, &pins)?;
+        let plan = match reads_supertables(&plan)? {
+            true => sound_query(plan, config)?,
+            false => plan,
+        };
         pin_scans(plan, &pins)
     }
 
     fn name(&self) -> &str {
-        "supertable"
+        ANALYZER_RULE
     }
 }
 
@@ -213,7 +221,7 @@ fn rewrite_dml(
         WriteOp::Insert(_) => {
             let rows = resolve_row_ids(Arc::unwrap_or_clone(dml.input), config, pins)?;
             let serializable = serializable && reads(&rows, &provider)?;
-            let rows = pin_scans(rows, pins)?;
+            let rows = pin_scans(sound_change(rows, config)?, pins)?;
             let statement = InsertStatement {
                 rows: Opaque::new(rows.clone()),
                 serializable,
@@ -231,7 +239,6 @@ fn rewrite_dml(
     let pin = pins.pin(&provider);
     let target = provider.addressed(Arc::clone(&pin));
     let input = Arc::unwrap_or_clone(dml.input);
-    refuse_misjudged(&input)?;
     let (input, statement) = match &dml.op {
         WriteOp::MergeInto(merge) => (
             plan_merge(&dml.table_name, &target, input, merge)?,
@@ -240,7 +247,7 @@ fn rewrite_dml(
         op => {
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
-                ChangeKind::Delete => whole_predicate(&input)?,
+                ChangeKind::Delete => whole_predicate(&sound_change(input.clone(), config)?)?,
                 _ => None,
             };
             let target = match deletes {
@@ -257,7 +264,8 @@ fn rewrite_dml(
     };
     // The sink re-runs this plan on a newer version if another statement commits first. Other
     // scans of the statement are pinned now, so that the re-run can pin them anew.
-    let input = pin_scans(resolve_row_ids(input, config, pins)?, pins)?;
+    let input = sound_change(resolve_row_ids(input, config, pins)?, config)?;
+    let input = pin_scans(input, pins)?;
     let sink = ChangeProvider::new(
         provider,
         pin,
@@ -272,6 +280,30 @@ fn rewrite_dml(
         WriteOp::Insert(InsertOp::Append),
         Arc::new(input),
     ))))
+}
+
+/// Whether `plan` reads a supertable, and no rewritten statement does it (whose plan is sound already).
+fn reads_supertables(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        let is_ours = |p: &Arc<dyn TableProvider>| {
+            p.is::<SupertableProvider>() || p.is::<PinnedProvider>() || p.is::<VersionProvider>()
+        };
+        Ok(match node {
+            LogicalPlan::Dml(dml)
+                if provider_of(&dml.target)
+                    .is_some_and(|p| p.is::<ChangeProvider>() || is_ours(p)) =>
+            {
+                TreeNodeRecursion::Jump
+            }
+            LogicalPlan::TableScan(scan) => {
+                found |= provider_of(&scan.source).is_some_and(is_ours);
+                TreeNodeRecursion::Continue
+            }
+            _ => TreeNodeRecursion::Continue,
+        })
+    })?;
+    Ok(found)
 }
 
 /// Whether `plan`, which is not pinned yet, reads the table.

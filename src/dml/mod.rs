@@ -10,6 +10,7 @@
 //! - [`optimize`]: compaction, on demand and after writes; [`cluster`]: its order by several columns at once.
 //! - [`version`]: the table as it was; it can only be read.
 //! - [`row_id`]: the function `_id(…)`.
+//! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
 //! - [`check`]: conditions that new rows meet.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
 //!   the statement runs again.
@@ -19,7 +20,6 @@ pub mod check;
 pub mod cluster;
 pub mod collect;
 mod gather;
-mod guard;
 pub mod insert;
 pub mod merge;
 mod moved;
@@ -29,10 +29,11 @@ pub mod provider;
 mod rerun;
 pub mod row_id;
 pub mod sink;
+pub(crate) mod sound;
 mod spill;
 pub mod version;
 
-pub use analyzer::SupertableAnalyzer;
+pub use analyzer::{ANALYZER_RULE, SupertableAnalyzer};
 pub use provider::{SupertableProvider, TableAccess};
 pub use row_id::row_id_udf;
 pub use version::VersionProvider;

@@ -20,9 +20,7 @@ use datafusion::datasource::TableType;
 use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
-use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
 
@@ -425,7 +423,7 @@ impl PinnedProvider {
             }
             let dropped = self.deletes.as_ref().map(|predicate| {
                 self.pin
-                    .decide_dropped(|| covered(state, &snapshot, access, predicate.get()))
+                    .decide_dropped(|| covered(&snapshot, predicate.get()))
             });
             plan_scan(
                 state,
@@ -531,28 +529,11 @@ impl TableProvider for PinnedProvider {
 }
 
 /// The superfiles of which `predicate` holds for every row.
-fn covered(
-    state: &dyn Session,
-    snapshot: &Snapshot,
-    access: &TableAccess,
-    predicate: &Expr,
-) -> BTreeSet<SuperfileId> {
-    let Ok(schema) = DFSchema::try_from(Arc::clone(&access.schema)) else {
-        return BTreeSet::new();
-    };
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::new(schema))
-        .with_config_options(Arc::clone(state.config().options()))
-        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
-        .build();
-    // Types are exact by now, by casts; the simplifier moves those from columns to literals.
-    let Ok(predicate) = ExprSimplifier::new(context).simplify(predicate.clone()) else {
-        return BTreeSet::new();
-    };
+fn covered(snapshot: &Snapshot, predicate: &Expr) -> BTreeSet<SuperfileId> {
     let columns = ColumnIds::of(&snapshot.schema());
     let entries = snapshot.manifest().entries();
     entries
-        .filter(|entry| covers(entry, &columns, &predicate))
+        .filter(|entry| covers(entry, &columns, predicate))
         .map(|entry| entry.id)
         .collect()
 }

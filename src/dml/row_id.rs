@@ -9,8 +9,7 @@
 //! wants a column `_id` in queries all the same gets one that calls it: `sql::relations`.)
 //!
 //! `_id(t.c)` is the id of the row of the supertable `t` whose column `c` is; any column will do. The
-//! argument says which table is meant, whatever joins, subqueries and optimizer rules the call is
-//! moved through before the rule below sees it: the plan of a `PREPARE` is optimised first.
+//! argument says which table is meant, whatever joins and subqueries there are.
 //!
 //! A call is replaced by a column that is handed up from the table's scan through whatever keeps
 //! rows apart: filters, sorts, limits, joins, windows, aliases and projections. Where rows are
@@ -100,7 +99,6 @@ pub(crate) fn resolve_row_ids(
     if !called {
         return Ok(plan);
     }
-    refuse_inferred(&plan)?;
     let resolver = Resolver {
         exposed: SupertableOptions::of(config).expose_row_id,
         pins,
@@ -130,37 +128,6 @@ fn has_call(node: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(found)
-}
-
-/// Refuses plans in which the optimizer may have inferred a call about one table from a call about
-/// another: it takes `f(a.k)` for `f(b.k)` where `a.k = b.k` joins them, even where `f` is volatile.
-fn refuse_inferred(plan: &LogicalPlan) -> Result<()> {
-    let (mut optimised, mut joins_tables) = (false, false);
-    plan.apply_with_subqueries(|node| {
-        match node {
-            LogicalPlan::TableScan(scan) if target(scan).is_some() => {
-                optimised |= scan.projection.is_some() || !scan.filters.is_empty();
-            }
-            LogicalPlan::Join(join) => {
-                let by_columns = (join.on.iter())
-                    .any(|(l, r)| matches!((l, r), (Expr::Column(_), Expr::Column(_))));
-                joins_tables |= by_columns && has_target(&join.left)? && has_target(&join.right)?;
-            }
-            _ => {}
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    match optimised && joins_tables {
-        false => Ok(()),
-        true => Err(refused(
-            "a prepared statement that joins supertables by their columns cannot use it; run the \
-             statement without PREPARE",
-        )),
-    }
-}
-
-fn has_target(plan: &LogicalPlan) -> Result<bool> {
-    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(scan) if target(scan).is_some())))
 }
 
 struct Resolver<'a> {

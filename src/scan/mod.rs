@@ -12,6 +12,7 @@ pub mod cover;
 mod defaults;
 mod guard;
 pub(crate) mod in_place;
+mod keep_order;
 mod mask;
 mod ordering;
 pub mod pin;
@@ -27,6 +28,7 @@ pub mod statistics;
 pub mod subset;
 mod tombstoned;
 
+pub(crate) use keep_order::KeepScanOrder;
 pub use pin::Pin;
 pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan, plan_scan_of};
 pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};

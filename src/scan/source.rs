@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::config::ConfigOptions;
@@ -20,8 +21,9 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, Time};
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
@@ -64,6 +66,15 @@ fn rows_to_decode(wanted: usize, files: &[FileGroup]) -> usize {
     // A batch with a few rows too many would be cut in two: a sixteenth less, as no two are alike.
     let share = rows as f64 / live.max(1) as f64 * 15.0 / 16.0;
     (wanted as f64 * share.clamp(1.0, 2.0)) as usize
+}
+
+/// Whether a filter reads a list, a struct or a map. With `pushdown_filters` DataFusion 55 takes rows for which such
+/// a filter is not true (kin of apache/datafusion#25268).
+fn reads_nested(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+    collect_columns(filter).iter().any(|column| {
+        let field = schema.field_with_name(column.name());
+        field.is_ok_and(|field| field.data_type().is_nested())
+    })
 }
 
 /// A `ParquetSource` that applies the tombstones of one snapshot.
@@ -239,9 +250,21 @@ impl FileSource for SupertableSource {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
-        let mut pushed = self.inner.try_pushdown_filters(filters, config)?;
-        pushed.updated_node = pushed.updated_node.map(|inner| self.wrap(inner));
-        Ok(pushed)
+        // What stands above the scan evaluates the others.
+        let schema = self.inner.table_schema().table_schema();
+        let sound: Vec<bool> = filters.iter().map(|f| !reads_nested(f, schema)).collect();
+        let offered = filters.into_iter().zip(&sound).filter(|(_, sound)| **sound);
+        let offered = offered.map(|(filter, _)| filter).collect();
+        let pushed = self.inner.try_pushdown_filters(offered, config)?;
+        let mut answers = pushed.filters.into_iter();
+        let filters = sound.into_iter().map(|sound| match sound {
+            true => answers.next().unwrap_or(PushedDown::No),
+            false => PushedDown::No,
+        });
+        Ok(FilterPushdownPropagation {
+            filters: filters.collect(),
+            updated_node: pushed.updated_node.map(|inner| self.wrap(inner)),
+        })
     }
 
     fn try_pushdown_sort(

@@ -11,8 +11,10 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
-use crate::dml::{SupertableAnalyzer, row_id_udf};
+use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
+use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
+use crate::scan::KeepScanOrder;
 use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::table_functions;
@@ -51,10 +53,10 @@ impl SupertableSessionExt for SessionStateBuilder {
 }
 
 fn register_state(state: &mut SessionState) {
-    if state.config().get_extension::<OpenTables>().is_some() {
+    if is_registered(state) {
         return;
     }
-    state.add_analyzer_rule(Arc::new(SupertableAnalyzer));
+    with_rules(state);
     if let Err(error) = state.register_udf(row_id_udf()) {
         tracing::warn!(%error, "the function _id(…) cannot be registered");
     }
@@ -63,7 +65,9 @@ fn register_state(state: &mut SessionState) {
         .insert(FILE_TYPE.to_owned(), Arc::new(SupertableFactory));
     state.register_table_options_extension(SupertableTableOptions::default());
     let config = state.config_mut();
-    config.set_extension(Arc::new(OpenTables::default()));
+    if config.get_extension::<OpenTables>().is_none() {
+        config.set_extension(Arc::new(OpenTables::default()));
+    }
     if config
         .options()
         .extensions
@@ -82,6 +86,43 @@ fn register_state(state: &mut SessionState) {
     if let Err(error) = state.register_relation_planner(Arc::new(SupertableRelations)) {
         tracing::warn!(%error, "named arguments of table functions will be refused");
     }
+}
+
+/// Whether the session plans statements over supertables already. Its rules say so: its configuration can be
+/// another session's, copied.
+fn is_registered(state: &SessionState) -> bool {
+    let rules = &state.analyzer().rules;
+    rules.iter().any(|rule| rule.name() == ANALYZER_RULE)
+}
+
+/// Adds the planning rules. A statement has to be taken out of its wrapping before any other rule analyses it, and
+/// put into it before any other rule optimises it; such a place only a builder can give.
+fn with_rules(state: &mut SessionState) {
+    let creates_defaults = state
+        .config_options()
+        .catalog
+        .create_default_catalog_and_schema;
+    let session_id = state.session_id().to_owned();
+    let mut analysis = state.analyzer().rules.clone();
+    analysis.insert(0, Arc::new(TakePrepared));
+    analysis.push(Arc::new(SupertableAnalyzer));
+    let mut optimisation = state.optimizer().rules.clone();
+    optimisation.insert(0, Arc::new(KeepPrepared));
+    let built = SessionStateBuilder::new_from_existing(state.clone())
+        .with_session_id(session_id)
+        .with_analyzer_rules(analysis)
+        .with_optimizer_rules(optimisation)
+        .with_physical_optimizer_rule(Arc::new(KeepScanOrder))
+        .build();
+    let rewrites = state.analyzer().function_rewrites().to_vec();
+    *state = built;
+    for rewrite in rewrites {
+        if let Err(error) = state.register_function_rewrite(rewrite) {
+            tracing::warn!(%error, "a function rewrite of the session is lost");
+        }
+    }
+    let options = state.config_mut().options_mut();
+    options.catalog.create_default_catalog_and_schema = creates_defaults;
 }
 
 /// Waits until the background work of every table that the session opened is done: finished WAL

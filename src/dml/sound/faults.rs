@@ -1,0 +1,188 @@
+//! What DataFusion 55.2 is known to evaluate wrongly, and what is done about it.
+//!
+//! | shape | report | what DataFusion does | treatment |
+//! | --- | --- | --- | --- |
+//! | `ORDER BY … LIMIT` over more ordered files than partitions | apache/datafusion#24272 | partitions take files from one another and are no longer in order | `scan::keep_order` |
+//! | correlated `EXISTS` over an aggregate | #24960 | forgets that there is a row for no rows | `unnest` |
+//! | correlated `EXISTS` with `OFFSET` or `LIMIT` | #25283 | drops the offset | `unnest` |
+//! | correlated `EXISTS` over `ROLLUP`, `CUBE`, grouping sets | #25519 | forgets the row of the empty set | `unnest` |
+//! | a comparison of a cast that loses something | #14303, #23095 | compares what stands before the cast | `seal` |
+//! | `i ^ i` and other simplifications that forget NULL | #24246 | `0`, also where `i` is NULL | `seal` |
+//! | `c NOT IN (1) OR c NOT IN (2)`, two lists on one operand under `NOT` | found here | joins the lists as if `c` were never NULL | `seal` |
+//! | `x NOT IN (SELECT …)` below `OR`, `NOT` or an expression; a constant `x` | found here | overlooks NULLs | `subquery` |
+//! | a predicate on a list, struct or map with `pushdown_filters` | kin of #25268 | takes rows for which it is not true | `scan::source` does not take such filters |
+//! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
+//! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
+//! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | none: said in the guide |
+//!
+//! Each row that can be told by an answer has a test here that fails as soon as DataFusion gives the right one:
+//! then its treatment can go.
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use datafusion::arrow::util::display::array_value_to_string;
+    use datafusion::datasource::physical_plan::FileScanConfig;
+    use datafusion::datasource::source::DataSourceExec;
+    use datafusion::physical_plan::ExecutionPlan;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use std::sync::Arc;
+
+    /// The first column of the last statement's rows, in a session without this crate.
+    async fn plain(statements: &[&str]) -> Vec<String> {
+        in_session(&SessionContext::new(), statements).await
+    }
+
+    async fn in_session(ctx: &SessionContext, statements: &[&str]) -> Vec<String> {
+        let mut rows = Vec::new();
+        for sql in statements {
+            rows.clear();
+            for batch in ctx.sql(sql).await.unwrap().collect().await.unwrap() {
+                let column = batch.columns().first().cloned();
+                for row in 0..batch.num_rows() {
+                    let value = array_value_to_string(column.as_ref().unwrap(), row);
+                    rows.push(value.unwrap());
+                }
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    #[track_caller]
+    fn is_still_wrong(answer: &[String], wrong: &[&str], right: &[&str]) {
+        assert_ne!(
+            answer, right,
+            "DataFusion is right now: the treatment can go"
+        );
+        assert_eq!(answer, wrong, "DataFusion is wrong in another way");
+    }
+
+    const TABLES: [&str; 2] = [
+        "CREATE TABLE a (k INT) AS VALUES (1), (2), (3)",
+        "CREATE TABLE b (v INT) AS VALUES (1), (1), (3)",
+    ];
+
+    async fn with_tables(query: &str) -> Vec<String> {
+        plain(&[TABLES[0], TABLES[1], query]).await
+    }
+
+    #[tokio::test]
+    async fn correlated_exists_over_an_aggregate() {
+        let sql = "SELECT k FROM a WHERE EXISTS (SELECT count(*) FROM b WHERE b.v = a.k)";
+        is_still_wrong(&with_tables(sql).await, &["1", "3"], &["1", "2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn correlated_exists_with_an_offset() {
+        let sql = "SELECT k FROM a WHERE EXISTS (SELECT * FROM b WHERE b.v = a.k OFFSET 1)";
+        is_still_wrong(&with_tables(sql).await, &["1", "3"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn correlated_exists_over_rollup() {
+        let sql = "SELECT k FROM a WHERE EXISTS \
+                   (SELECT 1 FROM b WHERE b.v = a.k GROUP BY ROLLUP(b.v))";
+        is_still_wrong(&with_tables(sql).await, &["1", "3"], &["1", "2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn a_narrowing_cast_is_unwrapped() {
+        let table = "CREATE TABLE t (a INT) AS VALUES (1000000), (2)";
+        let sql = "SELECT a FROM t WHERE TRY_CAST(a AS SMALLINT) > 1";
+        is_still_wrong(&plain(&[table, sql]).await, &["1000000", "2"], &["2"]);
+    }
+
+    #[tokio::test]
+    async fn a_cast_to_fewer_digits_is_unwrapped() {
+        let table = "CREATE TABLE t (d DECIMAL(20,4)) AS VALUES (1.2345), (1.24)";
+        let sql = "SELECT d FROM t WHERE CAST(d AS DECIMAL(20,2)) = 1.23";
+        is_still_wrong(&plain(&[table, sql]).await, &[], &["1.2345"]);
+    }
+
+    #[tokio::test]
+    async fn xor_with_itself_forgets_null() {
+        let table = "CREATE TABLE t (id INT, i INT) AS VALUES (1, NULL), (2, 1)";
+        let sql = "SELECT id FROM t WHERE (i ^ i) = 0";
+        is_still_wrong(&plain(&[table, sql]).await, &["1", "2"], &["2"]);
+    }
+
+    #[tokio::test]
+    async fn lists_are_joined_as_if_there_were_no_null() {
+        let table = "CREATE TABLE t (id INT, c INT) AS VALUES (1, NULL), (2, 1)";
+        let sql = "SELECT id FROM t WHERE c NOT IN (1) OR c NOT IN (2)";
+        is_still_wrong(&plain(&[table, sql]).await, &["1", "2"], &["2"]);
+    }
+
+    #[tokio::test]
+    async fn not_in_below_or_overlooks_null() {
+        let tables = "CREATE TABLE n (x INT) AS VALUES (7), (NULL)";
+        let sql = "SELECT k FROM a WHERE k NOT IN (SELECT x FROM n) OR k = 1";
+        let answer = plain(&[TABLES[0], tables, sql]).await;
+        is_still_wrong(&answer, &["1", "2", "3"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn a_constant_not_in_overlooks_null() {
+        let tables = "CREATE TABLE n (x INT) AS VALUES (7), (NULL)";
+        let sql = "SELECT k FROM a WHERE 5 NOT IN (SELECT x FROM n)";
+        let answer = plain(&[TABLES[0], tables, sql]).await;
+        is_still_wrong(&answer, &["1", "2", "3"], &[]);
+    }
+
+    #[tokio::test]
+    async fn a_pushed_predicate_on_a_list_takes_every_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.parquet");
+        let copy = format!(
+            "COPY (SELECT column1 AS id, column2 AS u, column3 AS y FROM (VALUES (1, [1], 30), \
+             (2, [2], 30), (3, [3], 30))) TO '{}'",
+            file.display()
+        );
+        let read = format!(
+            "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}'",
+            file.display()
+        );
+        let config =
+            SessionConfig::new().set_bool("datafusion.execution.parquet.pushdown_filters", true);
+        let ctx = SessionContext::new_with_config(config);
+        let sql = "SELECT id FROM t WHERE u[1] = 3 OR y IS NULL";
+        let answer = in_session(&ctx, &[&copy, &read, sql]).await;
+        is_still_wrong(&answer, &["1", "2", "3"], &["3"]);
+    }
+
+    #[tokio::test]
+    async fn a_limit_takes_back_the_order_of_a_scan() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().display();
+        let config = SessionConfig::new().with_target_partitions(2);
+        let ctx = SessionContext::new_with_config(config);
+        for (name, values) in [("1", "(1), (9)"), ("2", "(4), (6)"), ("3", "(20)")] {
+            let copy = format!(
+                "COPY (SELECT column1 AS k FROM (VALUES {values})) TO '{place}/{name}.parquet'"
+            );
+            in_session(&ctx, &[&copy]).await;
+        }
+        let create = format!(
+            "CREATE EXTERNAL TABLE t (k BIGINT) STORED AS PARQUET LOCATION '{place}/' WITH ORDER (k)"
+        );
+        in_session(&ctx, &[&create]).await;
+        let query = ctx.sql("SELECT k FROM t ORDER BY k LIMIT 5").await.unwrap();
+        let plan = query.create_physical_plan().await.unwrap();
+        assert!(
+            takes_files_freely(&plan),
+            "DataFusion keeps the order now: the treatment can go"
+        );
+    }
+
+    /// Whether a scan below promises an order that it does not keep.
+    fn takes_files_freely(plan: &Arc<dyn ExecutionPlan>) -> bool {
+        let scan = plan
+            .downcast_ref::<DataSourceExec>()
+            .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
+        match scan {
+            Some(scan) => !scan.output_ordering.is_empty() && !scan.preserve_order,
+            None => plan.children().into_iter().any(takes_files_freely),
+        }
+    }
+}

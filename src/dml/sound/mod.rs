@@ -1,0 +1,25 @@
+//! Statements that mean what they say, whatever the engine's rewrites do.
+//!
+//! DataFusion 55 evaluates some conditions wrongly: its optimiser rewrites them into others that are TRUE for
+//! other rows. A query that shows too many rows is a nuisance, a `DELETE` that takes them is a loss. So before
+//! the optimiser sees a statement over supertables,
+//! - [`subquery`] replaces subqueries that it gets wrong by joins that it gets right ([`unnest`]: correlated
+//!   ones);
+//! - [`seal`] leaves visible the forms of conditions that it is known to keep, and hides all others in
+//!   functions ([`exact`]);
+//! - [`prepared`] keeps it from a prepared statement until that has its parameters.
+//!
+//! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
+
+mod exact;
+pub mod faults;
+mod join;
+mod names;
+pub(crate) mod prepared;
+mod references;
+mod rewrite;
+mod seal;
+mod subquery;
+mod unnest;
+
+pub(crate) use rewrite::{sound_change, sound_query};
