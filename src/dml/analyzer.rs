@@ -30,6 +30,7 @@ use crate::dml::insert::InsertStatement;
 use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
+use crate::dml::returning::rewrite_changed_rows;
 use crate::dml::row_id::resolve_row_ids;
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::scan::Pin;
@@ -46,7 +47,10 @@ impl AnalyzerRule for SupertableAnalyzer {
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan
             .transform_down(|node| match node {
-                LogicalPlan::Dml(dml) => rewrite_dml(dml, config, &pins),
+                LogicalPlan::Dml(dml) => rewrite_dml(dml, config, &pins, false),
+                LogicalPlan::Extension(extension) => {
+                    rewrite_changed_rows(extension, |dml| rewrite_dml(dml, config, &pins, true))
+                }
                 other => Ok(Transformed::no(other)),
             })?
             .data;
@@ -197,6 +201,7 @@ fn rewrite_dml(
     dml: DmlStatement,
     config: &ConfigOptions,
     pins: &Pins,
+    returns_rows: bool,
 ) -> Result<Transformed<LogicalPlan>> {
     let Some(provider) = supertable(&dml.target).cloned() else {
         return Ok(Transformed::no(LogicalPlan::Dml(dml)));
@@ -240,7 +245,7 @@ fn rewrite_dml(
         op => {
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
-                ChangeKind::Delete => whole_predicate(&input)?,
+                ChangeKind::Delete if !returns_rows => whole_predicate(&input)?,
                 _ => None,
             };
             let target = match deletes {
@@ -249,7 +254,7 @@ fn rewrite_dml(
             };
             let addressed = address_spine(input, &target)?;
             let input = match kind {
-                ChangeKind::Delete => only_address(addressed)?,
+                ChangeKind::Delete if !returns_rows => only_address(addressed)?,
                 _ => columns_then_address(addressed, &provider)?,
             };
             (input, statement)
@@ -264,7 +269,8 @@ fn rewrite_dml(
         kind,
         Opaque::new(input.clone()),
         statement,
-        serializable,
+        // A row that another statement has deleted must not be returned.
+        serializable || (returns_rows && kind == ChangeKind::Delete),
     );
     Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement::new(
         dml.table_name,
