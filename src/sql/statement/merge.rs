@@ -3,12 +3,12 @@
 use datafusion::common::{Result, TableReference};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Expr, Ident, Merge, MergeAction, MergeInsertKind, ObjectName,
-    Statement, TableFactor, Value, With,
+    Assignment, AssignmentTarget, Expr, Ident, Merge, MergeAction, MergeClauseKind,
+    MergeInsertKind, ObjectName, Statement, TableFactor, Value, With,
 };
 
 use super::default::value_or_default;
-use super::planner::Planner;
+use super::planner::{Planner, refused};
 use super::read::stands_for_all;
 use super::target::Target;
 use super::tree::{self, Rows};
@@ -29,6 +29,14 @@ pub(super) async fn merge(
         push(with, planner.normalize, &mut merge.source)?;
         push(with, planner.normalize, &mut merge.on)?;
         push(with, planner.normalize, &mut merge.clauses)?;
+    }
+    if (merge.clauses.iter()).any(|clause| {
+        clause.clause_kind == MergeClauseKind::NotMatchedBySource && is_for_all(&clause.action)
+    }) {
+        return Err(refused(
+            "MERGE … WHEN NOT MATCHED BY SOURCE THEN UPDATE SET *",
+            "there is no source row to take the values from; name the columns and their values",
+        ));
     }
     let common = match merge.clauses.iter().any(|c| is_for_all(&c.action)) {
         true => common(planner, &target, merge.source.clone()).await?,
