@@ -2,10 +2,10 @@
 //!
 //! Owns the additions to a plain session: a statement with `azure.*` options gets the store
 //! that they describe, registered before the statement runs; tables of a `--catalog` are created and
-//! dropped by this crate.
+//! dropped by this crate; statements that only this crate plans run under a name that stands for them in the text.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use datafusion::common::plan_datafusion_err;
@@ -14,22 +14,63 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement};
 use datafusion::prelude::SessionContext;
 use datafusion_cli::cli_context::CliSessionContext;
 use object_store::ObjectStore;
 use url::Url;
 
 use super::azure::{self, AzureOptions};
+use crate::sql::alter::statement::in_dialect_of;
+use crate::sql::statement::{self, Own};
 
 /// A session for datafusion-cli's `exec` functions.
 pub(super) struct CliContext {
     session: SessionContext,
+    /// What the text that runs now has names for.
+    stood_for: Mutex<HashMap<String, Own>>,
 }
 
 impl CliContext {
     pub(super) fn new(session: SessionContext) -> Self {
-        Self { session }
+        Self {
+            session,
+            stood_for: Mutex::default(),
+        }
+    }
+
+    /// `text` as datafusion-cli can run it next.
+    ///
+    /// # Errors
+    /// A statement of a form that only this crate knows cannot be parsed.
+    pub(super) fn readable(&self, text: &str) -> Result<String> {
+        let text = in_dialect_of(&self.session, text)?;
+        let options = self.session.copied_config();
+        let found = statement::with_stand_ins(&text, &options.options().sql_parser)?;
+        let mut stood_for = self
+            .stood_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stood_for.clear();
+        Ok(match found {
+            Some((readable, own)) => {
+                stood_for.extend(own);
+                readable
+            }
+            None => text,
+        })
+    }
+
+    /// The statement that `plan` only stands for.
+    fn stands_for(&self, plan: &LogicalPlan) -> Option<Own> {
+        let LogicalPlan::Statement(Statement::Execute(execute)) = plan else {
+            return None;
+        };
+        let mut stood_for = self
+            .stood_for
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stood_for.remove(&execute.name)
     }
 
     fn register_azure(&self, location: &str, options: &HashMap<String, String>) -> Result<()> {
@@ -75,6 +116,10 @@ impl CliSessionContext for CliContext {
     }
 
     async fn execute_logical_plan(&self, plan: LogicalPlan) -> Result<DataFrame, DataFusionError> {
+        let plan = match self.stands_for(&plan) {
+            Some(own) => statement::plan(&self.session.state(), own).await?,
+            None => plan,
+        };
         match &plan {
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => {
                 for location in &create.locations {

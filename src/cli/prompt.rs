@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use datafusion::config::Dialect;
+use datafusion::config::{Dialect, SqlParserOptions};
 use datafusion::sql::parser::DFParser;
 use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion_cli::cli_context::CliSessionContext;
@@ -24,6 +24,7 @@ use tokio::signal;
 use super::context::CliContext;
 use super::script::{self, Next};
 use crate::sql::alter::statement::with_alter_table;
+use crate::sql::statement::with_stand_ins;
 
 /// Where lines are remembered, as datafusion-cli does.
 const HISTORY: &str = ".history";
@@ -114,18 +115,29 @@ fn judge(input: &str, dialect: Dialect) -> ValidationResult {
     if input.starts_with('\\') {
         return ValidationResult::Valid(None);
     }
-    let dialect = dialect_from_str(dialect).unwrap_or_else(|| Box::new(GenericDialect {}));
+    let named = dialect;
+    let dialect = dialect_from_str(named).unwrap_or_else(|| Box::new(GenericDialect {}));
     let complete = input.ends_with(';') && script::ends_a_statement(input, dialect.as_ref());
     if !complete {
         return ValidationResult::Incomplete;
     }
     let statements = with_alter_table(input, dialect.as_ref());
+    let invalid = |error| ValidationResult::Invalid(Some(format!("  Invalid statement: {error}")));
+    let options = SqlParserOptions {
+        dialect: named,
+        ..SqlParserOptions::default()
+    };
+    let statements = match with_stand_ins(&statements, &options) {
+        Ok(Some((readable, _))) => readable,
+        Ok(None) => statements,
+        Err(error) => return invalid(error),
+    };
     match DFParser::parse_sql_with_dialect(&statements, dialect.as_ref()) {
         Ok(statements) if statements.is_empty() => {
             ValidationResult::Invalid(Some("  You entered an empty statement".to_owned()))
         }
         Ok(_) => ValidationResult::Valid(None),
-        Err(error) => ValidationResult::Invalid(Some(format!("  Invalid statement: {error}"))),
+        Err(error) => invalid(error),
     }
 }
 
@@ -180,6 +192,8 @@ mod tests {
             "ALTER TABLE t ADD COLUMN a INT;",
             "ALTER TABLE t MOVE COLUMN a AFTER b, DROP COLUMN c;",
             "-- first\nSELECT 1;",
+            "INSERT INTO t BY NAME SELECT 1 AS a RETURNING *;",
+            "MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET *;",
         ] {
             assert!(
                 matches!(judged(input), ValidationResult::Valid(_)),

@@ -29,6 +29,7 @@ use crate::dml::insert::InsertStatement;
 use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
+use crate::dml::returning::rewrite_changed_rows;
 use crate::dml::row_id::resolve_row_ids;
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::dml::sound::{sound_change, sound_query};
@@ -50,7 +51,10 @@ impl AnalyzerRule for SupertableAnalyzer {
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan
             .transform_down(|node| match node {
-                LogicalPlan::Dml(dml) => rewrite_dml(dml, config, &pins),
+                LogicalPlan::Dml(dml) => rewrite_dml(dml, config, &pins, false),
+                LogicalPlan::Extension(extension) => {
+                    rewrite_changed_rows(extension, |dml| rewrite_dml(dml, config, &pins, true))
+                }
                 other => Ok(Transformed::no(other)),
             })?
             .data;
@@ -205,6 +209,7 @@ fn rewrite_dml(
     dml: DmlStatement,
     config: &ConfigOptions,
     pins: &Pins,
+    returns_rows: bool,
 ) -> Result<Transformed<LogicalPlan>> {
     let Some(provider) = supertable(&dml.target).cloned() else {
         return Ok(Transformed::no(LogicalPlan::Dml(dml)));
@@ -247,7 +252,9 @@ fn rewrite_dml(
         op => {
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
-                ChangeKind::Delete => whole_predicate(&sound_change(input.clone(), config)?)?,
+                ChangeKind::Delete if !returns_rows => {
+                    whole_predicate(&sound_change(input.clone(), config)?)?
+                }
                 _ => None,
             };
             let target = match deletes {
@@ -256,7 +263,7 @@ fn rewrite_dml(
             };
             let addressed = address_spine(input, &target)?;
             let input = match kind {
-                ChangeKind::Delete => only_address(addressed)?,
+                ChangeKind::Delete if !returns_rows => only_address(addressed)?,
                 _ => columns_then_address(addressed, &provider)?,
             };
             (input, statement)
@@ -272,7 +279,8 @@ fn rewrite_dml(
         kind,
         Opaque::new(input.clone()),
         statement,
-        serializable,
+        // A row that another statement has deleted must not be returned.
+        serializable || (returns_rows && kind == ChangeKind::Delete),
     );
     Ok(Transformed::yes(LogicalPlan::Dml(DmlStatement::new(
         dml.table_name,
@@ -365,6 +373,8 @@ fn whole_predicate(plan: &LogicalPlan) -> Result<Option<Expr>> {
     let (predicates, below) = match plan {
         LogicalPlan::Filter(filter) => (vec![filter.predicate.clone()], Some(&filter.input)),
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() => (scan.filters.clone(), None),
+        // The target under another name.
+        LogicalPlan::SubqueryAlias(alias) => (vec![], Some(&alias.input)),
         _ => return Ok(None),
     };
     let below = match below {

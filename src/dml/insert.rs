@@ -33,6 +33,7 @@ use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::{SupertableProvider, TableAccess};
 use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
+use crate::dml::returning::KeptRows;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
@@ -369,6 +370,7 @@ impl InsertSink {
     ) -> Result<Effect> {
         let env = self.access.table.env().clone();
         let schema = &self.access.schema;
+        let kept = KeptRows::begin(context);
         let mut writer = superfile_writer(
             &self.access,
             mutation,
@@ -380,6 +382,9 @@ impl InsertSink {
         while let Some(batch) = next {
             let rows = conform(&batch, schema)?;
             self.checks.test(&rows)?;
+            if let Some(kept) = &kept {
+                kept.add(&rows, schema.fields().len())?;
+            }
             writer.write(&rows).await?;
             next = data.next().await.transpose()?;
         }

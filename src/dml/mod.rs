@@ -14,6 +14,7 @@
 //! - [`check`]: conditions that new rows meet.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
 //!   the statement runs again.
+//! - `returning`: the changed rows as a relation.
 
 pub mod analyzer;
 pub mod check;
@@ -27,6 +28,7 @@ pub mod opaque;
 pub mod optimize;
 pub mod provider;
 mod rerun;
+pub(crate) mod returning;
 pub mod row_id;
 pub mod sink;
 pub(crate) mod sound;

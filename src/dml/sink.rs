@@ -37,6 +37,7 @@ use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
 use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
+use crate::dml::returning::KeptRows;
 use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
@@ -144,10 +145,12 @@ impl TableProvider for ChangeProvider {
             }
         };
         let (input, order) = match self.kind {
-            ChangeKind::Delete => {
+            // What returns its rows yields more than their addresses.
+            ChangeKind::Delete if input.schema().fields().len() == 2 => {
                 let gathered: Arc<dyn ExecutionPlan> = Arc::new(GatherAddressesExec::new(input));
                 (gathered, None)
             }
+            ChangeKind::Delete => (input, None),
             ChangeKind::Update | ChangeKind::Merge => {
                 let order = write_order(self.provider.access(), &input.schema())?;
                 (input, order)
@@ -269,6 +272,8 @@ impl ChangeSink {
     ) -> Result<Effect> {
         let schema = stream.schema();
         let mut changed = CollectedRows::new(context.memory_pool());
+        let kept = KeptRows::begin(context);
+        let columns = self.provider.access().schema.fields().len();
         let mut effect = Effect {
             serializable: self.serializable,
             ..Effect::default()
@@ -280,10 +285,14 @@ impl ChangeSink {
                         changed.add_chunks(&chunks)?;
                     }
                 } else {
-                    // The plan of a second attempt.
+                    // The plan of a second attempt, or of a statement that returns its rows.
                     let addresses = Addresses::of(&schema)?;
                     while let Some(batch) = stream.next().await.transpose()? {
                         changed.add(&batch, addresses)?;
+                        if let Some(kept) = &kept {
+                            let schema = &self.provider.access().schema;
+                            kept.add(&new_rows(&batch, schema)?, columns)?;
+                        }
                     }
                 }
                 effect.rows_deleted = changed.rows();
@@ -309,6 +318,9 @@ impl ChangeSink {
                     changed.add(&addressed, addresses)?;
                     let rows = minted.fill(&new_rows(&rows, &stored)?)?;
                     self.checks.test(&rows)?;
+                    if let Some(kept) = &kept {
+                        kept.add(&rows, columns)?;
+                    }
                     writer.write(&rows).await?;
                     next = stream.next().await.transpose()?;
                 }

@@ -5,6 +5,30 @@
 //! statement. The result is the exact number of rows. `EXPLAIN` shows the plan and changes nothing; `EXPLAIN ANALYZE` carries
 //! the statement out.
 //!
+//! # More forms than DataFusion plans
+//!
+//! [`sql()`](crate::sql()) and the command line also take these, on supertables, under `EXPLAIN` and `PREPARE` too:
+//!
+//! ```sql
+//! WITH gone AS (SELECT …) DELETE FROM t USING gone AS g WHERE t.id = g.id;   -- WITH before each statement; aliases
+//! UPDATE t AS x SET v = s.v, w = DEFAULT FROM s JOIN r ON … WHERE x.id = s.id;
+//! DELETE FROM t WHERE … ORDER BY ts LIMIT 1000;                               -- UPDATE … LIMIT, too
+//! MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *;
+//! INSERT INTO t BY NAME SELECT …;  INSERT INTO t VALUES (1, DEFAULT);  INSERT INTO t DEFAULT VALUES;
+//! DELETE FROM t WHERE … RETURNING id, v + 1;                                  -- INSERT, UPDATE and MERGE, too
+//! ```
+//!
+//! - A row that several rows of `USING` match is deleted once. One that several rows of `FROM` match is refused, as in
+//!   `MERGE`. A column that several of the tables have must be qualified.
+//! - Exactly the rows of `ORDER BY … LIMIT` are changed; of equal ones any. The order means the old values.
+//! - `*` in `MERGE` stands for the columns that table and source have in common by name; an inserted row has defaults in the
+//!   others. `BY NAME` finds the query's columns by their names, each of which the table must have.
+//! - `RETURNING` yields the new rows, of a `DELETE` the old ones, once the statement is committed, and those of the attempt
+//!   that was. Until then they are kept in the session's memory pool; what does not fit fails the statement, and changes
+//!   nothing. A `DELETE` with it conflicts with every change of the table's rows meanwhile, as if it were `serializable`. Its
+//!   list holds expressions of the table's columns: no subqueries, no columns of `USING` or `FROM`. A `MERGE` that deletes
+//!   has none.
+//!
 //! # Constraints and defaults
 //!
 //! `NOT NULL`, `DEFAULT`, and conditions as table options (see [`options`](super::options)). `INSERT`, `INSERT OVERWRITE`,

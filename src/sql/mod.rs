@@ -10,6 +10,7 @@ pub mod location;
 pub(crate) mod relations;
 pub mod schema;
 pub mod session;
+pub(crate) mod statement;
 mod wait;
 
 pub use catalog::{SupertableCatalog, execute, sql};

@@ -142,6 +142,49 @@ fn a_semicolon_inside_a_string_does_not_end_a_statement() {
 }
 
 #[test]
+fn statements_that_datafusion_does_not_plan_run_in_scripts_pipes_and_commands() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "CREATE EXTERNAL TABLE t (id INT, v VARCHAR DEFAULT 'd') STORED AS SUPERTABLE LOCATION 't/';\n\
+                  INSERT INTO t BY NAME SELECT 1 AS id; INSERT INTO t VALUES (2, DEFAULT), (3, ';');\n\
+                  -- a comment; DELETE FROM t USING t\n\
+                  DELETE FROM t USING (SELECT 3\n AS k) AS x WHERE t.id = x.k RETURNING v;\n\
+                  SELECT 'RETURNING;' AS a; UPDATE t SET id = 10 ORDER BY id DESC LIMIT 1 RETURNING id, v;\n";
+    let expected = "count\n1\ncount\n2\nv\n;\na\nRETURNING;\nid,v\n10,d\n";
+    let output = file(directory.path(), script);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), expected);
+
+    let open = "CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION 't/'";
+    let script = format!(
+        "{open};\nDELETE FROM t AS x WHERE x.nothing = 1;\nINSERT INTO t BY NAME SELEC;\n\
+         EXPLAIN DELETE FROM t RETURNING id;\nMERGE INTO t USING (SELECT 5 AS id) AS s \
+         ON t.id = s.id WHEN NOT MATCHED THEN INSERT *"
+    );
+    let output = piped(directory.path(), &script);
+    assert_eq!(output.status.code(), Some(1));
+    for said in ["nothing", "found: SELEC"] {
+        assert!(
+            text(&output.stderr).contains(said),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    assert!(
+        text(&output.stdout).ends_with("count\n1\n"),
+        "{}",
+        text(&output.stdout)
+    );
+
+    let output = supertable(directory.path())
+        .args(["--format", "csv", "-c", open, "-c"])
+        .arg("WITH x AS (SELECT 5 AS k) DELETE FROM t USING x WHERE id = k; SELECT count(*) AS n FROM t")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "count\n1\nn\n2\n");
+}
+
+#[test]
 fn failures_of_an_included_script_count() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
-use datafusion::common::Result;
+use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::{Error, ErrorKind};
@@ -184,6 +185,98 @@ async fn a_delete_of_whole_superfiles_meets_other_deletes_and_updates() {
     // On the new version: 'new', 'ada' and 'bob'; the row that was updated has another n.
     assert_eq!((finish(&a, &all).await.unwrap(), reruns(&all)), (3, 1));
     assert_eq!(number(&b, "SELECT sum(n) FROM t").await, 2);
+}
+
+/// What a statement with RETURNING yields, once it is carried out.
+async fn returned(ctx: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Vec<String> {
+    let batches = collect(Arc::clone(plan), ctx.task_ctx()).await.unwrap();
+    let mut rows: Vec<String> = batches
+        .iter()
+        .flat_map(|batch| {
+            let names = datafusion::arrow::compute::cast(batch.column(0), &DataType::Utf8).unwrap();
+            let rows: Vec<_> = names
+                .as_string::<i32>()
+                .iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect();
+            rows
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+async fn begin_own(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
+    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
+    frame.create_physical_plan().await.unwrap()
+}
+
+#[tokio::test]
+async fn returned_rows_are_those_of_the_attempt_that_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (
+        session(&dir, "snapshot").await,
+        session(&dir, "snapshot").await,
+    );
+    run(&a, TWO_ON_CALL).await.unwrap();
+    let all = begin_own(&a, "DELETE FROM t WHERE n = 1 RETURNING name").await;
+    let same = begin_own(
+        &b,
+        "DELETE FROM t WHERE name <> 'ada' RETURNING name || '!'",
+    )
+    .await;
+    assert_eq!(returned(&b, &same).await, ["bob!", "eve!"]);
+    assert_eq!(returned(&a, &all).await, ["ada"]);
+    assert_eq!(reruns(&all), 1);
+
+    run(&a, TWO_ON_CALL).await.unwrap();
+    let all = begin_own(&a, "UPDATE t SET name = name || n, n = 5 RETURNING name").await;
+    run(&b, "UPDATE t SET n = 2 WHERE name = 'eve'")
+        .await
+        .unwrap();
+    run(&b, "DELETE FROM t WHERE name = 'bob'").await.unwrap();
+    assert_eq!(returned(&a, &all).await, ["ada1", "eve2"]);
+    assert_eq!(reruns(&all), 1);
+    assert_eq!(number(&b, "SELECT sum(n) FROM t").await, 10);
+
+    // Appends do not disturb each other.
+    let new = "INSERT INTO t (name) VALUES ('new') RETURNING name";
+    let (first, second) = (begin_own(&a, new).await, begin_own(&b, new).await);
+    assert_eq!(returned(&a, &first).await, ["new"]);
+    assert_eq!(returned(&b, &second).await, ["new"]);
+    assert_eq!(reruns(&first) + reruns(&second), 0);
+}
+
+#[tokio::test]
+async fn rows_to_be_returned_that_do_not_fit_fail_the_statement_before_it_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = session(&dir, "snapshot").await;
+    run(
+        &a,
+        "INSERT INTO t SELECT repeat(CAST(i AS VARCHAR), 200), true, i FROM range(20000) AS r(i)",
+    )
+    .await
+    .unwrap();
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_limit(8 << 20, 1.0)
+        .build_arc()
+        .unwrap();
+    let small = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+    datafusion_supertable::register(&small).unwrap();
+    let open = format!(
+        "CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION '{}/t/'",
+        dir.path().display()
+    );
+    run(&small, &open).await.unwrap();
+    let sql = "DELETE FROM t WHERE n >= 0 RETURNING *";
+    let frame = datafusion_supertable::sql(&small, sql).await.unwrap();
+    let error = frame.collect().await.unwrap_err();
+    assert!(
+        matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)),
+        "{error}"
+    );
+    assert_eq!(number(&a, "SELECT count(*) FROM t").await, 20_000);
 }
 
 /// Changes a row each time that its statement is evaluated, so that the statement never gets first.

@@ -30,15 +30,21 @@ use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
 use crate::sql::session::OpenTables;
+use crate::sql::statement;
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
-/// understands `ALTER TABLE` on supertables.
+/// understands `ALTER TABLE` on supertables, and the forms of `INSERT`, `UPDATE`, `DELETE` and `MERGE` that
+/// DataFusion does not plan; see [`statements`](crate::guide::statements).
 ///
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
     let sql = in_dialect_of(ctx, sql)?;
-    let plan = ctx.state().create_logical_plan(&sql).await?;
+    let state = ctx.state();
+    let plan = match statement::read(&sql, &state.config_options().sql_parser)? {
+        Some(own) => statement::plan(&state, own).await?,
+        None => state.create_logical_plan(&sql).await?,
+    };
     execute(ctx, plan).await
 }
 

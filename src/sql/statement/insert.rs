@@ -1,0 +1,151 @@
+//! `INSERT`: columns by the names of the query, and defaults as values.
+
+use std::collections::BTreeSet;
+
+use datafusion::common::Result;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{
+    Insert, ObjectName, Parens, Query, SetExpr, Statement, TableObject, Values, With,
+};
+
+use super::default::{default_of, value_or_default};
+use super::planner::{Planner, refused};
+use super::read::stands_for_names;
+use super::target::Target;
+use super::tree::{self, Rows};
+use super::with::around;
+use crate::error::{Error, ErrorKind};
+
+/// Plans an `INSERT`.
+///
+/// # Errors
+/// Says what cannot be understood, or is refused.
+pub(super) async fn insert(
+    planner: &Planner<'_>,
+    with: Option<With>,
+    mut insert: Insert,
+) -> Result<(Target, LogicalPlan)> {
+    let name = match &insert.table {
+        TableObject::TableName(name) => name.clone(),
+        other => {
+            return Err(refused(
+                &format!("INSERT INTO {other}"),
+                "rows are inserted into a table, by its name",
+            ));
+        }
+    };
+    let alias = insert.table_alias.take().map(|alias| alias.alias);
+    let target = Target::named(planner, name, alias).await?;
+    let source = match insert.source.take() {
+        Some(source) => around(*source, with),
+        None => defaults(&target)?,
+    };
+    if stands_for_names(&insert.columns) {
+        let rows = planner
+            .plan(Statement::Query(Box::new(source.clone())))
+            .await?;
+        insert.columns = columns_of(&target, &rows)?;
+    }
+    insert.source = Some(Box::new(with_defaults(
+        planner,
+        &target,
+        &insert.columns,
+        source,
+    )?));
+    let plan = planner.plan(Statement::Insert(insert)).await?;
+    Ok((target, plan))
+}
+
+/// `VALUES` of the columns' defaults.
+fn defaults(target: &Target) -> Result<Query> {
+    let content = target
+        .provider
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| default_of(target.provider.as_ref(), field.name()))
+        .collect::<Result<Vec<_>>>()?;
+    let rows = vec![Parens {
+        opening_token: AttachedToken::empty(),
+        content,
+        closing_token: AttachedToken::empty(),
+    }];
+    let mut query = Rows::default().query()?;
+    query.body = Box::new(SetExpr::Values(Values {
+        explicit_row: false,
+        value_keyword: false,
+        rows,
+    }));
+    Ok(query)
+}
+
+/// The table's columns that have the names of a query's.
+fn columns_of(target: &Target, rows: &LogicalPlan) -> Result<Vec<ObjectName>> {
+    let schema = target.provider.schema();
+    let mut seen = BTreeSet::new();
+    let wrong = |column: &str, why: String| -> datafusion::error::DataFusionError {
+        Error::new(ErrorKind::InvalidArgument, format!("column {column}"), why).into()
+    };
+    rows.schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let name = field.name();
+            if schema.field_with_name(name).is_err() {
+                return Err(wrong(
+                    name,
+                    format!(
+                        "{} has no column of this name; in INSERT … BY NAME name the query's \
+                         columns with AS",
+                        target.reference
+                    ),
+                ));
+            }
+            if !seen.insert(name.clone()) {
+                return Err(wrong(
+                    name,
+                    "the query of INSERT … BY NAME yields it twice".to_owned(),
+                ));
+            }
+            Ok(ObjectName::from(tree::exactly(name)))
+        })
+        .collect()
+}
+
+/// `source` with the columns' defaults in place of `DEFAULT` in its values.
+fn with_defaults(
+    planner: &Planner<'_>,
+    target: &Target,
+    columns: &[ObjectName],
+    mut source: Query,
+) -> Result<Query> {
+    let SetExpr::Values(values) = source.body.as_mut() else {
+        return Ok(source);
+    };
+    let schema = target.provider.schema();
+    let names: Vec<String> = match columns {
+        [] => schema.fields().iter().map(|f| f.name().clone()).collect(),
+        columns => columns
+            .iter()
+            .map(|column| match tree::parts(column).as_deref() {
+                Some([.., name]) => tree::normalized(name, planner.normalize),
+                _ => String::new(),
+            })
+            .collect(),
+    };
+    for row in &mut values.rows {
+        // DataFusion counts them.
+        for (value, name) in row.content.iter_mut().zip(&names) {
+            let given = std::mem::replace(value, null());
+            *value = value_or_default(given, target.provider.as_ref(), name)?;
+        }
+    }
+    Ok(source)
+}
+
+fn null() -> datafusion::sql::sqlparser::ast::Expr {
+    datafusion::sql::sqlparser::ast::Expr::Value(
+        datafusion::sql::sqlparser::ast::Value::Null.into(),
+    )
+}

@@ -1,0 +1,32 @@
+//! Statements that change rows, in forms that DataFusion's parser or planner does not take: `WITH … DELETE`,
+//! `DELETE … USING`, `UPDATE … FROM`, `ORDER BY … LIMIT` on either, `RETURNING`, `DEFAULT` as a value, MERGE's
+//! `UPDATE SET *` and `INSERT *`, `INSERT INTO t BY NAME`.
+//!
+//! Where an equivalent form exists that DataFusion plans, the syntax tree is rewritten into that. Otherwise the
+//! statement's rows are planned as a query, by DataFusion, and flow into the change: what a name means, which
+//! column is ambiguous and what a `WITH` shadows is then decided as in a `SELECT`.
+//!
+//! - `read`: from text to statements of these forms; everything else is left to DataFusion.
+//! - `planner`: from such a statement to its plan, under `EXPLAIN` and `PREPARE` too.
+//! - `target`: the table that a statement changes.
+//! - `change`: `DELETE` and `UPDATE`; `merge` and `insert`: those.
+//! - `with`: the queries of a `WITH` where DataFusion would not look for them.
+//! - `default`: `DEFAULT` as a value.
+//! - `returning`: the changed rows as a result.
+//! - `tree`: building blocks of syntax trees.
+//!
+//! Invariant: a form that is not understood is refused, or left to DataFusion, which refuses it.
+
+mod change;
+mod default;
+mod insert;
+mod merge;
+mod planner;
+mod read;
+mod returning;
+mod target;
+mod tree;
+mod with;
+
+pub(crate) use planner::plan;
+pub(crate) use read::{Own, read, with_stand_ins};
