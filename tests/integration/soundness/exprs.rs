@@ -489,7 +489,7 @@ impl Generator {
                 let op = self
                     .random
                     .choose(&["IS DISTINCT FROM", "IS NOT DISTINCT FROM"]);
-                format!("({a}) {op} ({b})")
+                format!("(({a}) {op} ({b}))")
             }
             7 if !self.shared => {
                 let other = self.some_type();

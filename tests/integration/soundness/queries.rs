@@ -324,7 +324,7 @@ impl Generator {
                 false => "",
             };
             format!(
-                "{}SELECT {distinct}{value} FROM {}{filter}",
+                "{}SELECT {distinct}{value} AS v FROM {}{filter}",
                 source.with, source.from
             )
         })
@@ -343,7 +343,7 @@ impl Generator {
                 false => String::new(),
             };
             format!(
-                "{}SELECT {value} FROM {}{filter} ORDER BY {order} LIMIT {limit}{offset}",
+                "{}SELECT {value} AS v FROM {}{filter} ORDER BY {order} LIMIT {limit}{offset}",
                 source.with, source.from
             )
         })
@@ -414,7 +414,10 @@ impl Generator {
             let filter = g.filter();
             let Some(key) = g.inner_column(|k| k == kind) else {
                 let value = g.expr(kind, 1);
-                return format!("{}SELECT {value} FROM {}{filter}", source.with, source.from);
+                return format!(
+                    "{}SELECT {value} AS v FROM {}{filter}",
+                    source.with, source.from
+                );
             };
             let mut keys = vec![key.clone()];
             if let Some(second) = g.inner_column(Type::is_groupable)
@@ -441,7 +444,7 @@ impl Generator {
                 false => format!(" HAVING {}", g.having(keys)),
             };
             format!(
-                "{}SELECT {value} FROM {}{filter} GROUP BY {group}{having}",
+                "{}SELECT {value} AS v FROM {}{filter} GROUP BY {group}{having}",
                 source.with, source.from
             )
         })
@@ -490,7 +493,7 @@ impl Generator {
                     }
                     _ => aggregate,
                 };
-                return format!("{with}SELECT {value} FROM {from}{filter}{having}");
+                return format!("{with}SELECT {value} AS v FROM {from}{filter}{having}");
             }
             let value = g.expr(kind, 1);
             if g.random.one_in(3) && ids.len() == 1 {
@@ -498,14 +501,19 @@ impl Generator {
                     Some(outer) if g.random.one_in(2) => outer,
                     _ => g.random.below(6).to_string(),
                 };
-                return format!("{with}SELECT {value} FROM {from} WHERE {} = {id}", ids[0]);
+                return format!(
+                    "{with}SELECT {value} AS v FROM {from} WHERE {} = {id}",
+                    ids[0]
+                );
             }
             let order = g.order(ids);
             let offset = match g.random.one_in(3) {
                 true => format!(" OFFSET {}", g.random.below(3)),
                 false => String::new(),
             };
-            format!("{with}SELECT {value} FROM {from}{filter} ORDER BY {order} LIMIT 1{offset}")
+            format!(
+                "{with}SELECT {value} AS v FROM {from}{filter} ORDER BY {order} LIMIT 1{offset}"
+            )
         })
     }
 }
