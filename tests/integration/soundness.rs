@@ -16,15 +16,19 @@
 //! Not generated, because it has no one answer: sums of floats, `LIMIT` without a total order, floats as
 //! groups, equality of floats in subqueries.
 
+mod expected;
 mod exprs;
 mod layout;
 mod oracle;
 mod program;
 mod queries;
 mod random;
+mod reduce;
 mod rows;
 mod settings;
+mod simplify;
 mod sqlite;
+mod statement;
 mod types;
 
 use std::collections::BTreeMap;
