@@ -32,6 +32,8 @@ use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingF
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
+use datafusion::physical_optimizer::output_requirements::OutputRequirements;
 use datafusion::physical_plan::collect;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -86,9 +88,11 @@ impl Oracle {
         let state = SessionStateBuilder::new_with_default_features()
             .with_config(config)
             .with_optimizer_rules(vec![Arc::new(ReplaceDistinctWithAggregate::new())])
-            .with_physical_optimizer_rules(vec![Arc::new(
-                datafusion::physical_optimizer::ensure_requirements::EnsureRequirements::new(),
-            )])
+            .with_physical_optimizer_rules(vec![
+                Arc::new(OutputRequirements::new_add_mode()),
+                Arc::new(EnsureRequirements::new()),
+                Arc::new(OutputRequirements::new_remove_mode()),
+            ])
             .build();
         Self {
             context: SessionContext::new_with_state(state),

@@ -26,7 +26,7 @@ const PATIENCE: usize = 400;
 
 /// The smallest script found that fails, or that none does.
 pub async fn reduced(case: Case) -> String {
-    let Some(mut best) = failure(&case).await else {
+    let Some((kind, mut best)) = failure(&case).await else {
         return "(does not fail on plain tables)\n".to_owned();
     };
     let mut case = case;
@@ -37,7 +37,9 @@ pub async fn reduced(case: Case) -> String {
             if tries > PATIENCE {
                 break 'again;
             }
-            if let Some(script) = failure(&smaller).await {
+            if let Some((same, script)) = failure(&smaller).await
+                && same == kind
+            {
                 best = script;
                 case = smaller;
                 continue 'again;
@@ -48,8 +50,8 @@ pub async fn reduced(case: Case) -> String {
     format!("reduced:\n{best}\n")
 }
 
-/// The script and what is wrong with it, if something is.
-async fn failure(case: &Case) -> Option<String> {
+/// The kind of failure, and the script that shows it, if it fails.
+async fn failure(case: &Case) -> Option<(String, String)> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display().to_string();
     let mut counts = Counts::new();
@@ -65,9 +67,11 @@ async fn failure(case: &Case) -> Option<String> {
     }
     let sql = case.statement.sql(&case.columns[0]);
     let why = program.check(&case.statement, &sql).await.err();
+    let kind = why.as_deref().map(|why| why.chars().take(24).collect());
     let script = program.script();
     program.close().await;
-    Some(format!("{script};\n=== {}", why?).replace(&path, "__L__"))
+    let text = format!("{script};\n=== {}", why?).replace(&path, "__L__");
+    Some((kind?, text))
 }
 
 fn candidates(case: &Case) -> Vec<Case> {
