@@ -26,8 +26,8 @@ impl Generator {
             });
         }
         [
-            self.layout("t", &kinds, directory, 5),
-            self.layout("u", &others, directory, 2),
+            self.layout("t", &kinds, directory, 3, 5),
+            self.layout("u", &others, directory, 2, 3),
         ]
     }
 
@@ -40,7 +40,14 @@ impl Generator {
         }
     }
 
-    fn layout(&mut self, name: &str, kinds: &[Type], directory: &str, rows: usize) -> Layout {
+    fn layout(
+        &mut self,
+        name: &str,
+        kinds: &[Type],
+        directory: &str,
+        parts: usize,
+        rows: usize,
+    ) -> Layout {
         let mut columns = vec![Column {
             name: "id".to_owned(),
             kind: Type::Signed(64),
@@ -54,7 +61,7 @@ impl Generator {
         let first = columns.len() - usize::from(late);
         let mut statements = vec![self.create(name, &columns[..first], directory)];
         let mut next = 1;
-        for part in 0..1 + self.random.below(3) {
+        for part in 0..1 + self.random.below(parts) {
             let some = 1 + self.random.below(rows);
             if part == 0 && late {
                 statements.push(self.insert(name, &columns[..first], &mut next, some));

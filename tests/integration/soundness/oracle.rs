@@ -163,12 +163,6 @@ impl Oracle {
         Ok(values)
     }
 
-    /// The rows of a query.
-    pub async fn rows(&self, sql: &str) -> Result<RecordBatch> {
-        let plan = self.plan(sql).await?;
-        self.execute(&plan).await
-    }
-
     /// The plan of a query with its types made equal, and nothing else done.
     async fn plan(&self, sql: &str) -> Result<LogicalPlan> {
         let state = self.context.state();

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::common::{ScalarValue, internal_err};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::{Error, ErrorKind};
+use futures::FutureExt;
 
 use super::expected::{Expected, expected};
 use super::exprs::Generator;
@@ -42,7 +44,7 @@ pub fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String
         .enable_all()
         .build()
         .unwrap();
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().display().to_string();
     runtime.block_on(async {
         let mut generator = Generator::new(seed);
@@ -74,6 +76,13 @@ pub fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String
             }
         }
     })
+}
+
+/// A directory for tables: in memory if there is such a place, for no program loses power here.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 /// What is wrong, and with which statement on which rows.
@@ -112,7 +121,8 @@ impl<'c> Program<'c> {
         datafusion_supertable::register(&program.session).unwrap();
         program.settings.extend(settings);
         for set in program.settings.clone() {
-            program.execute(&set).await.map_err(|e| e.to_string())?;
+            apply(&program.session, &set)?;
+            program.trace.push(set);
         }
         Ok(program)
     }
@@ -190,9 +200,13 @@ impl<'c> Program<'c> {
     /// Takes over the rows of a table as they are.
     pub async fn reload(&mut self, table: &'static str) -> Result<(), String> {
         let batch = self.stored(table).await?;
+        self.take_over(table, batch);
+        Ok(())
+    }
+
+    fn take_over(&mut self, table: &'static str, batch: RecordBatch) {
         self.oracle.put(table, nullable(&batch));
         self.rows.insert(table, batch);
-        Ok(())
     }
 
     async fn stored(&self, table: &str) -> Result<RecordBatch, String> {
@@ -223,10 +237,15 @@ impl<'c> Program<'c> {
             *self.counts.entry("prepared".to_owned()).or_default() += 1;
         }
         let mut answer = Ok(Vec::new());
-        for sql in &executed {
-            answer = self.execute(sql).await;
-            if answer.is_err() {
-                break;
+        if statement.bound {
+            self.trace.extend(executed);
+            answer = bound(&self.session, statement, sql).await;
+        } else {
+            for sql in &executed {
+                answer = self.execute(sql).await;
+                if answer.is_err() {
+                    break;
+                }
             }
         }
         let before = by_id(&t);
@@ -252,7 +271,8 @@ impl<'c> Program<'c> {
                     }
                 }
                 _ => {
-                    let mut now = by_id(&self.stored("t").await?);
+                    let stored = self.stored("t").await?;
+                    let mut now = by_id(&stored);
                     let mut wanted = expected.rows.clone();
                     let free = expected.perhaps.union(&expected.undefined);
                     for id in free.filter(|id| may_change(id, &expected)) {
@@ -271,7 +291,7 @@ impl<'c> Program<'c> {
                     if !expected.fails {
                         check_count(&answer, expected.named.len() as u64)?;
                     }
-                    self.reload("t").await?;
+                    self.take_over("t", stored);
                 }
             },
         }
@@ -371,15 +391,19 @@ impl<'c> Program<'c> {
         let session = SessionContext::new();
         for set in settings {
             if set.starts_with("SET datafusion.") {
-                collected(&session, set).await.map_err(|e| e.to_string())?;
+                apply(&session, set)?;
             }
         }
         for (name, rows) in &self.rows {
             let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
             session.register_table(*name, Arc::new(table)).unwrap();
         }
+        let sql = statement.as_select();
+        if statement.bound {
+            return Ok(bound(&session, statement, &sql).await);
+        }
         let mut answer = Ok(Vec::new());
-        for sql in statement.executed(&statement.as_select(), "p") {
+        for sql in statement.executed(&sql, "p") {
             answer = collected(&session, &sql).await;
             if answer.is_err() {
                 break;
@@ -454,14 +478,56 @@ fn check_count(answer: &[RecordBatch], expected: u64) -> Result<(), String> {
     }
 }
 
+/// Runs a statement. A panic of the engine is an error of it: the next statement finds the session usable.
 async fn collected(
     session: &SessionContext,
     sql: &str,
 ) -> Result<Vec<RecordBatch>, DataFusionError> {
-    datafusion_supertable::sql(session, sql)
-        .await?
-        .collect()
-        .await
+    let run = async {
+        datafusion_supertable::sql(session, sql)
+            .await?
+            .collect()
+            .await
+    };
+    let caught = std::panic::AssertUnwindSafe(run).catch_unwind().await;
+    caught.unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map_or("", String::as_str);
+        internal_err!("panic: {why}")
+    })
+}
+
+/// Runs a statement whose parameters' values are given to the plan.
+async fn bound(
+    session: &SessionContext,
+    statement: &Statement,
+    sql: &str,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let (sql, used) = statement.numbered(sql);
+    let mut values = Vec::new();
+    for (kind, value) in used {
+        let sql = format!("SELECT CAST({value} AS {})", kind.sql());
+        let batch = collected(session, &sql).await?;
+        values.push(ScalarValue::try_from_array(batch[0].column(0), 0)?);
+    }
+    let run = async {
+        let frame = session.sql(&sql).await?;
+        frame.with_param_values(values)?.collect().await
+    };
+    let caught = std::panic::AssertUnwindSafe(run).catch_unwind().await;
+    caught.unwrap_or_else(|_| internal_err!("panic"))
+}
+
+/// Does what `SET name = 'value'` does, in less time.
+fn apply(session: &SessionContext, set: &str) -> Result<(), String> {
+    let (name, value) = set
+        .strip_prefix("SET ")
+        .and_then(|set| set.split_once(" = "))
+        .ok_or_else(|| format!("{set} sets nothing"))?;
+    let state = session.state_ref();
+    let mut state = state.write();
+    let options = state.config_mut().options_mut();
+    let set = options.set(name, value.trim_matches('\''));
+    set.map_err(|e| e.to_string())
 }
 
 /// Shows why a statement was skipped, to somebody who improves the generator.

@@ -6,7 +6,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::exprs::Column;
-use super::program::{Counts, Program};
+use super::program::{Counts, Program, directory};
 use super::simplify::simpler;
 use super::statement::{Kind, Statement};
 use super::types::Type;
@@ -52,7 +52,7 @@ pub async fn reduced(case: Case) -> String {
 
 /// The kind of failure, and the script that shows it, if it fails.
 async fn failure(case: &Case) -> Option<(String, String)> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let path = directory.path().display().to_string();
     let mut counts = Counts::new();
     let mut program = Program::new(case.zone, case.settings.clone(), &mut counts)
@@ -164,6 +164,7 @@ fn simpler_statements(statement: &Statement) -> Vec<Statement> {
         found.push(Statement {
             kind,
             parameters: statement.parameters.clone(),
+            bound: statement.bound,
         });
     };
     match &statement.kind {

@@ -10,6 +10,8 @@ pub struct Statement {
     pub kind: Kind,
     /// Types and values.
     pub parameters: Vec<(Type, String)>,
+    /// Whether their values are bound by the API, not by EXECUTE.
+    pub bound: bool,
 }
 
 #[derive(Clone)]
@@ -84,6 +86,7 @@ impl Generator {
         Statement {
             kind,
             parameters: self.take_parameters(),
+            bound: prepared && self.random.one_in(3),
         }
     }
 
@@ -239,8 +242,8 @@ impl Statement {
         sql
     }
 
-    /// The statements that execute this one's SQL: as it is, or `PREPARE` and `EXECUTE`.
-    pub fn executed(&self, sql: &str, name: &str) -> Vec<String> {
+    /// The SQL with placeholders, and the parameters that it has.
+    pub fn numbered(&self, sql: &str) -> (String, Vec<&(Type, String)>) {
         let mut sql = sql.to_owned();
         let mut used = Vec::new();
         for (at, parameter) in self.parameters.iter().enumerate() {
@@ -249,6 +252,12 @@ impl Statement {
                 sql = sql.replace(&mark(at), &format!("${}", used.len()));
             }
         }
+        (sql, used)
+    }
+
+    /// The statements that execute this one's SQL: as it is, or `PREPARE` and `EXECUTE`.
+    pub fn executed(&self, sql: &str, name: &str) -> Vec<String> {
+        let (sql, used) = self.numbered(sql);
         if used.is_empty() {
             return vec![sql];
         }

@@ -17,6 +17,8 @@ pub enum Type {
     Text,
     Bytes,
     Date,
+    /// Of the day, in nanoseconds.
+    Time,
     /// Without a zone, by the digits after the second.
     Timestamp(u8),
     /// With the session's zone.
@@ -45,7 +47,7 @@ impl Type {
             9 | 10 => Bool,
             11..14 => Text,
             14 => Bytes,
-            15 => Date,
+            15 => random.choose(&[Date, Date, Time]),
             16 => Timestamp(random.choose(&UNITS)),
             17 => match random.below(2) {
                 0 => Zoned(random.choose(&UNITS)),
@@ -75,6 +77,7 @@ impl Type {
             Text => "VARCHAR",
             Bytes => "BYTEA",
             Date => "DATE",
+            Time => "TIME",
             Timestamp(digits) => return format!("TIMESTAMP({digits})"),
             Zoned(digits) => return format!("TIMESTAMP({digits}) WITH TIME ZONE"),
             Decimal(precision, scale) => return format!("DECIMAL({precision}, {scale})"),
@@ -143,7 +146,7 @@ impl Type {
                 3 => Bool,
                 _ => number(random),
             },
-            Bytes => Text,
+            Bytes | Time => Text,
             Date => match random.below(5) {
                 0 => Text,
                 1 => Signed(32),
@@ -252,6 +255,11 @@ impl Type {
                     "1900-01-01",
                 ]);
                 format!("DATE '{day}'")
+            }
+            Time => {
+                let time =
+                    random.choose(&["00:00:00", "12:30:00", "23:59:59.999999999", "01:02:03.5"]);
+                format!("CAST('{time}' AS TIME)")
             }
             Timestamp(digits) | Zoned(digits) => {
                 let second = random.choose(&[
