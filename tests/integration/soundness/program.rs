@@ -251,7 +251,7 @@ impl<'c> Program<'c> {
         let before = by_id(&t);
         match answer {
             Err(error) => {
-                self.failed(statement, &expected, error).await?;
+                self.failed(statement, sql, &expected, error).await?;
                 let now = by_id(&self.stored("t").await?);
                 self.trace.truncate(self.trace.len() - 1);
                 if now != before {
@@ -336,6 +336,7 @@ impl<'c> Program<'c> {
     async fn failed(
         &mut self,
         statement: &Statement,
+        sql: &str,
         expected: &Expected,
         error: DataFusionError,
     ) -> Result<(), String> {
@@ -372,7 +373,9 @@ impl<'c> Program<'c> {
             return Ok(());
         }
         for settings in [&[][..], &self.settings.clone()[..]] {
-            if let Err(error) = self.without_supertables(settings, statement).await? {
+            let prepared = self.prepared_elsewhere(settings, statement, sql).await?;
+            let selected = self.without_supertables(settings, statement).await?;
+            if let Err(error) = prepared.and(selected) {
                 let error = error.strip_backtrace();
                 verbose(&format!("DataFusion: {error}\n  {}", statement.as_select()));
                 self.count("skipped, DataFusion cannot", &error);
@@ -388,16 +391,7 @@ impl<'c> Program<'c> {
         settings: &[String],
         statement: &Statement,
     ) -> Result<Result<Vec<RecordBatch>, DataFusionError>, String> {
-        let session = SessionContext::new();
-        for set in settings {
-            if set.starts_with("SET datafusion.") {
-                apply(&session, set)?;
-            }
-        }
-        for (name, rows) in &self.rows {
-            let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
-            session.register_table(*name, Arc::new(table)).unwrap();
-        }
+        let session = self.plain_session(settings)?;
         let sql = statement.as_select();
         if statement.bound {
             return Ok(bound(&session, statement, &sql).await);
@@ -410,6 +404,35 @@ impl<'c> Program<'c> {
             }
         }
         Ok(answer)
+    }
+
+    /// Whether DataFusion as it comes can prepare the statement, if it is to be prepared.
+    async fn prepared_elsewhere(
+        &self,
+        settings: &[String],
+        statement: &Statement,
+        sql: &str,
+    ) -> Result<Result<(), DataFusionError>, String> {
+        let executed = statement.executed(sql, "p");
+        if executed.len() < 2 {
+            return Ok(Ok(()));
+        }
+        let session = self.plain_session(settings)?;
+        Ok(collected(&session, &executed[0]).await.map(drop))
+    }
+
+    fn plain_session(&self, settings: &[String]) -> Result<SessionContext, String> {
+        let session = SessionContext::new();
+        for set in settings {
+            if set.starts_with("SET datafusion.") {
+                apply(&session, set)?;
+            }
+        }
+        for (name, rows) in &self.rows {
+            let table = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]]).unwrap();
+            session.register_table(*name, Arc::new(table)).unwrap();
+        }
+        Ok(session)
     }
 
     fn check_sqlite(&mut self, statement: &Statement, expected: &Expected) -> Result<(), String> {

@@ -67,7 +67,7 @@ async fn failure(case: &Case) -> Option<(String, String)> {
     }
     let sql = case.statement.sql(&case.columns[0]);
     let why = program.check(&case.statement, &sql).await.err();
-    let kind = why.as_deref().map(|why| why.chars().take(24).collect());
+    let kind = why.as_deref().map(|why| why.chars().take(80).collect());
     let script = program.script();
     program.close().await;
     let text = format!("{script};\n=== {}", why?).replace(&path, "__L__");
