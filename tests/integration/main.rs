@@ -33,6 +33,7 @@ mod retries;
 mod servers;
 mod sessions;
 mod simulation;
+mod soundness;
 mod sql_costs;
 mod sqllogic;
 mod storage;
