@@ -116,7 +116,9 @@ fn collect_free(plan: &LogicalPlan, free: &mut Vec<Column>) -> Result<()> {
                     }
                 }
                 // What refers to an outer query from within was looked at just now.
-                if let Expr::InSubquery(InSubquery { expr, .. }) = part {
+                if let Expr::InSubquery(InSubquery { expr, .. })
+                | Expr::SetComparison(SetComparison { expr, .. }) = part
+                {
                     expr.apply(|e| {
                         if let Expr::OuterReferenceColumn(_, column) = e
                             && !free.contains(column)

@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::logical_plan::Sort;
 
 use super::names::Names;
-use super::references::input_schema;
+use super::references::{as_named_before, input_schema};
 use super::seal::{Mode, Sealer};
 use super::subquery::Subqueries;
 
@@ -97,7 +97,10 @@ impl Rewrite {
             }
             other => {
                 other
-                    .map_expressions(|e| Ok(Transformed::yes(sealer.value(e)?)))?
+                    .map_expressions(|e| {
+                        let sealed = sealer.value(e.clone())?;
+                        Ok(Transformed::yes(as_named_before(&e, sealed)))
+                    })?
                     .data
             }
         };
