@@ -25,7 +25,9 @@ use datafusion::common::{Column, JoinType, Result, ScalarValue, internal_err};
 use datafusion::functions_aggregate::count::count;
 use datafusion::functions_aggregate::first_last::first_value;
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::logical_plan::{Aggregate, Distinct, Filter, Projection, Subquery};
+use datafusion::logical_expr::logical_plan::{
+    Aggregate, Distinct, Filter, Join, Projection, Subquery,
+};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs,
@@ -36,9 +38,7 @@ use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
 use super::join::join_on_keys;
 use super::names::Names;
-use super::references::{
-    as_named_before, columns_of, free_references, input_schema, subquery_of, unsupported,
-};
+use super::references::{as_named_before, columns_of, free_references, subquery_of, unsupported};
 use super::unnest::Domain;
 use crate::error::{Error, ErrorKind};
 
@@ -66,23 +66,7 @@ impl Subqueries<'_> {
         match plan {
             LogicalPlan::Filter(filter) => self.filter(filter),
             LogicalPlan::Projection(projection) => self.projection(projection),
-            LogicalPlan::Join(mut join) if join.filter.is_some() => {
-                let input = input_schema(&LogicalPlan::Join(join.clone()))?;
-                if join.join_type != JoinType::Inner {
-                    return Err(unsupported("the condition of an outer join"));
-                }
-                // The condition of an inner join is a filter above it.
-                let condition = join.filter.take();
-                let columns: Vec<Expr> = input.columns().into_iter().map(Expr::Column).collect();
-                let joined = Arc::new(LogicalPlan::Join(join));
-                match condition {
-                    Some(condition) => {
-                        let filtered = self.filter(Filter::try_new(condition, joined)?)?;
-                        LogicalPlanBuilder::from(filtered).project(columns)?.build()
-                    }
-                    None => internal_err!("a join lost its condition"),
-                }
-            }
+            LogicalPlan::Join(join) => self.join(join),
             other => Err(unsupported(&other.display().to_string())),
         }
     }
@@ -151,6 +135,45 @@ impl Subqueries<'_> {
         LogicalPlanBuilder::from(plan).project(visible)?.build()
     }
 
+    /// A condition of a join with a subquery about one side becomes a column of that side; one about both can
+    /// be a filter above an inner join.
+    fn join(&self, join: Join) -> Result<LogicalPlan> {
+        let columns = columns_of(&LogicalPlan::Join(join.clone()));
+        let mut left = Joined::over(self, Arc::unwrap_or_clone(join.left));
+        let mut right = Joined::over(self, Arc::unwrap_or_clone(join.right));
+        let (mut conditions, mut above) = (Vec::new(), Vec::new());
+        for part in join.filter.into_iter().flat_map(split_conjunction_owned) {
+            if !self.has_untrusted(&part)? {
+                conditions.push(part);
+            } else if left.has_all_of(&part)? {
+                conditions.push(left.as_truth(part)?);
+            } else if right.has_all_of(&part)? {
+                conditions.push(right.as_truth(part)?);
+            } else {
+                above.push(part);
+            }
+        }
+        if !above.is_empty() && join.join_type != JoinType::Inner {
+            return Err(unsupported(
+                "both sides of an outer join (or of MERGE's ON) at once",
+            ));
+        }
+        let mut plan = LogicalPlan::Join(Join::try_new(
+            Arc::new(left.plan),
+            Arc::new(right.plan),
+            join.on,
+            conjunction(conditions),
+            join.join_type,
+            join.join_constraint,
+            join.null_equality,
+            join.null_aware,
+        )?);
+        if let Some(above) = conjunction(above) {
+            plan = self.filter(Filter::try_new(above, Arc::new(plan))?)?;
+        }
+        LogicalPlanBuilder::from(plan).project(columns)?.build()
+    }
+
     fn projection(&self, projection: Projection) -> Result<LogicalPlan> {
         let mut joined = Joined::over(self, Arc::unwrap_or_clone(projection.input));
         let mut exprs = Vec::with_capacity(projection.expr.len());
@@ -192,6 +215,32 @@ impl<'a> Joined<'a> {
                 other => Ok(Transformed::no(other)),
             })?
             .data)
+    }
+
+    /// Whether `expr`, with its subqueries, is about this plan's rows alone.
+    fn has_all_of(&self, expr: &Expr) -> Result<bool> {
+        let schema = self.outer.schema();
+        let mut all = expr.column_refs().into_iter().all(|c| schema.has_column(c));
+        expr.apply(|part| {
+            if let Some(subquery) = subquery_of(part) {
+                for column in free_references(&subquery.subquery)? {
+                    all &= schema.has_column(&column);
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(all)
+    }
+
+    /// A column that says whether `condition` holds.
+    fn as_truth(&mut self, condition: Expr) -> Result<Expr> {
+        let condition = self.without_subqueries(condition)?;
+        let holds = self.column("holds");
+        let mut columns = columns_of(&self.plan);
+        columns.push(condition.alias(&holds.name));
+        let plan = std::mem::take(&mut self.plan);
+        self.plan = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
+        Ok(Expr::Column(holds))
     }
 
     fn column(&self, role: &str) -> Column {
