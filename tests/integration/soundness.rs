@@ -23,6 +23,7 @@ mod expected;
 mod exprs;
 mod layout;
 mod oracle;
+mod predicates;
 mod program;
 mod queries;
 mod random;
