@@ -60,6 +60,8 @@ impl Generator {
         let late = !last.is_nested() && self.random.one_in(4);
         let first = columns.len() - usize::from(late);
         let mut statements = vec![self.create(name, &columns[..first], directory)];
+        // Only files in order can be added to an ordered table, and it cannot be clustered.
+        let ordered = statements[0].contains(" WITH ORDER ");
         let mut next = 1;
         for part in 0..1 + self.random.below(parts) {
             let some = 1 + self.random.below(rows);
@@ -75,7 +77,7 @@ impl Generator {
                     column.name,
                     column.kind.sql()
                 ));
-            } else if self.random.one_in(6) {
+            } else if !ordered && self.random.one_in(5) {
                 let file = format!("{directory}/in/{name}{part}.parquet");
                 let rows = self.row_list(&columns, &mut next, some);
                 let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
@@ -99,7 +101,7 @@ impl Generator {
             let changed = 1 + self.random.below(next);
             statements.push(format!("UPDATE {name} SET c0 = c0 WHERE id = {changed}"));
         }
-        if self.random.one_in(5) {
+        if self.random.one_in(4) {
             let keys: Vec<_> = columns
                 .iter()
                 .filter(|c| c.kind.is_groupable() && c.kind != Type::Bool)
@@ -108,7 +110,8 @@ impl Generator {
             let (a, b) = (self.random.choose(&keys), self.random.choose(&keys));
             let keys = if a == b { a } else { format!("{a}, {b}") };
             let curve = self.random.choose(&["zorder", "hilbert"]);
-            statements.push(match self.random.below(4) {
+            let choices = if ordered { 2 } else { 4 };
+            statements.push(match self.random.below(choices) {
                 0 => format!("SELECT * FROM supertable_optimize('{name}')"),
                 1 => format!("SELECT * FROM supertable_optimize('{name}', full => true)"),
                 2 => format!(

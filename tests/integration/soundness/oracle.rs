@@ -15,13 +15,15 @@ use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, exec_err, internal_err};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::expr::{Case, Exists, InSubquery, SetComparison, SetQuantifier};
+use datafusion::logical_expr::expr::{
+    Case, Cast, Exists, InSubquery, SetComparison, SetQuantifier,
+};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
@@ -168,7 +170,7 @@ impl Oracle {
         let state = self.context.state();
         let plan = state.create_logical_plan(sql).await?;
         let plan = ResolveGroupingFunction::new().analyze(plan, state.config_options())?;
-        without_coalesce(TypeCoercion::new().analyze(plan, state.config_options())?)
+        without_shorthands(TypeCoercion::new().analyze(plan, state.config_options())?)
     }
 
     async fn truth(&self, expr: &Expr, schema: &DFSchemaRef, row: &RecordBatch) -> Truth {
@@ -439,8 +441,8 @@ fn bound(plan: LogicalPlan, schema: &DFSchema, row: &RecordBatch) -> Result<Logi
     })
 }
 
-/// The plan with `coalesce` as what it is short for: the function itself cannot be evaluated.
-fn without_coalesce(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The plan with `coalesce` and `arrow_cast` as what they are short for: they cannot be evaluated themselves.
+fn without_shorthands(plan: LogicalPlan) -> Result<LogicalPlan> {
     with_each_expr(plan, |e| match e {
         Expr::ScalarFunction(f) if f.name() == "coalesce" => {
             let mut args = f.args;
@@ -452,6 +454,16 @@ fn without_coalesce(plan: LogicalPlan) -> Result<LogicalPlan> {
             Ok(Transformed::yes(Expr::Case(Case::new(
                 None, when_then, last,
             ))))
+        }
+        Expr::ScalarFunction(mut f) if f.name() == "arrow_cast" => {
+            match (f.args.pop(), f.args.pop()) {
+                (Some(Expr::Literal(kind, _)), Some(arg)) => {
+                    let kind = kind.try_as_str().flatten().unwrap_or_default();
+                    let cast = Cast::new(Box::new(arg), kind.parse::<DataType>()?);
+                    Ok(Transformed::yes(Expr::Cast(cast)))
+                }
+                _ => internal_err!("arrow_cast without a literal type"),
+            }
         }
         e => Ok(Transformed::no(e)),
     })

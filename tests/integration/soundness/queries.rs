@@ -4,7 +4,7 @@
 //! column (or count rows only, under `EXISTS`), floats are neither grouped nor looked up by equality, and
 //! a scalar subquery has one row at most.
 
-use super::exprs::{Column, Generator};
+use super::exprs::{COMPARISONS, Column, Generator};
 use super::types::Type;
 
 /// What a query reads.
@@ -17,8 +17,6 @@ pub(super) struct Source {
     /// Columns that together tell every row from every other.
     ids: Vec<String>,
 }
-
-const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 impl Generator {
     fn alias(&mut self) -> String {
@@ -295,6 +293,26 @@ impl Generator {
                 ]),
             };
             return format!("{a} {op} {b}");
+        }
+        match self.random.below(18) {
+            // No FROM: one row of the outer query's values, or none.
+            16 => {
+                let nesting = self.nesting;
+                self.nesting = nesting.saturating_sub(1);
+                let (value, filter) = (self.leaf(kind), self.predicate(0));
+                self.nesting = nesting;
+                return format!("SELECT {value} AS v WHERE {filter}");
+            }
+            17 => {
+                let value = |g: &mut Self| match g.random.one_in(4) {
+                    true => "(NULL)".to_owned(),
+                    false => format!("({})", g.literal(kind)),
+                };
+                let first = format!("({})", self.literal(kind));
+                let more: Vec<_> = (0..self.random.below(3)).map(|_| value(self)).collect();
+                return format!("VALUES {}", [vec![first], more].concat().join(", "));
+            }
+            _ => {}
         }
         match self.random.below(8) {
             0 | 1 if kind.is_groupable() => self.grouped(kind),

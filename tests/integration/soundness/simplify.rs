@@ -116,20 +116,7 @@ impl VisitorMut for NthChange {
 fn parts(expr: &Expr) -> Vec<Expr> {
     let boxed = |list: &[&Expr]| list.iter().map(|e| (*e).clone()).collect::<Vec<_>>();
     match expr {
-        Expr::BinaryOp { left, op, right } => match op {
-            BinaryOperator::And
-            | BinaryOperator::Or
-            | BinaryOperator::Plus
-            | BinaryOperator::Minus
-            | BinaryOperator::Multiply
-            | BinaryOperator::Divide
-            | BinaryOperator::Modulo
-            | BinaryOperator::StringConcat
-            | BinaryOperator::BitwiseAnd
-            | BinaryOperator::BitwiseOr
-            | BinaryOperator::BitwiseXor => boxed(&[left, right]),
-            _ => Vec::new(),
-        },
+        Expr::BinaryOp { left, op, right } if keeps_type(op) => boxed(&[left, right]),
         Expr::Nested(inner) => match inner.as_ref() {
             Expr::Identifier(_)
             | Expr::CompoundIdentifier(_)
@@ -201,4 +188,22 @@ fn parts(expr: &Expr) -> Vec<Expr> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether an operator's value has the type of its operands.
+fn keeps_type(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
+        BinaryOperator::And
+            | BinaryOperator::Or
+            | BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Multiply
+            | BinaryOperator::Divide
+            | BinaryOperator::Modulo
+            | BinaryOperator::StringConcat
+            | BinaryOperator::BitwiseAnd
+            | BinaryOperator::BitwiseOr
+            | BinaryOperator::BitwiseXor
+    )
 }
