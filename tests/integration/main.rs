@@ -10,6 +10,7 @@
 mod adopted;
 mod architecture;
 mod cli;
+mod cases;
 mod clustering;
 mod concurrent;
 mod damaged_files;
