@@ -20,6 +20,9 @@ use datafusion_cli::cli_context::CliSessionContext;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::dml::names::with_names_as_meant;
+use crate::sql::written::understood;
+
 use super::azure::{self, AzureOptions};
 
 /// A session for datafusion-cli's `exec` functions.
@@ -30,6 +33,11 @@ pub(super) struct CliContext {
 impl CliContext {
     pub(super) fn new(session: SessionContext) -> Self {
         Self { session }
+    }
+
+    /// `text` as DataFusion has to read it; see [`understood`].
+    pub(super) async fn understood(&self, text: &str) -> Result<String> {
+        understood(&self.session, text).await
     }
 
     fn register_azure(&self, location: &str, options: &HashMap<String, String>) -> Result<()> {
@@ -84,6 +92,7 @@ impl CliSessionContext for CliContext {
             LogicalPlan::Copy(copy) => self.register_azure(&copy.output_url, &copy.options)?,
             _ => {}
         }
-        crate::sql::execute(&self.session, plan).await
+        // All text comes here by `understood`.
+        crate::sql::execute(&self.session, with_names_as_meant(plan)?).await
     }
 }

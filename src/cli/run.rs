@@ -19,7 +19,6 @@ use tokio::signal;
 
 use super::session::{self, CliSession};
 use super::{Args, logs, progress, prompt, script};
-use crate::sql::alter::statement::with_alter_table;
 
 /// The exit status of a process that Ctrl-C ended, by the shells' convention (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -94,15 +93,13 @@ async fn batch(args: &Args, session: &mut CliSession) -> Result<usize> {
         return Ok(failed + script::run_stdin(&session.context, &mut session.print).await?);
     }
     let failed = run_files(&args.file, session).await?;
-    let dialect = script::dialect(&session.context);
-    let commands = args
-        .command
-        .iter()
-        .map(|command| with_alter_table(command, dialect.as_ref()))
-        .collect();
-    let done = exec::exec_from_commands(&session.context, commands, &session.print).await;
-    progress::clear();
-    done?;
+    for command in &args.command {
+        // One after the other: what one sets is in force when the next is read.
+        let command = session.context.understood(command).await?;
+        let done = exec::exec_from_commands(&session.context, vec![command], &session.print).await;
+        progress::clear();
+        done?;
+    }
     Ok(failed)
 }
 

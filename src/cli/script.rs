@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 
 use super::context::CliContext;
 use super::progress;
-use crate::sql::alter::statement::with_alter_table;
 
 /// How many lines are read ahead of the statement that is running.
 const LINES_AHEAD: usize = 1024;
@@ -99,8 +98,10 @@ async fn run_lines(
 
 /// Runs the statements in `text`; 1 if one of them failed, which ends them.
 pub(super) async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
-    let text = with_alter_table(&text, dialect(context).as_ref());
-    let done = exec::exec_from_commands(context, vec![text], print).await;
+    let done = match context.understood(&text).await {
+        Ok(text) => exec::exec_from_commands(context, vec![text], print).await,
+        Err(error) => Err(error),
+    };
     progress::clear();
     match done {
         Ok(()) => 0,

@@ -28,6 +28,7 @@ use crate::config::{Isolation, SupertableOptions};
 use crate::dml::guard::refuse_misjudged;
 use crate::dml::insert::InsertStatement;
 use crate::dml::merge::{describe_merge, plan_merge};
+use crate::dml::names::refuse_other_names;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::row_id::resolve_row_ids;
@@ -238,6 +239,9 @@ fn rewrite_dml(
             describe_merge(&dml.table_name, merge),
         ),
         op => {
+            if *op == WriteOp::Update {
+                refuse_other_names(&input, &provider.schema(), config)?;
+            }
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
                 ChangeKind::Delete => whole_predicate(&input)?,

@@ -322,12 +322,13 @@ impl Attempt for InsertSink {
     ) -> Result<Run> {
         let snapshot = pin.snapshot().await?;
         self.access.conditions.check_current(&snapshot)?;
-        let (op, drop) = match self.overwrite {
+        let (op, drop, rows_deleted) = match self.overwrite {
             true => (
                 OpKind::Overwrite,
                 snapshot.manifest().entries().map(|e| e.id).collect(),
+                snapshot.manifest().entries().map(|e| e.live_rows()).sum(),
             ),
-            false => (OpKind::Insert, Vec::new()),
+            false => (OpKind::Insert, Vec::new(), 0),
         };
         // Rows of other columns than the version has would be committed as if they were its own.
         if session_schema(&snapshot.schema()).fields() != self.access.schema.fields() {
@@ -348,6 +349,7 @@ impl Attempt for InsertSink {
             }
         };
         effect.drop = drop;
+        effect.rows_deleted = rows_deleted;
         effect.serializable = self.serializable;
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")

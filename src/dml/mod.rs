@@ -23,6 +23,7 @@ mod guard;
 pub mod insert;
 pub mod merge;
 mod moved;
+pub(crate) mod names;
 pub mod opaque;
 pub mod optimize;
 pub mod provider;

@@ -224,8 +224,12 @@ async fn open_or_create(
     state: &dyn Session,
     location: &str,
     declared: &Schema,
-    options: CreateOptions,
+    mut options: CreateOptions,
 ) -> Result<SupertableProvider> {
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    for (key, value) in &mut options.properties {
+        *value = ClusterBy::kept(key, std::mem::take(value), normalize);
+    }
     match open_table(state, location).await {
         Ok(existing) => {
             if !declared.fields().is_empty() {

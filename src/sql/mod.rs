@@ -11,6 +11,7 @@ pub(crate) mod relations;
 pub mod schema;
 pub mod session;
 mod wait;
+pub(crate) mod written;
 
 pub use catalog::{SupertableCatalog, execute, sql};
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};

@@ -139,7 +139,9 @@ cases! {
 
 #[test]
 fn expected_lines_are_lines_parts_of_lines_or_any() {
-    let lines: Vec<String> = ["n", "1", "Error: no id here", "x", "y"].map(str::to_owned).into();
+    let lines: Vec<String> = ["n", "1", "Error: no id here", "x", "y"]
+        .map(str::to_owned)
+        .into();
     assert!(matches(&["n", "1", "!id", "..."], &lines));
     assert!(matches(&["...", "x", "~y"], &lines));
     assert!(matches(&["n", "...", "y"], &lines));

@@ -9,8 +9,8 @@
 
 mod adopted;
 mod architecture;
-mod cli;
 mod cases;
+mod cli;
 mod clustering;
 mod concurrent;
 mod damaged_files;

@@ -231,6 +231,8 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
         Alteration::Move { path, position } => Change::Move { path, position },
         Alteration::Property { key, value } => {
             check_property(&key, value.as_deref())?;
+            let normalize = state.config_options().sql_parser.enable_ident_normalization;
+            let value = value.map(|value| ClusterBy::kept(&key, value, normalize));
             Change::SetProperty { key, value }
         }
     })

@@ -25,21 +25,23 @@ use futures::future::BoxFuture;
 
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
+use crate::dml::names::with_names_as_meant;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
-use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
 use crate::sql::session::OpenTables;
+use crate::sql::written::understood;
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
-/// understands `ALTER TABLE` on supertables.
+/// understands `ALTER TABLE` on supertables, reads the names that an `UPDATE` sets by the rule of all other names, and
+/// refuses declarations that DataFusion would accept and forget.
 ///
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let sql = in_dialect_of(ctx, sql)?;
+    let sql = understood(ctx, sql).await?;
     let plan = ctx.state().create_logical_plan(&sql).await?;
-    execute(ctx, plan).await
+    execute(ctx, with_names_as_meant(plan)?).await
 }
 
 /// Carries a planned statement out; like `SessionContext::execute_logical_plan`, and right for a

@@ -320,6 +320,8 @@ fn moves_unchanged_rows(op: OpKind) -> bool {
 /// A session with the query's limits and memory, and without its catalogs.
 fn session(context: &TaskContext, rows: u64) -> SessionContext {
     let mut config = context.session_config().clone();
+    // What is compared and handed on has the table's types; the query's own output is the query's to convert.
+    config.options_mut().optimizer.expand_views_at_output = false;
     if rows > JOIN_IN_MEMORY {
         // DataFusion sorts both sides, which spills, only where they are partitioned.
         let partitions = config.target_partitions().max(2);
