@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use datafusion::common::plan_datafusion_err;
@@ -17,27 +18,38 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion_cli::cli_context::CliSessionContext;
+use datafusion_cli::exec;
+use datafusion_cli::print_options::PrintOptions;
 use object_store::ObjectStore;
 use url::Url;
 
 use crate::dml::names::with_names_as_meant;
-use crate::sql::written::understood;
+use crate::sql::written::{understood, with_zone};
 
 use super::azure::{self, AzureOptions};
 
 /// A session for datafusion-cli's `exec` functions.
 pub(super) struct CliContext {
     session: SessionContext,
+    /// Whether the statements that are being planned declare columns with a time zone.
+    zoned: AtomicBool,
 }
 
 impl CliContext {
     pub(super) fn new(session: SessionContext) -> Self {
-        Self { session }
+        Self {
+            session,
+            zoned: AtomicBool::new(false),
+        }
     }
 
-    /// `text` as DataFusion has to read it; see [`understood`].
-    pub(super) async fn understood(&self, text: &str) -> Result<String> {
-        understood(&self.session, text).await
+    /// Runs statements, as DataFusion has to read them; see [`understood`].
+    pub(super) async fn run(&self, text: &str, print: &PrintOptions) -> Result<()> {
+        let understood = understood(&self.session, text).await?;
+        self.zoned.store(understood.zoned, Ordering::Relaxed);
+        let done = exec::exec_from_commands(self, vec![understood.text], print).await;
+        self.zoned.store(false, Ordering::Relaxed);
+        done
     }
 
     fn register_azure(&self, location: &str, options: &HashMap<String, String>) -> Result<()> {
@@ -62,7 +74,10 @@ impl CliSessionContext for CliContext {
     }
 
     fn session_state(&self) -> SessionState {
-        self.session.state()
+        match self.zoned.load(Ordering::Relaxed) {
+            true => with_zone(self.session.state()),
+            false => self.session.state(),
+        }
     }
 
     fn register_object_store(

@@ -21,6 +21,7 @@ pub mod collect;
 mod gather;
 mod guard;
 pub mod insert;
+mod lost;
 pub mod merge;
 mod moved;
 pub(crate) mod names;

@@ -333,7 +333,7 @@ impl ChangeSink {
 /// The table's columns followed by the stored row id.
 pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-    fields.push(stored_row_id_field());
+    fields.push(stored_row_id_field(schema));
     Arc::new(Schema::new(fields))
 }
 

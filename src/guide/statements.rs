@@ -21,6 +21,15 @@
 //! written in lower case, and of two columns that differ in case only (`id` and `"ID"`) the second cannot be set, because
 //! the plan does not tell which of them was meant.
 //!
+//! # Said, not lost
+//!
+//! Refused, each by an error that says what to do instead: a `MERGE` clause that names columns of the side that has no row
+//! where it applies; a value with a field of a struct that the column does not have; columns of types that cannot be written
+//! to Parquet (`INTERVAL`), and columns without a name. Through [`sql()`](crate::sql()) and at the command line also what
+//! DataFusion's plans no longer show: `GENERATED`, `IDENTITY`, `AUTO_INCREMENT` and `COMMENT` in a declaration, and statements
+//! that would change `"t@v7"`. There a column declared `TIMESTAMP WITH TIME ZONE` in a session without a time zone
+//! has UTC; through `SessionContext::sql` it has none.
+//!
 //! # What is cheap
 //!
 //! - `count(*)` reads no data file, also after deletes.

@@ -17,12 +17,13 @@ use std::collections::VecDeque;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
+use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, ExplainStatement, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnDef, ColumnOption, FromTable, Ident, ObjectName,
-    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
+    Assignment, AssignmentTarget, ColumnDef, ColumnOption, DataType as SqlType, FromTable, Ident,
+    ObjectName, Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -33,6 +34,17 @@ use crate::sql::alter::statement::with_alter_table;
 use crate::sql::relations::table_and_version;
 use crate::sql::session::OpenTables;
 
+/// The time zone of columns in a session without one.
+const UTC: &str = "+00:00";
+
+/// A text, and how it is to be planned.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Understood {
+    pub(crate) text: String,
+    /// Whether it declares columns with a time zone: then it is planned [`with_zone`].
+    pub(crate) zoned: bool,
+}
+
 /// `text`, one or more statements, as DataFusion has to read them to do what they say.
 ///
 /// # Errors
@@ -40,11 +52,11 @@ use crate::sql::session::OpenTables;
 pub(crate) async fn understood(
     ctx: &SessionContext,
     text: &str,
-) -> datafusion::common::Result<String> {
+) -> datafusion::common::Result<Understood> {
     let config = ctx.copied_config();
     let (text, statements) = parsed(config.options(), text)?;
     let Some(statements) = statements else {
-        return Ok(text);
+        return Ok(Understood { text, zoned: false });
     };
     let catalogs = config.get_extension::<OpenTables>();
     let reading = Reading {
@@ -58,7 +70,10 @@ pub(crate) async fn understood(
     for (table, columns) in found.set {
         check_set(ctx, table, &columns).await?;
     }
-    Ok(spelled(text, found.names))
+    Ok(Understood {
+        text: spelled(text, found.names),
+        zoned: found.zoned,
+    })
 }
 
 /// `text` without `ALTER TABLE`, and its statements if it can be parsed.
@@ -109,6 +124,8 @@ struct Found {
     names: Vec<Name>,
     /// The columns that are set, by table.
     set: Vec<(TableReference, Vec<String>)>,
+    /// Whether a column of a new table has a time zone.
+    zoned: bool,
 }
 
 /// A name that is to be replaced: from where to where it stands, and what it is.
@@ -128,7 +145,7 @@ impl Reading<'_> {
     fn statement(&self, statement: &Statement, found: &mut Found) -> Result<()> {
         match statement {
             Statement::Statement(statement) => self.sql(statement, found),
-            Statement::CreateExternalTable(create) => self.create_external(create),
+            Statement::CreateExternalTable(create) => self.create_external(create, found),
             Statement::Explain(ExplainStatement { statement, .. }) => {
                 self.statement(statement, found)
             }
@@ -169,15 +186,15 @@ impl Reading<'_> {
                 _ => Ok(()),
             },
             SqlStatement::CreateTable(create) if self.is_own(&create.name) => {
-                self.check_columns(&create.columns)
+                self.check_columns(&create.columns, found)
             }
             _ => Ok(()),
         }
     }
 
-    fn create_external(&self, create: &CreateExternalTable) -> Result<()> {
+    fn create_external(&self, create: &CreateExternalTable, found: &mut Found) -> Result<()> {
         match create.file_type.eq_ignore_ascii_case("SUPERTABLE") {
-            true => self.check_columns(&create.columns),
+            true => self.check_columns(&create.columns, found),
             false => Ok(()),
         }
     }
@@ -199,7 +216,8 @@ impl Reading<'_> {
     }
 
     /// Refuses what DataFusion reads in the declaration of a column, and does not keep.
-    fn check_columns(&self, columns: &[ColumnDef]) -> Result<()> {
+    fn check_columns(&self, columns: &[ColumnDef], found: &mut Found) -> Result<()> {
+        found.zoned |= columns.iter().any(|column| is_zoned(&column.data_type));
         for column in columns {
             for option in &column.options {
                 let Some((what, instead)) = forgotten(&option.option) else {
@@ -210,13 +228,6 @@ impl Reading<'_> {
                     format!("{what} of the column {}", column.name.value),
                     format!("a supertable does not have it; {instead}"),
                 ));
-            }
-            let zoned = {
-                let written = column.data_type.to_string().to_ascii_uppercase();
-                written.contains("WITH TIME ZONE") || written.contains("TIMESTAMPTZ")
-            };
-            if zoned && self.options.execution.time_zone.is_none() {
-                return Err(no_zone(&column.name.value));
             }
         }
         Ok(())
@@ -323,14 +334,18 @@ impl Reading<'_> {
     }
 }
 
-/// The error of a column with a time zone where the session has none to give it.
-pub(crate) fn no_zone(column: &str) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("TIMESTAMP WITH TIME ZONE of the column {column}"),
-        "the session has no time zone, and the column would have none; SET datafusion.execution.time_zone \
-         = '+00:00' first, or declare TIMESTAMP",
-    )
+/// Whether values of the type have a time zone, or values in them.
+pub(crate) fn is_zoned(data_type: &SqlType) -> bool {
+    let written = data_type.to_string().to_ascii_uppercase();
+    written.contains("WITH TIME ZONE") || written.contains("TIMESTAMPTZ")
+}
+
+/// `state` with a time zone: DataFusion gives that of the session to a `TIMESTAMP WITH TIME ZONE`, and none if the
+/// session has none. A column then would have none either; in UTC its values are the moments that they are.
+pub(crate) fn with_zone(mut state: SessionState) -> SessionState {
+    let execution = &mut state.config_mut().options_mut().execution;
+    execution.time_zone.get_or_insert_with(|| UTC.to_owned());
+    state
 }
 
 /// What an option of a column is called, and what to do instead, if a supertable cannot have it and DataFusion does
@@ -419,6 +434,10 @@ mod tests {
     use super::*;
 
     async fn read(text: &str) -> datafusion::common::Result<String> {
+        understand(text).await.map(|understood| understood.text)
+    }
+
+    async fn understand(text: &str) -> datafusion::common::Result<Understood> {
         let ctx = SessionContext::new();
         crate::register(&ctx).unwrap();
         understood(&ctx, text).await
@@ -480,12 +499,25 @@ mod tests {
             (create("a INT IDENTITY"), "IDENTITY"),
             (create("a INT AUTO_INCREMENT"), "AUTO_INCREMENT"),
             (create("a INT COMMENT 'x'"), "COMMENT"),
-            (create("a TIMESTAMP WITH TIME ZONE"), "time_zone"),
-            (create("a ARRAY<TIMESTAMPTZ>"), "time_zone"),
         ] {
             let error = read(&text).await.unwrap_err();
             let own = Error::find_in(&error).unwrap();
             assert!(own.to_string().contains(part), "{text}: {own}");
+        }
+    }
+
+    #[tokio::test]
+    async fn columns_with_a_time_zone_are_seen_wherever_they_are_in_a_type() {
+        for (column, zoned) in [
+            ("a TIMESTAMP", false),
+            ("a TIMESTAMP WITHOUT TIME ZONE", false),
+            ("a TIMESTAMP WITH TIME ZONE", true),
+            ("a TIMESTAMPTZ(3)", true),
+            ("b INT, a ARRAY<STRUCT<b TIMESTAMPTZ>>", true),
+        ] {
+            let text =
+                format!("CREATE EXTERNAL TABLE t ({column}) STORED AS SUPERTABLE LOCATION 'x'");
+            assert_eq!(understand(&text).await.unwrap().zoned, zoned, "{text}");
         }
     }
 }

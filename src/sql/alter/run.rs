@@ -27,6 +27,7 @@ use crate::sql::factory::check_bloom_filters;
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::schema::check_storable;
 use crate::sql::session::OpenTables;
+use crate::sql::written::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
 use crate::table::{CommitOutcome, Effect, Table};
@@ -249,7 +250,7 @@ async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> R
         .with_source(e)
     };
     let statement = format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
-    let plan = state
+    let plan = with_zone(state.clone())
         .create_logical_plan(&statement)
         .await
         .map_err(|e| bad(e.into()))?;

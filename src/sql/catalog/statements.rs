@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind, Result as OwnResult};
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
 use crate::sql::session::OpenTables;
-use crate::sql::written::understood;
+use crate::sql::written::{understood, with_zone};
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
 /// understands `ALTER TABLE` on supertables, reads the names that an `UPDATE` sets by the rule of all other names, and
@@ -39,8 +39,12 @@ use crate::sql::written::understood;
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let sql = understood(ctx, sql).await?;
-    let plan = ctx.state().create_logical_plan(&sql).await?;
+    let understood = understood(ctx, sql).await?;
+    let state = match understood.zoned {
+        true => with_zone(ctx.state()),
+        false => ctx.state(),
+    };
+    let plan = state.create_logical_plan(&understood.text).await?;
     execute(ctx, with_names_as_meant(plan)?).await
 }
 
