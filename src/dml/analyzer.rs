@@ -26,7 +26,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::config::{Isolation, SupertableOptions};
 use crate::dml::guard::refuse_misjudged;
-use crate::dml::insert::InsertStatement;
+use crate::dml::insert::{InsertStatement, with_nullable_values};
 use crate::dml::lost::refuse_lost_fields;
 use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::names::refuse_other_names;
@@ -214,10 +214,12 @@ fn rewrite_dml(
         // statement inserts meanwhile.
         WriteOp::Insert(_) => {
             refuse_lost_fields(&dml.input)?;
-            let rows = resolve_row_ids(Arc::unwrap_or_clone(dml.input), config, pins)?;
+            let rows = with_nullable_values(Arc::unwrap_or_clone(dml.input))?;
+            let rows = resolve_row_ids(rows, config, pins)?;
             let serializable = serializable && reads(&rows, &provider)?;
             let rows = pin_scans(rows, pins)?;
             let statement = InsertStatement {
+                table: dml.table_name.to_string(),
                 rows: Opaque::new(rows.clone()),
                 serializable,
             };

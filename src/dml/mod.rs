@@ -31,6 +31,7 @@ pub mod provider;
 mod rerun;
 pub mod row_id;
 pub mod sink;
+mod sort;
 mod spill;
 pub mod version;
 

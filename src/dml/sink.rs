@@ -37,6 +37,7 @@ use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
 use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
+use crate::dml::sort::sorted_in_part;
 use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
@@ -150,7 +151,8 @@ impl TableProvider for ChangeProvider {
             }
             ChangeKind::Update | ChangeKind::Merge => {
                 let order = write_order(self.provider.access(), &input.schema())?;
-                (input, order)
+                let pool = &state.runtime_env().memory_pool;
+                (sorted_in_part(pool, input, order.as_ref())?, order)
             }
         };
         let access = self.provider.access();

@@ -90,7 +90,17 @@ pub async fn create_table(
         properties,
         sort_order: options.sort_order,
     };
-    let table = Table::create(storage, Env::system(), spec).await?;
+    let created = Table::create(storage, Env::system(), spec).await;
+    let table = created.map_err(|error| match error.kind() {
+        ErrorKind::Storage => Error::new(
+            ErrorKind::Storage,
+            location,
+            "no table can be created here, because the place cannot be written; name another LOCATION, or get the \
+             right to write there",
+        )
+        .with_source(error),
+        _ => error,
+    })?;
     provider(state, table, scan, None)
 }
 
