@@ -606,7 +606,10 @@ async fn a_file_on_the_disk_that_is_written_over_in_place_is_an_error() {
 async fn a_file_of_no_bytes_is_named_and_nothing_is_added() {
     let store = with_files(1, 10).await;
     store
-        .put(&Path::from("in/nothing.parquet"), bytes::Bytes::new().into())
+        .put(
+            &Path::from("in/nothing.parquet"),
+            bytes::Bytes::new().into(),
+        )
         .await
         .unwrap();
     let ctx = on_store(&store, &Plan::healthy());
