@@ -279,7 +279,7 @@ fn in_table(error: DataFusionError, table: &str) -> DataFusionError {
             ErrorKind::Constraint,
             format!("{table}.{}", own.subject()),
             format!(
-                "{}; give it a value, or ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL",
+                "{}; give each row a value for this non-nullable column, or ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL",
                 own.detail(),
                 own.subject()
             ),
