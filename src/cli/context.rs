@@ -5,6 +5,7 @@
 //! dropped by this crate; statements that only this crate plans run under a name that stands for them in the text.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -17,11 +18,15 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement};
 use datafusion::prelude::SessionContext;
 use datafusion_cli::cli_context::CliSessionContext;
+use datafusion_cli::exec;
+use datafusion_cli::print_options::PrintOptions;
 use object_store::ObjectStore;
 use url::Url;
 
+use crate::dml::names::with_names_as_meant;
+use crate::sql::written::{understood, with_zone};
+
 use super::azure::{self, AzureOptions};
-use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::statement::{self, Own};
 
 /// A session for datafusion-cli's `exec` functions.
@@ -29,6 +34,8 @@ pub(super) struct CliContext {
     session: SessionContext,
     /// What the text that runs now has names for.
     stood_for: Mutex<HashMap<String, Own>>,
+    /// Whether the statements that are being planned declare columns with a time zone.
+    zoned: AtomicBool,
 }
 
 impl CliContext {
@@ -36,15 +43,22 @@ impl CliContext {
         Self {
             session,
             stood_for: Mutex::default(),
+            zoned: AtomicBool::new(false),
         }
     }
 
-    /// `text` as datafusion-cli can run it next.
-    ///
-    /// # Errors
-    /// A statement of a form that only this crate knows cannot be parsed.
-    pub(super) fn readable(&self, text: &str) -> Result<String> {
-        let text = in_dialect_of(&self.session, text)?;
+    /// Runs statements, as DataFusion has to read them; see [`understood`].
+    pub(super) async fn run(&self, text: &str, print: &PrintOptions) -> Result<()> {
+        let understood = understood(&self.session, text).await?;
+        let text = self.with_stand_ins(understood.text)?;
+        self.zoned.store(understood.zoned, Ordering::Relaxed);
+        let done = exec::exec_from_commands(self, vec![text], print).await;
+        self.zoned.store(false, Ordering::Relaxed);
+        done
+    }
+
+    /// `text` with a name in place of each statement of a form that only this crate knows.
+    fn with_stand_ins(&self, text: String) -> Result<String> {
         let options = self.session.copied_config();
         let found = statement::with_stand_ins(&text, &options.options().sql_parser)?;
         let mut stood_for = self
@@ -95,7 +109,10 @@ impl CliSessionContext for CliContext {
     }
 
     fn session_state(&self) -> SessionState {
-        self.session.state()
+        match self.zoned.load(Ordering::Relaxed) {
+            true => with_zone(self.session.state()),
+            false => self.session.state(),
+        }
     }
 
     fn register_object_store(
@@ -129,6 +146,7 @@ impl CliSessionContext for CliContext {
             LogicalPlan::Copy(copy) => self.register_azure(&copy.output_url, &copy.options)?,
             _ => {}
         }
-        crate::sql::execute(&self.session, plan).await
+        // All text comes here by `understood`.
+        crate::sql::execute(&self.session, with_names_as_meant(plan)?).await
     }
 }

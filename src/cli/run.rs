@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use datafusion::DATAFUSION_VERSION;
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
-use datafusion_cli::exec;
 use tokio::signal;
 
 use super::session::{self, CliSession};
@@ -94,8 +93,8 @@ async fn batch(args: &Args, session: &mut CliSession) -> Result<usize> {
     }
     let failed = run_files(&args.file, session).await?;
     for command in &args.command {
-        let command = session.context.readable(command)?;
-        let done = exec::exec_from_commands(&session.context, vec![command], &session.print).await;
+        // One after the other: what one sets is in force when the next is read.
+        let done = session.context.run(command, &session.print).await;
         progress::clear();
         done?;
     }

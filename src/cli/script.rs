@@ -18,7 +18,6 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_cli::cli_context::CliSessionContext;
 use datafusion_cli::command::{Command, OutputFormat};
-use datafusion_cli::exec;
 use datafusion_cli::print_options::PrintOptions;
 use tokio::sync::mpsc;
 
@@ -98,10 +97,7 @@ async fn run_lines(
 
 /// Runs the statements in `text`; 1 if one of them failed, which ends them.
 pub(super) async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
-    let done = match context.readable(&text) {
-        Ok(text) => exec::exec_from_commands(context, vec![text], print).await,
-        Err(error) => Err(error),
-    };
+    let done = context.run(&text, print).await;
     progress::clear();
     match done {
         Ok(()) => 0,

@@ -25,8 +25,10 @@ use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
 use crate::config::{Isolation, SupertableOptions};
-use crate::dml::insert::InsertStatement;
+use crate::dml::insert::{InsertStatement, with_nullable_values};
+use crate::dml::lost::refuse_lost_fields;
 use crate::dml::merge::{describe_merge, plan_merge};
+use crate::dml::names::refuse_other_names;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::returning::rewrite_changed_rows;
@@ -224,10 +226,13 @@ fn rewrite_dml(
         // An overwrite replaces what the statement's version holds, no more: not what another
         // statement inserts meanwhile.
         WriteOp::Insert(_) => {
-            let rows = resolve_row_ids(Arc::unwrap_or_clone(dml.input), config, pins)?;
+            refuse_lost_fields(&dml.input)?;
+            let rows = with_nullable_values(Arc::unwrap_or_clone(dml.input))?;
+            let rows = resolve_row_ids(rows, config, pins)?;
             let serializable = serializable && reads(&rows, &provider)?;
             let rows = pin_scans(sound_change(rows, config)?, pins)?;
             let statement = InsertStatement {
+                table: dml.table_name.to_string(),
                 rows: Opaque::new(rows.clone()),
                 serializable,
             };
@@ -250,6 +255,10 @@ fn rewrite_dml(
             describe_merge(&dml.table_name, merge),
         ),
         op => {
+            if *op == WriteOp::Update {
+                refuse_other_names(&input, &provider.schema(), config)?;
+                refuse_lost_fields(&input)?;
+            }
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
                 ChangeKind::Delete if !returns_rows => {
@@ -405,9 +414,7 @@ fn address_spine(plan: LogicalPlan, target: &PinnedProvider) -> Result<LogicalPl
         LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => address_nothing(empty),
         LogicalPlan::Projection(projection) => {
             let input = address_spine(Arc::unwrap_or_clone(projection.input), target)?;
-            // One that exposes the row's id as a column yields what is added here.
-            let is_other = |expr: &Expr| expr.qualified_name().1 != ROW_ID;
-            let mut exprs: Vec<Expr> = projection.expr.into_iter().filter(is_other).collect();
+            let mut exprs = projection.expr;
             exprs.extend(address_columns(&input)?);
             Ok(LogicalPlan::Projection(Projection::try_new(
                 exprs,

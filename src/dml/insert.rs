@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, SortOptions, cast_with_options};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{Result, SchemaExt};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DataFusionError, Result, SchemaExt};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -34,6 +35,7 @@ use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::{SupertableProvider, TableAccess};
 use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
 use crate::dml::returning::KeptRows;
+use crate::dml::sort::sorted_in_part;
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
@@ -46,6 +48,8 @@ use crate::table::{
 /// What the planning rule knows of an `INSERT`.
 #[derive(Debug, Clone)]
 pub struct InsertStatement {
+    /// The table's name in the statement.
+    pub table: String,
     /// The plan of its rows; all scans of supertables are pinned.
     pub rows: Opaque<LogicalPlan>,
     /// Whether it conflicts with every change of the table's rows since it read them.
@@ -78,6 +82,8 @@ pub fn plan_insert(
         .schema
         .logically_equivalent_names_and_types(&input.schema())?;
     let order = write_order(access, &input.schema())?;
+    let pool = &state.runtime_env().memory_pool;
+    let input = sorted_in_part(pool, input, order.as_ref())?;
     let overwrite = op == InsertOp::Overwrite;
     let words = match overwrite {
         true => "INSERT OVERWRITE",
@@ -85,6 +91,11 @@ pub fn plan_insert(
     };
     let sink = InsertSink {
         access: Arc::clone(access),
+        input: nullable(&access.schema),
+        table: match statement {
+            Some(statement) => statement.table.clone(),
+            None => access.location.root.to_string(),
+        },
         pin,
         overwrite,
         serializable: statement.is_some_and(|s| s.serializable),
@@ -254,8 +265,60 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
     )?)
 }
 
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let fields: Vec<Field> = fields
+        .map(|f| f.as_ref().clone().with_nullable(true))
+        .collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+/// The error about a column, with the table and what to do.
+fn in_table(error: DataFusionError, table: &str) -> DataFusionError {
+    match Error::find_in(&error) {
+        Some(own) if own.kind() == ErrorKind::Constraint => Error::new(
+            ErrorKind::Constraint,
+            format!("{table}.{}", own.subject()),
+            format!(
+                "{}; give each row a value for this non-nullable column, or ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL",
+                own.detail(),
+                own.subject()
+            ),
+        )
+        .into(),
+        _ => error,
+    }
+}
+
+/// The rows of an `INSERT`, where its VALUES may hold NULL whatever the table's columns may: the sink says which
+/// column may not.
+///
+/// # Errors
+/// What building a plan can raise.
+pub(crate) fn with_nullable_values(rows: LogicalPlan) -> Result<LogicalPlan> {
+    let rows = rows.transform_up(|node| match node {
+        LogicalPlan::Values(mut values) => {
+            let fields = values.schema.iter().map(|(qualifier, field)| {
+                let field = field.as_ref().clone().with_nullable(true);
+                (qualifier.cloned(), Arc::new(field))
+            });
+            let metadata = values.schema.metadata().clone();
+            let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
+            values.schema = Arc::new(schema);
+            Ok(Transformed::yes(LogicalPlan::Values(values)))
+        }
+        LogicalPlan::TableScan(_) => Ok(Transformed::no(node)),
+        other => Ok(Transformed::yes(other.recompute_schema()?)),
+    })?;
+    Ok(rows.data)
+}
+
 struct InsertSink {
     access: Arc<TableAccess>,
+    /// The table's columns as they may come: whether one holds a NULL that may not is this sink's to say.
+    input: SchemaRef,
+    /// How the statement calls the table.
+    table: String,
     pin: Arc<Pin>,
     overwrite: bool,
     serializable: bool,
@@ -286,7 +349,7 @@ impl DataSink for InsertSink {
     }
 
     fn schema(&self) -> &SchemaRef {
-        &self.access.schema
+        &self.input
     }
 
     async fn write_all(
@@ -323,12 +386,13 @@ impl Attempt for InsertSink {
     ) -> Result<Run> {
         let snapshot = pin.snapshot().await?;
         self.access.conditions.check_current(&snapshot)?;
-        let (op, drop) = match self.overwrite {
+        let (op, drop, rows_deleted) = match self.overwrite {
             true => (
                 OpKind::Overwrite,
                 snapshot.manifest().entries().map(|e| e.id).collect(),
+                snapshot.manifest().entries().map(|e| e.live_rows()).sum(),
             ),
-            false => (OpKind::Insert, Vec::new()),
+            false => (OpKind::Insert, Vec::new(), 0),
         };
         // Rows of other columns than the version has would be committed as if they were its own.
         if session_schema(&snapshot.schema()).fields() != self.access.schema.fields() {
@@ -349,6 +413,7 @@ impl Attempt for InsertSink {
             }
         };
         effect.drop = drop;
+        effect.rows_deleted = rows_deleted;
         effect.serializable = self.serializable;
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")
@@ -380,7 +445,7 @@ impl InsertSink {
         )?;
         let mut next = first_batch(&mut data, mutation).await?;
         while let Some(batch) = next {
-            let rows = conform(&batch, schema)?;
+            let rows = conform(&batch, schema).map_err(|e| in_table(e, &self.table))?;
             self.checks.test(&rows)?;
             if let Some(kept) = &kept {
                 kept.add(&rows, schema.fields().len())?;

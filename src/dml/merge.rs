@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder, lit,
 };
 
+use crate::dml::lost::{refuse_absent, refuse_lost_in_merge};
 use crate::dml::provider::PinnedProvider;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
 
@@ -45,7 +46,9 @@ pub(crate) fn plan_merge(
     source: LogicalPlan,
     merge: &MergeIntoOp,
 ) -> Result<LogicalPlan> {
+    refuse_absent(table_name, source.schema(), merge)?;
     let joined = join(table_name, target, source, merge)?;
+    refuse_lost_in_merge(merge, joined.schema(), &target.base().schema())?;
     let chosen = choose_clause(joined, table_name, &merge.clauses)?;
     project_actions(chosen, table_name, target, &merge.clauses)
 }

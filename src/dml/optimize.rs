@@ -11,7 +11,7 @@
 //! completes.
 
 mod aim;
-mod memory;
+pub(crate) mod memory;
 mod progress;
 mod reading;
 

@@ -16,15 +16,14 @@ use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::Count;
-use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 
 use crate::dml::analyzer::{Pins, repin};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::SupertableProvider;
+use crate::dml::sort::SortInPartExec;
 use crate::dml::spill::plan_in;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
@@ -165,10 +164,7 @@ impl Rerun {
     fn in_order(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         match &self.order {
             None => plan,
-            Some(order) => {
-                let one = Arc::new(CoalescePartitionsExec::new(plan));
-                Arc::new(SortExec::new(order.clone(), one))
-            }
+            Some(order) => Arc::new(SortInPartExec::new(plan, order.clone())),
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::config::{EXPOSE_ROW_ID, RowIdExposure, SupertableOptions};
 use crate::dml::analyzer::{Pins, provider_of, supertable};
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::error::{Error, ErrorKind};
-use crate::scan::row_address::{ROW_ID, ROW_ID_TYPE};
+use crate::scan::row_address::{EXPOSED_ROW_ID, ROW_ID, ROW_ID_TYPE};
 
 /// Name of a handed-up id in a projection, which may have a column `_id` of its own.
 const CARRIED: &str = "__supertable_row_id";
@@ -55,7 +55,7 @@ struct RowId {
 
 impl ScalarUDFImpl for RowId {
     fn name(&self) -> &str {
-        ROW_ID
+        EXPOSED_ROW_ID
     }
 
     fn aliases(&self) -> &[String] {
@@ -79,7 +79,7 @@ impl ScalarUDFImpl for RowId {
 }
 
 fn refused(why: impl Into<String>) -> datafusion::error::DataFusionError {
-    Error::new(ErrorKind::Unsupported, format!("{ROW_ID}(…)"), why).into()
+    Error::new(ErrorKind::Unsupported, format!("{EXPOSED_ROW_ID}(…)"), why).into()
 }
 
 /// Replaces every call of `_id` in `plan`, also in its subqueries.

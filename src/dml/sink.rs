@@ -38,6 +38,7 @@ use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::SupertableProvider;
 use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
 use crate::dml::returning::KeptRows;
+use crate::dml::sort::sorted_in_part;
 use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
@@ -153,7 +154,8 @@ impl TableProvider for ChangeProvider {
             ChangeKind::Delete => (input, None),
             ChangeKind::Update | ChangeKind::Merge => {
                 let order = write_order(self.provider.access(), &input.schema())?;
-                (input, order)
+                let pool = &state.runtime_env().memory_pool;
+                (sorted_in_part(pool, input, order.as_ref())?, order)
             }
         };
         let access = self.provider.access();
@@ -345,7 +347,7 @@ impl ChangeSink {
 /// The table's columns followed by the stored row id.
 pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-    fields.push(stored_row_id_field());
+    fields.push(stored_row_id_field(schema));
     Arc::new(Schema::new(fields))
 }
 

@@ -106,7 +106,9 @@
 //!
 //! One file, a directory, or a pattern; see [`columns`](super::columns). One row for each file: `file` (`Utf8`),
 //! `rows` and `bytes` (`UInt64`), its `superfile` (`Utf8`), and where it is `placed` (`Utf8`): `in place`, or `copied` from
-//! another store or with `copy => true`. All are added in one version, or none.
+//! another store or with `copy => true`. A file without rows has a row, too, with NULL for its superfile and `no rows`; nothing
+//! is kept of it. Times in a coarser unit than the table's, decimals with a smaller scale and columns that are NULL in every
+//! row fit. All are added in one version, or none.
 //!
 //! # `supertable_optimize`
 //!

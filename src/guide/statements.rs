@@ -36,6 +36,24 @@
 //! [`ErrorKind::Constraint`](crate::ErrorKind::Constraint) and names the condition. As in SQL, FALSE violates and NULL passes.
 //! A target row of a `MERGE` that two source rows would change is refused with the same kind of error.
 //!
+//! # Names
+//!
+//! A name that is not quoted is lower case, in every statement, unless the session says otherwise
+//! (`datafusion.sql_parser.enable_ident_normalization`), which `ALTER TABLE`, the table functions and
+//! `supertable.cluster_by` follow too. DataFusion's `UPDATE` alone takes the names behind `SET` as they are written: through
+//! [`sql()`](crate::sql()) and at the command line they follow the rule; through `SessionContext::sql` they have to be
+//! written in lower case, and of two columns that differ in case only (`id` and `"ID"`) the second cannot be set, because
+//! the plan does not tell which of them was meant.
+//!
+//! # Said, not lost
+//!
+//! Refused, each by an error that says what to do instead: a `MERGE` clause that names columns of the side that has no row
+//! where it applies; a value with a field of a struct that the column does not have; columns of types that cannot be written
+//! to Parquet (`INTERVAL`), and columns without a name. Through [`sql()`](crate::sql()) and at the command line also what
+//! DataFusion's plans no longer show: `GENERATED`, `IDENTITY`, `AUTO_INCREMENT` and `COMMENT` in a declaration, and statements
+//! that would change `"t@v7"`. There a column declared `TIMESTAMP WITH TIME ZONE` in a session without a time zone
+//! has UTC; through `SessionContext::sql` it has none.
+//!
 //! # What is cheap
 //!
 //! - `count(*)` reads no data file, also after deletes.
@@ -99,4 +117,5 @@
 //! `AND`.
 //!
 //! Not refused, because the plan no longer shows it: `c NOT IN (1) OR c NOT IN (2)` is simplified to `TRUE`, also where
-//! `c` is NULL; and of `UPDATE t SET a = 1, a = 2` one assignment wins.
+//! `c` is NULL; and of `UPDATE t SET a = 1, a = 2` one assignment wins
+//! (through [`sql()`](crate::sql()) and at the command line that is refused).

@@ -32,7 +32,7 @@ use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Typ
 
 use crate::format::manifest::{ADDED_KEY, FIELD_ID_KEY, field_id};
 use crate::format::stats::{StatValue, StoredAs};
-use crate::scan::row_address::{RESERVED_PREFIX, ROW_ID};
+use crate::scan::row_address::{EXPOSED_ROW_ID, RESERVED_PREFIX, ROW_ID, stored_row_id_name};
 
 /// Where an adopted file has the table's fields, by field id.
 pub(crate) type Adopted = BTreeMap<i32, StoredAs>;
@@ -110,9 +110,18 @@ fn is_current(root: &Type, stored: &Schema) -> bool {
                 field.name() == column.name() && column.is_primitive()
                     || !field.data_type().is_nested() && field.name() == column.name()
             }
+            // The stored row id has no field id.
+            None if is_row_id_name(column.name()) => {
+                id_of(column).is_none() && column.name() == stored_row_id_name(stored)
+            }
             None => stored.fields().find(column.name()).is_none(),
         }
     })
+}
+
+/// Whether the stored row id may have this name in a file.
+fn is_row_id_name(name: &str) -> bool {
+    [EXPOSED_ROW_ID, ROW_ID].contains(&name)
 }
 
 fn id_of(node: &Type) -> Option<i32> {
@@ -131,10 +140,11 @@ impl Names<'_> {
             .iter()
             .enumerate()
             .map(|(i, column)| {
-                let keeps_name =
-                    self.adopted.is_none() && column.name() == ROW_ID && id_of(column).is_none();
-                if keeps_name {
-                    return Ok(Arc::clone(column));
+                let is_row_id = self.adopted.is_none()
+                    && is_row_id_name(column.name())
+                    && id_of(column).is_none();
+                if is_row_id {
+                    return self.node(column, stored_row_id_name(stored), None, None);
                 }
                 match self.field(column, stored.fields()) {
                     Some(field) => {

@@ -31,5 +31,5 @@ mod tombstoned;
 pub(crate) use keep_order::KeepScanOrder;
 pub use pin::Pin;
 pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan, plan_scan_of};
-pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
+pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, EXPOSED_ROW_ID, ROW_ID};
 pub use subset::{Rows, Subset, SubsetProvider};

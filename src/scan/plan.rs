@@ -40,7 +40,7 @@ use crate::scan::reader::SuperfileReaders;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::row_address::{
     FIRST_ROW_ID, ROW_ID, file_field, first_row_id_field, position_field, row_id_field,
-    row_id_function, stored_row_id_field,
+    row_id_function, stored_row_id_field, stored_row_id_name,
 };
 use crate::scan::source::{ScanSummary, SupertableSource};
 use crate::scan::statistics::{ColumnIds, logical, physical};
@@ -344,6 +344,8 @@ struct Layout {
     /// Indices into `table_schema` of the columns to read.
     read: Vec<usize>,
     row_id: bool,
+    /// The name of the stored row id.
+    stored_id: &'static str,
     address: bool,
     visible: usize,
 }
@@ -355,8 +357,9 @@ impl Layout {
             && (wanted.contains(&ADDRESS_FILE) || wanted.contains(&ADDRESS_POSITION));
         let mut fields: Vec<FieldRef> = request.schema.fields().iter().cloned().collect();
         if row_id {
-            fields.push(stored_row_id_field());
+            fields.push(stored_row_id_field(&request.schema));
         }
+        let stored_id = stored_row_id_name(&request.schema);
         let file_schema = Arc::new(Schema::new(fields));
         let mut constants = Vec::new();
         if address {
@@ -377,7 +380,7 @@ impl Layout {
         let all = table_schema.table_schema();
         let mut names: Vec<&str> = wanted.to_vec();
         if row_id {
-            names.extend([FIRST_ROW_ID, ADDRESS_POSITION]);
+            names.extend([stored_id, FIRST_ROW_ID, ADDRESS_POSITION]);
         }
         let mut read = Vec::new();
         for name in names {
@@ -390,6 +393,7 @@ impl Layout {
         Self {
             read,
             row_id,
+            stored_id,
             address,
             visible: request.schema.fields().len(),
             table_schema,
@@ -484,7 +488,7 @@ impl Layout {
                         ROW_ID,
                         row_id_function(),
                         vec![
-                            column(ROW_ID)?,
+                            column(self.stored_id)?,
                             column(FIRST_ROW_ID)?,
                             column(ADDRESS_POSITION)?,
                         ],

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Decimal128Array};
-use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, Schema};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
@@ -23,8 +23,10 @@ use parquet::arrow::RowNumber;
 pub const ADDRESS_FILE: &str = "__supertable_file";
 /// Address column: position of the row in its superfile, from 0 (`Int64`).
 pub const ADDRESS_POSITION: &str = "__supertable_pos";
-/// The row id column, `Decimal128(38, 0)`: also the name of the stored column.
-pub const ROW_ID: &str = "_id";
+/// The row id column in plans, `Decimal128(38, 0)`. No column of a table has this name.
+pub const ROW_ID: &str = "__supertable_id";
+/// What users call the row id; a column of a table may have this name too, and then means that.
+pub const EXPOSED_ROW_ID: &str = "_id";
 /// First id of the superfile's minted span; a scan-internal constant per superfile.
 pub(crate) const FIRST_ROW_ID: &str = "__supertable_first_id";
 /// Prefix that no user column may have.
@@ -35,7 +37,16 @@ pub const ROW_ID_TYPE: DataType = DataType::Decimal128(38, 0);
 
 /// Whether users may not name a column like this.
 pub fn is_reserved(name: &str) -> bool {
-    name.eq_ignore_ascii_case(ROW_ID) || name.to_ascii_lowercase().starts_with(RESERVED_PREFIX)
+    name.to_ascii_lowercase().starts_with(RESERVED_PREFIX)
+}
+
+/// The name of the stored row id in a file of a table with these columns: `_id`, unless a column has that name.
+pub(crate) fn stored_row_id_name(table: &Schema) -> &'static str {
+    let taken = |field: &FieldRef| field.name().eq_ignore_ascii_case(EXPOSED_ROW_ID);
+    match table.fields().iter().any(taken) {
+        true => ROW_ID,
+        false => EXPOSED_ROW_ID,
+    }
 }
 
 /// The row id as a column of a scan's output; never null there.
@@ -44,8 +55,8 @@ pub fn row_id_field() -> FieldRef {
 }
 
 /// The row id as stored in a superfile; absent, and read as null, in those of `INSERT`.
-pub(crate) fn stored_row_id_field() -> FieldRef {
-    Arc::new(Field::new(ROW_ID, ROW_ID_TYPE, true))
+pub(crate) fn stored_row_id_field(table: &Schema) -> FieldRef {
+    Arc::new(Field::new(stored_row_id_name(table), ROW_ID_TYPE, true))
 }
 
 /// The superfile ordinal as a column.

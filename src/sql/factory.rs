@@ -90,7 +90,17 @@ pub async fn create_table(
         properties,
         sort_order: options.sort_order,
     };
-    let table = Table::create(storage, Env::system(), spec).await?;
+    let created = Table::create(storage, Env::system(), spec).await;
+    let table = created.map_err(|error| match error.kind() {
+        ErrorKind::Storage => Error::new(
+            ErrorKind::Storage,
+            location,
+            "no table can be created here, because the place cannot be written; name another LOCATION, or get the \
+             right to write there",
+        )
+        .with_source(error),
+        _ => error,
+    })?;
     provider(state, table, scan, None)
 }
 
@@ -224,8 +234,12 @@ async fn open_or_create(
     state: &dyn Session,
     location: &str,
     declared: &Schema,
-    options: CreateOptions,
+    mut options: CreateOptions,
 ) -> Result<SupertableProvider> {
+    let normalize = state.config_options().sql_parser.enable_ident_normalization;
+    for (key, value) in &mut options.properties {
+        *value = ClusterBy::kept(key, std::mem::take(value), normalize);
+    }
     match open_table(state, location).await {
         Ok(existing) => {
             if !declared.fields().is_empty() {

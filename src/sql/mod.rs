@@ -12,6 +12,7 @@ pub mod schema;
 pub mod session;
 pub(crate) mod statement;
 mod wait;
+pub(crate) mod written;
 
 pub use catalog::{SupertableCatalog, execute, sql};
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};

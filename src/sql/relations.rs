@@ -26,7 +26,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::config::{RowIdExposure, SupertableOptions};
 use crate::dml::analyzer::supertable;
 use crate::dml::row_id::row_id_udf;
-use crate::scan::ROW_ID;
+use crate::scan::EXPOSED_ROW_ID;
 use crate::sql::functions::args::named;
 use crate::sql::functions::at::AT;
 use crate::sql::functions::list::FUNCTION_PREFIX;
@@ -190,7 +190,9 @@ fn exposes_column(relation: &TableFactor, context: &dyn RelationPlannerContext) 
         .is_ok_and(|source| {
             supertable(&source).is_some_and(|provider| {
                 let metadata = provider.table().metadata();
+                // A column of the table's own has the name first.
                 by_session.on(&metadata.properties) == RowIdExposure::Column
+                    && metadata.schema.field_with_name(EXPOSED_ROW_ID).is_err()
             })
         })
 }
@@ -215,7 +217,7 @@ fn with_row_id(
     let table = match (&plan, columns.first()) {
         (LogicalPlan::TableScan(scan), Some(Expr::Column(column))) => {
             let id = row_id_udf().call(vec![Expr::Column(column.clone())]);
-            columns.push(id.alias_qualified(Some(scan.table_name.clone()), ROW_ID));
+            columns.push(id.alias_qualified(Some(scan.table_name.clone()), EXPOSED_ROW_ID));
             LogicalPlanBuilder::from(plan).project(columns)?.build()?
         }
         _ => plan,

@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::errors::ParquetError;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::row_address::is_reserved;
@@ -24,20 +26,53 @@ pub fn check_storable(schema: &Schema) -> Result<()> {
             "this column name is reserved for the system; choose another",
         ));
     }
-    for field in schema.fields() {
-        let alone = Schema::new(vec![Arc::clone(field)]);
-        ArrowSchemaConverter::new().convert(&alone).map_err(|e| {
+    for (i, field) in schema.fields().iter().enumerate() {
+        if is_nameless(field) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("column {}", i + 1),
+                "it, or a field in it, has the empty name \"\"; give it a name",
+            ));
+        }
+        written(field).map_err(|e| {
             Error::new(
                 ErrorKind::Unsupported,
                 field.name(),
                 format!(
-                    "Parquet cannot hold a column of type {}; use another type",
+                    "a column of a supertable cannot have the type {}, which cannot be written to Parquet; use \
+                     another type",
                     field.data_type()
                 ),
             )
             .with_source(e)
         })?;
     }
+    Ok(())
+}
+
+fn is_nameless(field: &Field) -> bool {
+    let within = match field.data_type() {
+        DataType::Struct(fields) => fields.iter().any(|field| is_nameless(field)),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_nameless(item)
+        }
+        _ => false,
+    };
+    within || field.name().is_empty()
+}
+
+/// Writes a NULL of the column's type: some types have a place in Parquet's schema, and no writer.
+fn written(field: &FieldRef) -> std::result::Result<(), ParquetError> {
+    let nullable = field.as_ref().clone().with_nullable(true);
+    let alone = Arc::new(Schema::new(vec![nullable]));
+    ArrowSchemaConverter::new().convert(&alone)?;
+    let null = RecordBatch::try_new(
+        Arc::clone(&alone),
+        vec![new_null_array(field.data_type(), 1)],
+    )?;
+    let mut writer = ArrowWriter::try_new(std::io::sink(), alone, None)?;
+    writer.write(&null)?;
+    writer.close()?;
     Ok(())
 }
 

@@ -601,3 +601,21 @@ async fn a_file_on_the_disk_that_is_written_over_in_place_is_an_error() {
     assert_eq!(ours(&error).kind(), ErrorKind::NotFound, "{error}");
     session.settle().await;
 }
+
+#[tokio::test]
+async fn a_file_of_no_bytes_is_named_and_nothing_is_added() {
+    let store = with_files(1, 10).await;
+    store
+        .put(
+            &Path::from("in/nothing.parquet"),
+            bytes::Bytes::new().into(),
+        )
+        .await
+        .unwrap();
+    let ctx = on_store(&store, &Plan::healthy());
+    run(&ctx, CREATE).await;
+    let error = try_run(&ctx, ADD).await.unwrap_err();
+    let text = ours(&error).to_string();
+    assert!(text.contains("in/nothing.parquet: has 0 bytes"), "{text}");
+    assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 0);
+}

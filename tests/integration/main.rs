@@ -9,6 +9,7 @@
 
 mod adopted;
 mod architecture;
+mod cases;
 mod cli;
 mod clustering;
 mod concurrent;

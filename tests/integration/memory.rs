@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::DataFusionError;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{FairSpillPool, GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
@@ -134,4 +134,47 @@ async fn a_statement_without_enough_memory_fails_and_changes_nothing() {
     datafusion_supertable::shutdown(&starved).await;
     assert_eq!(number(&free, "SELECT count(*) FROM t").await, ROWS);
     assert_eq!(number(&free, "SELECT sum(v) FROM t").await, 0);
+}
+
+/// A table that is written in order, in a pool of `bytes` that whoever comes first may have.
+async fn ordered(dir: &TempDir, bytes: usize) -> SessionContext {
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)))
+        .build_arc()
+        .unwrap();
+    // With DataFusion's own reservation for merging.
+    let config = SessionConfig::new().with_target_partitions(2);
+    let ctx = SessionContext::new_with_config_rt(config, runtime);
+    datafusion_supertable::register(&ctx).unwrap();
+    let sql = format!(
+        "CREATE EXTERNAL TABLE o (k BIGINT NOT NULL, s VARCHAR) STORED AS SUPERTABLE LOCATION \
+         '{}/o/' WITH ORDER (k)",
+        dir.path().display()
+    );
+    run(&ctx, &sql).await.unwrap();
+    ctx
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_are_sorted_in_a_part_of_the_pool_and_written_in_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = ordered(&dir, 60 << 20).await;
+    let insert = format!(
+        "INSERT INTO o SELECT (value * 7919) % {ROWS}, \
+         'a value that takes some room, and more of it than the others do, so that it has to be spilled ' \
+         || value FROM range(0, {ROWS})"
+    );
+    let plan = explain(&ctx, &insert).await;
+    assert!(plan.contains("SupertableSort"), "{plan}");
+    for n in 1..=3 {
+        assert_eq!(run(&ctx, &insert).await.unwrap(), ROWS as u64);
+        assert_eq!(number(&ctx, "SELECT count(*) FROM o").await, n * ROWS);
+    }
+    assert_eq!(
+        run(&ctx, "UPDATE o SET k = -k").await.unwrap(),
+        3 * ROWS as u64
+    );
+    assert_eq!(number(&ctx, "SELECT max(k) FROM o").await, 0);
+    assert_eq!(ctx.runtime_env().memory_pool.reserved(), 0);
+    datafusion_supertable::shutdown(&ctx).await;
 }

@@ -14,7 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::dml::SupertableProvider;
 use datafusion_supertable::dml::optimize::{Ending, optimize, prepare};
 use datafusion_supertable::format::OpKind;
-use datafusion_supertable::scan::Pin;
+use datafusion_supertable::scan::{Pin, ROW_ID};
 use datafusion_supertable::table::compaction::Targets;
 use datafusion_supertable::table::{CommitOutcome, Effect, Table};
 use roaring::RoaringBitmap;
@@ -89,7 +89,7 @@ impl Session {
         let mut rows = BTreeMap::new();
         for batch in frame.collect().await.unwrap() {
             let column = |name: &str| batch.column_by_name(name).unwrap().clone();
-            let (id, v, row_id) = (column("id"), column("v"), column("_id"));
+            let (id, v, row_id) = (column("id"), column("v"), column(ROW_ID));
             let ids = id.as_primitive::<Int64Type>().values();
             let values = v.as_primitive::<Int64Type>();
             let row_ids = row_id.as_primitive::<Decimal128Type>().values();

@@ -96,7 +96,7 @@ impl MemoryPool for Part {
 }
 
 /// The context in which a compaction sorts; as it is where memory is not bounded.
-pub(super) fn for_sorting(context: &Arc<TaskContext>) -> Result<Arc<TaskContext>> {
+pub(crate) fn for_sorting(context: &Arc<TaskContext>) -> Result<Arc<TaskContext>> {
     let whole = context.memory_pool();
     let MemoryLimit::Finite(bytes) = whole.memory_limit() else {
         return Ok(Arc::clone(context));

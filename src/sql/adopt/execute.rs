@@ -55,8 +55,8 @@ pub(crate) struct Added {
     pub(crate) rows: u64,
     /// Its bytes.
     pub(crate) bytes: u64,
-    /// What it is in the table.
-    pub(crate) superfile: SuperfileId,
+    /// What it is in the table; nothing, if it has no rows.
+    pub(crate) superfile: Option<SuperfileId>,
     /// Whether the table reads it where it is.
     pub(crate) in_place: bool,
 }
@@ -100,7 +100,7 @@ pub(crate) async fn add_files(
         let candidates = find(&places, &parsed, &snapshot, url).await?;
         let judged = judge(&places, &candidates, snapshot.metadata(), copy).await?;
         if judged.iter().all(|file| file.adoption.rows == 0) {
-            return Ok(Vec::new());
+            return Ok(judged.iter().map(without_rows).collect());
         }
         let statement = format!("supertable_add_files {url}");
         let mutation = table.begin(OpKind::Insert, Arc::clone(&snapshot), statement);
@@ -206,6 +206,13 @@ fn judged(
 
 /// Reads the end of a file. Nobody vouches for it, so it is looked at before it is decoded.
 async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> Result<SealedEnd> {
+    if meta.size == 0 {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            name,
+            "has 0 bytes, so it is not a Parquet file; nothing was added. Remove it, or name the others by a pattern",
+        ));
+    }
     let mut wanted = FIRST_READ;
     loop {
         let start = meta.size.saturating_sub(wanted);
@@ -249,20 +256,24 @@ async fn take_in(
     let metadata = snapshot.metadata();
     let mut jobs = Vec::new();
     for file in files {
-        if file.adoption.rows > 0 {
-            jobs.push(take_in_one(
-                places,
-                file,
-                mutation.next_superfile_id()?,
-                metadata,
-            ));
-        }
+        let id = match file.adoption.rows {
+            0 => None,
+            _ => Some(mutation.next_superfile_id()?),
+        };
+        jobs.push(async move {
+            let Some(id) = id else {
+                return Ok((None, without_rows(&file)));
+            };
+            let (entry, added) = take_in_one(places, file, id, metadata).await?;
+            Ok::<_, Error>((Some(entry), added))
+        });
     }
-    let taken: Vec<(SuperfileEntry, Added)> = stream::iter(jobs)
+    let taken: Vec<(Option<SuperfileEntry>, Added)> = stream::iter(jobs)
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
     let (entries, added): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+    let entries: Vec<SuperfileEntry> = entries.into_iter().flatten().collect();
     let mut metadata: TableMetadata = metadata.as_ref().clone();
     let count = metadata
         .properties
@@ -279,6 +290,17 @@ async fn take_in(
         ..Effect::default()
     };
     Ok((effect, added))
+}
+
+/// A file that gives the table nothing, and is not remembered.
+fn without_rows(file: &Judged<'_>) -> Added {
+    Added {
+        file: file.candidate.name.clone(),
+        rows: 0,
+        bytes: file.candidate.meta.size,
+        superfile: None,
+        in_place: false,
+    }
 }
 
 async fn take_in_one(
@@ -302,7 +324,7 @@ async fn take_in_one(
         file: candidate.name.clone(),
         rows,
         bytes: size,
-        superfile: id,
+        superfile: Some(id),
         in_place: stays,
     };
     let entry = SuperfileEntry {

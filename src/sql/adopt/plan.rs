@@ -12,9 +12,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, TimeUnit};
+use bytes::Bytes;
 use parquet::arrow::parquet_to_arrow_schema;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::basic::{Encoding, Type as PhysicalType};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
+use parquet::file::statistics::Statistics;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
@@ -71,6 +75,14 @@ pub(crate) fn adopt(
 ) -> Result<Adoption> {
     let refuse = |why: String| Error::new(ErrorKind::InvalidArgument, name, why);
     let rows = check_layout(file, size).map_err(|why| refuse(why.to_owned()))?;
+    for chunk in file.row_groups().iter().flat_map(|group| group.columns()) {
+        check_pages(chunk).map_err(|why| {
+            refuse(format!(
+                "its column {} {why}; write the file anew in another way",
+                chunk.column_path()
+            ))
+        })?;
+    }
     let footer = file.file_metadata();
     let arrow = parquet_to_arrow_schema(footer.schema_descr(), footer.key_value_metadata())
         .map_err(|e| refuse("its columns cannot be read".to_owned()).with_source(e))?;
@@ -80,7 +92,19 @@ pub(crate) fn adopt(
         let Some(id) = field_id(field) else { continue };
         if let Some((_, stored)) = arrow.fields().find(field.name()) {
             taken += 1;
+            if !fits(stored.data_type(), field.data_type()) && is_all_null(file, stored, rows) {
+                // Whatever the type is, there is no value of it.
+                if !field.is_nullable() {
+                    return Err(refuse(format!(
+                        "its column {} is NULL in every row, and the table's is NOT NULL",
+                        field.name()
+                    )));
+                }
+                adopted.insert(id, StoredAs::Constant(None));
+                continue;
+            }
             check_type(stored, field).map_err(|why| refuse(format!("its column {why}")))?;
+            check_times(file, stored, field).map_err(|why| refuse(format!("its column {why}")))?;
             adopted.insert(id, StoredAs::Name(field.name().clone()));
             name_members(field.data_type(), &mut adopted);
             continue;
@@ -248,6 +272,15 @@ fn statistics(
         column.max_exact &= !text(&column.max);
     }
     for field in metadata.schema.fields() {
+        // Bounds are kept without unit and scale: those of another one would be other values.
+        let stored = schema.field_with_name(field.name()).map(Field::data_type);
+        if stored.is_ok_and(|stored| changes_unit(stored, field.data_type()))
+            && let Some(column) = field_id(field).and_then(|id| stats.columns.get_mut(&id))
+        {
+            *column = ColumnStats::new(None, None, column.null_count, MAX_BOUND_BYTES);
+        }
+    }
+    for field in metadata.schema.fields() {
         let Some(id) = field_id(field) else { continue };
         match adopted.get(&id) {
             Some(StoredAs::Constant(text)) => {
@@ -297,7 +330,7 @@ fn constant_stats(field: &Field, text: Option<&StatValue>, rows: u64) -> Result<
 
 /// Whether a file's column can be read as the table's.
 fn check_type(stored: &Field, field: &FieldRef) -> std::result::Result<(), String> {
-    match reads_as(stored.data_type(), field.data_type()) {
+    match fits(stored.data_type(), field.data_type()) {
         true => Ok(()),
         false => Err(format!(
             "{} has the type {}, the table's has {}; use INSERT INTO … SELECT with a CAST instead",
@@ -306,6 +339,191 @@ fn check_type(stored: &Field, field: &FieldRef) -> std::result::Result<(), Strin
             plain(field.data_type())
         )),
     }
+}
+
+/// Whether a file's column can be read as the table's: as a member of another one can be, and also in a coarser unit of
+/// time, in an equal zone, or with a smaller scale.
+fn fits(stored: &DataType, wanted: &DataType) -> bool {
+    match stored {
+        DataType::Dictionary(_, value) => fits(value, wanted),
+        _ => {
+            reads_as(stored, wanted)
+                || changes_unit(stored, wanted)
+                || in_equal_zones(stored, wanted)
+        }
+    }
+}
+
+/// Whether each value of `stored` is one of `wanted`, in another unit or scale.
+fn changes_unit(stored: &DataType, wanted: &DataType) -> bool {
+    use DataType as T;
+    match (stored, wanted) {
+        (T::Timestamp(a, x), T::Timestamp(b, y)) => {
+            a < b && equal_zones(x.as_deref(), y.as_deref())
+        }
+        (T::Time32(a), T::Time32(b) | T::Time64(b)) | (T::Time64(a), T::Time64(b)) => a < b,
+        (a, b) if a.is_decimal() && b.is_decimal() => match (digits(a), digits(b)) {
+            // At least as many digits on both sides of the point.
+            (Some((whole, scale)), Some((wider, finer))) => scale < finer && whole <= wider,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn in_equal_zones(stored: &DataType, wanted: &DataType) -> bool {
+    match (stored, wanted) {
+        (DataType::Timestamp(a, x), DataType::Timestamp(b, y)) => {
+            a == b && equal_zones(x.as_deref(), y.as_deref())
+        }
+        _ => false,
+    }
+}
+
+/// Whether two zones are one; UTC has several names.
+fn equal_zones(a: Option<&str>, b: Option<&str>) -> bool {
+    let is_utc = |zone: &str| {
+        [
+            "utc", "etc/utc", "z", "+00:00", "-00:00", "+0000", "+00", "gmt", "etc/gmt",
+        ]
+        .contains(&zone.to_ascii_lowercase().as_str())
+    };
+    match (a, b) {
+        (Some(a), Some(b)) => a == b || (is_utc(a) && is_utc(b)),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// Digits before the point, and behind it.
+fn digits(decimal: &DataType) -> Option<(i16, i8)> {
+    match decimal {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => Some((i16::from(*p) - i16::from(*s), *s)),
+        _ => None,
+    }
+}
+
+/// Whether the footer proves that a flat column holds no value.
+fn is_all_null(file: &ParquetMetaData, stored: &Field, rows: u64) -> bool {
+    if stored.data_type() == &DataType::Null {
+        return true;
+    }
+    let Some(groups) = chunks(file, stored) else {
+        return false;
+    };
+    let nulls: Option<u64> = groups
+        .map(|chunk| chunk.statistics().and_then(|s| s.null_count_opt()))
+        .sum();
+    rows > 0 && nulls == Some(rows)
+}
+
+/// The chunks of a flat column.
+fn chunks<'f>(
+    file: &'f ParquetMetaData,
+    stored: &Field,
+) -> Option<impl Iterator<Item = &'f ColumnChunkMetaData>> {
+    let columns = file.file_metadata().schema_descr().columns();
+    let path = [stored.name().clone()];
+    let at = columns.iter().position(|c| c.path().parts() == path)?;
+    Some(
+        file.row_groups()
+            .iter()
+            .filter_map(move |group| group.columns().get(at)),
+    )
+}
+
+/// A finer unit reaches less far: the footer has to say that no time lies beyond it.
+fn check_times(
+    file: &ParquetMetaData,
+    stored: &Field,
+    field: &Field,
+) -> std::result::Result<(), String> {
+    let (DataType::Timestamp(unit, _), DataType::Timestamp(finer, _)) =
+        (stored.data_type(), field.data_type())
+    else {
+        return Ok(());
+    };
+    if unit >= finer {
+        return Ok(());
+    }
+    let factor = per_second(*finer) / per_second(*unit);
+    let fits = |value: i64| value.checked_mul(factor).is_some();
+    let all = chunks(file, stored).is_some_and(|mut chunks| {
+        chunks.all(|chunk| match chunk.statistics() {
+            Some(Statistics::Int64(s)) => {
+                let empty = s.null_count_opt() == u64::try_from(chunk.num_values()).ok();
+                let bounds = s.min_opt().zip(s.max_opt());
+                empty || bounds.is_some_and(|(min, max)| fits(*min) && fits(*max))
+            }
+            _ => false,
+        })
+    });
+    match all {
+        true => Ok(()),
+        false => Err(format!(
+            "{} has times in {unit:?}s, of which the footer does not say that the table's {finer:?}s reach as far; use \
+             INSERT INTO … SELECT with a CAST instead",
+            field.name()
+        )),
+    }
+}
+
+fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    }
+}
+
+/// Whether this build reads the pages of a column.
+fn check_pages(chunk: &ColumnChunkMetaData) -> std::result::Result<(), String> {
+    if !can_decompress(chunk) {
+        let codec = chunk.compression();
+        return Err(format!(
+            "is compressed with {codec}, which cannot be read here"
+        ));
+    }
+    let is = |types: &[PhysicalType]| types.contains(&chunk.column_type());
+    use PhysicalType as P;
+    for encoding in chunk.encodings() {
+        let known = match encoding {
+            // Those of levels are among them, too.
+            Encoding::PLAIN
+            | Encoding::PLAIN_DICTIONARY
+            | Encoding::RLE_DICTIONARY
+            | Encoding::RLE => true,
+            #[allow(deprecated)]
+            Encoding::BIT_PACKED => true,
+            Encoding::DELTA_BINARY_PACKED => is(&[P::INT32, P::INT64]),
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => is(&[P::BYTE_ARRAY]),
+            Encoding::DELTA_BYTE_ARRAY => is(&[P::BYTE_ARRAY, P::FIXED_LEN_BYTE_ARRAY]),
+            Encoding::BYTE_STREAM_SPLIT => is(&[
+                P::INT32,
+                P::INT64,
+                P::FLOAT,
+                P::DOUBLE,
+                P::FIXED_LEN_BYTE_ARRAY,
+            ]),
+        };
+        if !known {
+            return Err(format!(
+                "has pages of {} encoded as {encoding}, which cannot be read here",
+                chunk.column_type()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the codec of a column is part of this build. Nothing is read.
+fn can_decompress(chunk: &ColumnChunkMetaData) -> bool {
+    let nothing = Arc::new(Bytes::new());
+    SerializedPageReader::new(nothing, chunk, 0, Some(Vec::new())).is_ok()
 }
 
 fn reads_as(stored: &DataType, wanted: &DataType) -> bool {
@@ -359,4 +577,102 @@ fn plain(data_type: &DataType) -> DataType {
         .fields()
         .first()
         .map_or_else(|| data_type.clone(), |f| f.data_type().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use parquet::basic::Compression;
+    use parquet::schema::types::{ColumnDescriptor, ColumnPath, Type};
+
+    use super::*;
+
+    fn chunk(of: PhysicalType, codec: Compression, encoding: Encoding) -> ColumnChunkMetaData {
+        let node = Type::primitive_type_builder("c", of).build().unwrap();
+        let path = ColumnPath::new(vec!["c".to_owned()]);
+        let column = ColumnDescriptor::new(Arc::new(node), 0, 0, path);
+        ColumnChunkMetaData::builder(Arc::new(column))
+            .set_compression(codec)
+            .set_encodings(vec![encoding])
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn pages_that_cannot_be_read_are_known_by_the_footer() {
+        use PhysicalType as P;
+        for (of, codec, encoding, readable) in [
+            (P::INT32, Compression::SNAPPY, Encoding::PLAIN, true),
+            (P::INT32, Compression::LZO, Encoding::PLAIN, false),
+            (
+                P::INT64,
+                Compression::UNCOMPRESSED,
+                Encoding::DELTA_BINARY_PACKED,
+                true,
+            ),
+            (
+                P::DOUBLE,
+                Compression::UNCOMPRESSED,
+                Encoding::DELTA_BINARY_PACKED,
+                false,
+            ),
+            (
+                P::DOUBLE,
+                Compression::UNCOMPRESSED,
+                Encoding::BYTE_STREAM_SPLIT,
+                true,
+            ),
+            (
+                P::BOOLEAN,
+                Compression::UNCOMPRESSED,
+                Encoding::BYTE_STREAM_SPLIT,
+                false,
+            ),
+            (
+                P::INT32,
+                Compression::UNCOMPRESSED,
+                Encoding::DELTA_BYTE_ARRAY,
+                false,
+            ),
+        ] {
+            let checked = check_pages(&chunk(of, codec, encoding));
+            assert_eq!(
+                checked.is_ok(),
+                readable,
+                "{of} {codec} {encoding}: {checked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_type_fits_a_wider_one_of_its_kind_only() {
+        use DataType as T;
+        use TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
+        let at = |unit, zone: Option<&str>| T::Timestamp(unit, zone.map(Into::into));
+        for (stored, wanted, expected) in [
+            (at(Millisecond, None), at(Nanosecond, None), true),
+            (at(Nanosecond, None), at(Millisecond, None), false),
+            (
+                at(Second, Some("UTC")),
+                at(Microsecond, Some("+00:00")),
+                true,
+            ),
+            (at(Second, Some("UTC")), at(Second, Some("Z")), true),
+            (at(Second, Some("UTC")), at(Second, None), false),
+            (
+                at(Second, Some("+01:00")),
+                at(Second, Some("+00:00")),
+                false,
+            ),
+            (T::Time32(Second), T::Time32(Millisecond), true),
+            (T::Time32(Millisecond), T::Time64(Nanosecond), true),
+            (T::Time64(Nanosecond), T::Time64(Microsecond), false),
+            (T::Decimal128(10, 2), T::Decimal128(12, 4), true),
+            (T::Decimal128(10, 2), T::Decimal128(11, 4), false),
+            (T::Decimal128(10, 4), T::Decimal128(20, 2), false),
+            (T::Decimal64(10, 2), T::Decimal128(38, 10), true),
+        ] {
+            assert_eq!(fits(&stored, &wanted), expected, "{stored} {wanted}");
+        }
+    }
 }

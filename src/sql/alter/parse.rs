@@ -323,7 +323,7 @@ impl Changes<'_> {
 
     fn name(&self, name: Ident) -> String {
         match name.quote_style {
-            None if self.normalize => name.value.to_lowercase(),
+            None if self.normalize => name.value.to_ascii_lowercase(),
             _ => name.value,
         }
     }

@@ -27,6 +27,7 @@ use crate::sql::factory::check_bloom_filters;
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::schema::check_storable;
 use crate::sql::session::OpenTables;
+use crate::sql::written::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
 use crate::table::{CommitOutcome, Effect, Table};
@@ -231,6 +232,8 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
         Alteration::Move { path, position } => Change::Move { path, position },
         Alteration::Property { key, value } => {
             check_property(&key, value.as_deref())?;
+            let normalize = state.config_options().sql_parser.enable_ident_normalization;
+            let value = value.map(|value| ClusterBy::kept(&key, value, normalize));
             Change::SetProperty { key, value }
         }
     })
@@ -247,7 +250,7 @@ async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> R
         .with_source(e)
     };
     let statement = format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
-    let plan = state
+    let plan = with_zone(state.clone())
         .create_logical_plan(&statement)
         .await
         .map_err(|e| bad(e.into()))?;

@@ -5,22 +5,9 @@
 //!
 //! Invariant: text without `ALTER TABLE` comes back as it was, byte for byte.
 
-use datafusion::common::Result;
-use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-
-use crate::sql::alter::parse::dialect_of;
-
-/// `sql`, in the session's dialect, with `ALTER TABLE` as a query of `supertable_alter`.
-///
-/// # Errors
-/// The session's dialect is not known.
-pub(crate) fn in_dialect_of(ctx: &SessionContext, sql: &str) -> Result<String> {
-    let dialect = dialect_of(&ctx.copied_config().options().sql_parser.dialect)?;
-    Ok(with_alter_table(sql, dialect.as_ref()))
-}
 
 /// `text`, one or more statements, with every `ALTER TABLE` as a query of `supertable_alter`.
 pub(crate) fn with_alter_table(text: &str, dialect: &dyn Dialect) -> String {

@@ -25,27 +25,32 @@ use futures::future::BoxFuture;
 
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
+use crate::dml::names::with_names_as_meant;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
-use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
 use crate::sql::session::OpenTables;
 use crate::sql::statement;
+use crate::sql::written::{understood, with_zone};
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
 /// understands `ALTER TABLE` on supertables, and the forms of `INSERT`, `UPDATE`, `DELETE` and `MERGE` that
-/// DataFusion does not plan; see [`statements`](crate::guide::statements).
+/// DataFusion does not plan (see [`statements`](crate::guide::statements)); it reads the names that an `UPDATE` sets
+/// by the rule of all other names, and refuses declarations that DataFusion would accept and forget.
 ///
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let sql = in_dialect_of(ctx, sql)?;
-    let state = ctx.state();
-    let plan = match statement::read(&sql, &state.config_options().sql_parser)? {
-        Some(own) => statement::plan(&state, own).await?,
-        None => state.create_logical_plan(&sql).await?,
+    let understood = understood(ctx, sql).await?;
+    let state = match understood.zoned {
+        true => with_zone(ctx.state()),
+        false => ctx.state(),
     };
-    execute(ctx, plan).await
+    let plan = match statement::read(&understood.text, &state.config_options().sql_parser)? {
+        Some(own) => statement::plan(&state, own).await?,
+        None => state.create_logical_plan(&understood.text).await?,
+    };
+    execute(ctx, with_names_as_meant(plan)?).await
 }
 
 /// Carries a planned statement out; like `SessionContext::execute_logical_plan`, and right for a

@@ -37,7 +37,7 @@ impl TableFunctionImpl for AddFiles {
             Field::new("file", DataType::Utf8, false),
             Field::new("rows", DataType::UInt64, false),
             Field::new("bytes", DataType::UInt64, false),
-            Field::new("superfile", DataType::Utf8, false),
+            Field::new("superfile", DataType::Utf8, true),
             Field::new("placed", DataType::Utf8, false),
         ]));
         let output = Arc::clone(&schema);
@@ -56,7 +56,7 @@ impl TableFunctionImpl for AddFiles {
                     Arc::new(
                         added
                             .iter()
-                            .map(|a| Some(a.superfile.to_string()))
+                            .map(|a| a.superfile.map(|id| id.to_string()))
                             .collect::<StringArray>(),
                     ),
                     Arc::new(added.iter().map(placed).map(Some).collect::<StringArray>()),
@@ -69,8 +69,9 @@ impl TableFunctionImpl for AddFiles {
 }
 
 fn placed(added: &Added) -> &'static str {
-    match added.in_place {
-        true => "in place",
-        false => "copied",
+    match (added.superfile, added.in_place) {
+        (None, _) => "no rows",
+        (Some(_), true) => "in place",
+        (Some(_), false) => "copied",
     }
 }

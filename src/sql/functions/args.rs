@@ -60,6 +60,8 @@ pub(crate) struct Call {
     table: Option<TableLookup>,
     values: BTreeMap<&'static str, ScalarValue>,
     time_zone: String,
+    /// Whether names that are not quoted become lower case.
+    normalize: bool,
 }
 
 impl Call {
@@ -115,8 +117,10 @@ impl Call {
                 return plan_err!("the argument {name} of {function} is given twice");
             }
         }
-        let time_zone = session.config_options().execution.time_zone.clone();
+        let options = session.config_options();
+        let time_zone = options.execution.time_zone.clone();
         Ok(Self {
+            normalize: options.sql_parser.enable_ident_normalization,
             signature: *signature,
             table,
             values,
@@ -133,6 +137,11 @@ impl Call {
             Some(table) => Ok(table.clone()),
             None => plan_err!("{} takes no table", self.signature.function),
         }
+    }
+
+    /// Whether names that are not quoted become lower case in the caller's session.
+    pub(crate) fn normalizes_names(&self) -> bool {
+        self.normalize
     }
 
     /// An argument's value as it was given.

@@ -37,7 +37,7 @@ use roaring::RoaringBitmap;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
 use crate::format::{ContentHash, OpKind};
-use crate::scan::row_address::{ROW_ID, row_id_field};
+use crate::scan::row_address::{EXPOSED_ROW_ID, ROW_ID, ROW_ID_TYPE};
 use crate::scan::schema::session_schema;
 use crate::scan::{Pin, Rows, ScanLocation, Subset, SubsetProvider};
 use crate::sql::functions::args::{Call, Signature, required};
@@ -57,6 +57,8 @@ const SIGNATURE: Signature = Signature {
 /// The columns that follow the table's own.
 const CHANGE_TYPE: &str = "_change_type";
 const VERSION: &str = "_version";
+/// The row id beside a column `_id` of the table.
+const OTHER_ROW_ID: &str = "_row_id";
 
 /// Up to so many rows are joined in memory; more are sorted, which spills.
 const JOIN_IN_MEMORY: u64 = 1 << 16;
@@ -87,10 +89,15 @@ impl TableFunctionImpl for Changes {
 }
 
 fn feed_schema(columns: &SchemaRef) -> OwnResult<SchemaRef> {
+    // The table's own column `_id` has the name first.
+    let id = match columns.fields().find(EXPOSED_ROW_ID) {
+        None => EXPOSED_ROW_ID,
+        Some(_) => OTHER_ROW_ID,
+    };
     if let Some(taken) = columns
         .fields()
         .iter()
-        .find(|f| [CHANGE_TYPE, VERSION].contains(&f.name().as_str()))
+        .find(|f| [CHANGE_TYPE, VERSION, id].contains(&f.name().as_str()))
     {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -100,7 +107,7 @@ fn feed_schema(columns: &SchemaRef) -> OwnResult<SchemaRef> {
     }
     let mut fields: Vec<FieldRef> = columns.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(CHANGE_TYPE, DataType::Utf8, false)));
-    fields.push(row_id_field());
+    fields.push(Arc::new(Field::new(id, ROW_ID_TYPE, false)));
     fields.push(Arc::new(Field::new(VERSION, DataType::UInt64, false)));
     Ok(Arc::new(Schema::new(fields)))
 }
@@ -320,6 +327,8 @@ fn moves_unchanged_rows(op: OpKind) -> bool {
 /// A session with the query's limits and memory, and without its catalogs.
 fn session(context: &TaskContext, rows: u64) -> SessionContext {
     let mut config = context.session_config().clone();
+    // What is compared and handed on has the table's types; the query's own output is the query's to convert.
+    config.options_mut().optimizer.expand_views_at_output = false;
     if rows > JOIN_IN_MEMORY {
         // DataFusion sorts both sides, which spills, only where they are partitioned.
         let partitions = config.target_partitions().max(2);

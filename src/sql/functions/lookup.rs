@@ -26,12 +26,14 @@ pub(crate) struct TableLookup {
 impl TableLookup {
     /// Looks `name` up where `session` would.
     pub(crate) fn new(name: &str, session: &dyn Session) -> Self {
-        let defaults = &session.config_options().catalog;
+        let options = session.config_options();
+        let defaults = &options.catalog;
+        let as_written = !options.sql_parser.enable_ident_normalization;
         Self {
             catalogs: session.catalog_list(),
             default_catalog: defaults.default_catalog.clone(),
             default_schema: defaults.default_schema.clone(),
-            name: TableReference::parse_str(name),
+            name: TableReference::parse_str_normalized(name, as_written),
             options: SupertableOptions::of(session.config_options()),
         }
     }

@@ -71,7 +71,8 @@ impl TableFunctionImpl for Optimize {
 
 /// Whether an order is to go through the whole table, which one, and whether what is in it already is left alone.
 fn scope(call: &Call) -> Result<Scope> {
-    let by = call.text("order")?.map(|text| ClusterBy::parse(&text));
+    let by = call.text("order")?;
+    let by = by.map(|text| ClusterBy::parse_as(&text, call.normalizes_names()));
     let by = by.transpose()?;
     let full = call.bool("full")?;
     let again = call.bool("rewrite")? == Some(true);

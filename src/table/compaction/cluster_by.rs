@@ -38,11 +38,19 @@ pub struct ClusterBy {
 }
 
 impl ClusterBy {
-    /// Reads `zorder(a, b)` or `hilbert(a, b)`.
+    /// Reads `zorder(a, b)` or `hilbert(a, b)`. Names that are not quoted become lower case.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if it is anything else.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_as(text, true)
+    }
+
+    /// The same as it is written in a session, whose rule for names that are not quoted is its own.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_as(text: &str, normalize: bool) -> Result<Self> {
         let wrong = |why: &str| Error::new(ErrorKind::InvalidArgument, text, why);
         let not_a_curve = || wrong("an order is zorder(column, …) or hilbert(column, …)");
         let mut parser = Parser::new(&GenericDialect {})
@@ -64,7 +72,7 @@ impl ClusterBy {
             .iter()
             .map(|argument| match argument {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(name))) => {
-                    Ok(column_name(name))
+                    Ok(column_name(name, normalize))
                 }
                 _ => Err(not_a_curve()),
             })
@@ -86,6 +94,18 @@ impl ClusterBy {
             return Err(wrong("a column is named twice"));
         }
         Ok(Self { curve, columns })
+    }
+
+    /// The value of a table's property as it is kept, if this is the one that says what a table is clustered by:
+    /// it means the same in every session, whatever rule for names the one has that it was written in.
+    #[must_use]
+    pub fn kept(key: &str, value: String, normalize: bool) -> String {
+        // With the rule that all sessions read it by, it stays as it was written; so does what is no curve, which
+        // is refused where the table's columns are known.
+        if normalize || key != CLUSTER_BY {
+            return value;
+        }
+        Self::parse_as(&value, false).map_or(value, |by| by.to_string())
     }
 
     /// What a table with these columns, this declared order and these properties is clustered along, if it says so.
@@ -213,10 +233,10 @@ impl fmt::Display for ClusterBy {
     }
 }
 
-fn column_name(name: &Ident) -> String {
+fn column_name(name: &Ident, normalize: bool) -> String {
     match name.quote_style {
-        Some(_) => name.value.clone(),
-        None => name.value.to_lowercase(),
+        None if normalize => name.value.to_lowercase(),
+        _ => name.value.clone(),
     }
 }
 
@@ -265,6 +285,18 @@ mod tests {
             let error = ClusterBy::parse(wrong).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_a_session_without_lower_case_names_wrote_means_the_same_everywhere() {
+        let kept = |text: &str, normalize| ClusterBy::kept(CLUSTER_BY, text.to_owned(), normalize);
+        assert_eq!(kept("ZORDER(A, b)", true), "ZORDER(A, b)");
+        assert_eq!(kept("ZORDER(A, b)", false), "zorder(\"A\", b)");
+        assert_eq!(kept("nothing", false), "nothing");
+        assert_eq!(
+            ClusterBy::kept("other", "zorder(A)".to_owned(), false),
+            "zorder(A)"
+        );
     }
 
     #[test]
