@@ -11,6 +11,9 @@
 //! | `c NOT IN (1) OR c NOT IN (2)`, two lists on one operand under `NOT` | found here | joins the lists as if `c` were never NULL | `seal` |
 //! | `x NOT IN (SELECT …)` below `OR`, `NOT` or an expression; a constant `x` | found here | overlooks NULLs | `subquery` |
 //! | a predicate on a list, struct or map with `pushdown_filters` | kin of #25268 | takes rows for which it is not true | `scan::source` does not take such filters |
+//! | `a.x = b.x` above a join on `a.k IS NOT DISTINCT FROM b.k` | found here | draws the equality into a join in which NULLs are equal | `seal`, `key` |
+//! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
+//! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | none: said in the guide |
@@ -131,6 +134,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_equality_is_drawn_into_a_join_of_nulls() {
+        let table = "CREATE TABLE t (k INT, x INT) AS VALUES (1, 1), (NULL, NULL)";
+        let sql = "SELECT a.x FROM t AS a JOIN t AS b ON a.k IS NOT DISTINCT FROM b.k \
+                   WHERE a.x = b.x";
+        is_still_wrong(&plain(&[table, sql]).await, &["", "1"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn a_subquery_without_rows_is_not_null() {
+        let table = "CREATE TABLE t (id INT NOT NULL) AS VALUES (1)";
+        let sql = "SELECT id FROM t WHERE (SELECT 5 FROM t AS u WHERE u.id = 77) IS NOT NULL";
+        is_still_wrong(&plain(&[table, sql]).await, &["1"], &[]);
+    }
+
+    #[tokio::test]
+    async fn a_value_is_cut_to_a_coarser_unit() {
+        let table = "CREATE TABLE t (c TIMESTAMP(0)) AS VALUES (TIMESTAMP '2024-01-01T00:00:00')";
+        let sql = "SELECT count(*) FROM t WHERE CAST(c AS TIMESTAMP(6)) < \
+                   CAST('2024-01-01T00:00:00.001500' AS TIMESTAMP(6))";
+        is_still_wrong(&plain(&[table, sql]).await, &["0"], &["1"]);
+    }
+
+    #[tokio::test]
     async fn a_pushed_predicate_on_a_list_takes_every_row() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("t.parquet");
@@ -140,7 +166,8 @@ mod tests {
             file.display()
         );
         let read = format!(
-            "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}'",
+            "CREATE EXTERNAL TABLE t (id BIGINT, u BIGINT[], y BIGINT) \
+             STORED AS PARQUET LOCATION '{}'",
             file.display()
         );
         let config =
@@ -155,9 +182,11 @@ mod tests {
     async fn a_limit_takes_back_the_order_of_a_scan() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().display();
-        let config = SessionConfig::new().with_target_partitions(2);
+        let config = SessionConfig::new()
+            .with_target_partitions(2)
+            .set_bool("datafusion.execution.split_file_groups_by_statistics", true);
         let ctx = SessionContext::new_with_config(config);
-        for (name, values) in [("1", "(1), (9)"), ("2", "(4), (6)"), ("3", "(20)")] {
+        for (name, values) in [("1", "(1), (3)"), ("2", "(4), (6)"), ("3", "(20)")] {
             let copy = format!(
                 "COPY (SELECT column1 AS k FROM (VALUES {values})) TO '{place}/{name}.parquet'"
             );

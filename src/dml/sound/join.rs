@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result};
 use datafusion::logical_expr::logical_plan::{Join, Projection};
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, when};
 
+use super::key::row_key;
 use super::names::Names;
 use super::references::columns_of;
 
@@ -34,36 +35,26 @@ pub(super) fn keyed_join(
     left: Keyed,
     right: Keyed,
     mut on: Vec<(Expr, Expr)>,
-    mut filter: Option<Expr>,
+    filter: Option<Expr>,
     names: &Names,
 ) -> Result<Keyed> {
     use JoinType::*;
     let (left_keys, right_keys) = (left.keys, right.keys);
-    let mut null_equality = join.null_equality;
-    let pairs = left_keys.iter().cloned().zip(right_keys.iter().cloned());
-    let pairs: Vec<(Expr, Expr)> = pairs
-        .map(|(l, r)| (Expr::Column(l), Expr::Column(r)))
-        .collect();
-    if !pairs.is_empty() {
-        if on.is_empty() || null_equality == NullEquality::NullEqualsNull {
-            null_equality = NullEquality::NullEqualsNull;
-            on.extend(pairs);
-        } else {
-            let same = pairs.into_iter().map(|(l, r)| {
-                let same = BinaryExpr::new(Box::new(l), Operator::IsNotDistinctFrom, Box::new(r));
-                Expr::BinaryExpr(same)
-            });
-            filter = same.chain(filter).reduce(Expr::and);
-        }
+    let (mut left, mut right) = (left.plan, right.plan);
+    if !left_keys.is_empty() && !right_keys.is_empty() {
+        let (l, r) = (names.column("key"), names.column("key"));
+        left = with_key(left, as_values(&left_keys), &l)?;
+        right = with_key(right, as_values(&right_keys), &r)?;
+        on.push((Expr::Column(l), Expr::Column(r)));
     }
     let plan = LogicalPlan::Join(Join::try_new(
-        Arc::new(left.plan),
-        Arc::new(right.plan),
+        Arc::new(left),
+        Arc::new(right),
         on,
         filter,
         join.join_type,
         join.join_constraint,
-        null_equality,
+        join.null_equality,
         false,
     )?);
     let keys = match join.join_type {
@@ -85,20 +76,22 @@ pub(super) fn keyed_join(
     Ok(Keyed { plan, keys })
 }
 
-/// `left` and `right` joined where their keys are the same, a NULL being the same as another.
+/// `left` and `right` joined where their keys are the same, a NULL being the same as another, and `more`.
 pub(super) fn join_on_keys(
     left: LogicalPlan,
     right: LogicalPlan,
     join_type: JoinType,
-    left_keys: &[Column],
-    right_keys: &[Column],
+    (left_keys, right_keys): (Vec<Expr>, Vec<Expr>),
     more: Vec<(Expr, Expr)>,
+    names: &Names,
 ) -> Result<LogicalPlan> {
-    let pairs = left_keys.iter().cloned().zip(right_keys.iter().cloned());
-    let on = pairs
-        .map(|(l, r)| (Expr::Column(l), Expr::Column(r)))
-        .chain(more)
-        .collect();
+    let (mut left, mut right, mut on) = (left, right, more);
+    if !left_keys.is_empty() {
+        let (l, r) = (names.column("key"), names.column("key"));
+        left = with_key(left, left_keys, &l)?;
+        right = with_key(right, right_keys, &r)?;
+        on.push((Expr::Column(l), Expr::Column(r)));
+    }
     Ok(LogicalPlan::Join(Join::try_new(
         Arc::new(left),
         Arc::new(right),
@@ -106,7 +99,25 @@ pub(super) fn join_on_keys(
         None,
         join_type,
         JoinConstraint::On,
-        NullEquality::NullEqualsNull,
+        NullEquality::NullEqualsNothing,
         false,
     )?))
+}
+
+/// `plan` with one more column, which holds `values` as one.
+fn with_key(plan: LogicalPlan, values: Vec<Expr>, name: &Column) -> Result<LogicalPlan> {
+    let mut columns = columns_of(&plan);
+    // A single value that is never NULL is a key as it is, and one that the engine knows more about.
+    let key = match values.as_slice() {
+        [value] if !value.nullable(plan.schema())? => value.clone(),
+        _ => row_key(values, plan.schema())?,
+    };
+    columns.push(key.alias(&name.name));
+    let plan = Projection::try_new(columns, Arc::new(plan))?;
+    Ok(LogicalPlan::Projection(plan))
+}
+
+/// The values of columns.
+pub(super) fn as_values(columns: &[Column]) -> Vec<Expr> {
+    columns.iter().cloned().map(Expr::Column).collect()
 }

@@ -14,12 +14,16 @@
 mod exact;
 pub mod faults;
 mod join;
+mod key;
 mod names;
+mod one_row;
 pub(crate) mod prepared;
 mod references;
+mod refuse;
 mod rewrite;
 mod seal;
 mod subquery;
+mod trust;
 mod unnest;
 
 pub(crate) use rewrite::{sound_change, sound_query};

@@ -10,7 +10,7 @@ use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
-use crate::error::{Error, ErrorKind};
+use super::key::{domain_field, outer_value};
 
 /// `plan`, a subquery, with its outer references renamed.
 pub(super) fn rebind(
@@ -26,7 +26,11 @@ pub(super) fn rebind(
             let before = expr.clone();
             let renamed = expr.transform_down(|part| match part {
                 Expr::OuterReferenceColumn(field, column) => Ok(match rename(&column) {
-                    Some(key) => Transformed::yes(Expr::OuterReferenceColumn(field, key)),
+                    Some(key) => {
+                        let key = Expr::OuterReferenceColumn(domain_field(&field), key);
+                        let value = outer_value(key, field.data_type());
+                        Transformed::new(value, true, TreeNodeRecursion::Jump)
+                    }
                     None => Transformed::no(Expr::OuterReferenceColumn(field, column)),
                 }),
                 other => map_subquery(other, |inner| {
@@ -171,17 +175,4 @@ pub(super) fn as_named_before(before: &Expr, after: Expr) -> Expr {
             other => other.alias_qualified(relation, name),
         },
     }
-}
-
-/// The refusal of a correlated subquery that has `what` in it.
-pub(super) fn unsupported(what: &str) -> datafusion::error::DataFusionError {
-    Error::new(
-        ErrorKind::Unsupported,
-        "subquery",
-        format!(
-            "a subquery that refers to the outer query cannot be evaluated over {what}; write it as a join, or \
-             put its result in a table first"
-        ),
-    )
-    .into()
 }

@@ -95,6 +95,11 @@ impl Rewrite {
                 plan.map_expressions(|e| Ok(Transformed::yes(sealer.predicate(e)?)))?
                     .data
             }
+            // Its expressions keep their names, and take no alias.
+            LogicalPlan::Window(_) => {
+                plan.map_expressions(|e| Ok(Transformed::yes(sealer.value(e)?)))?
+                    .data
+            }
             other => {
                 other
                     .map_expressions(|e| {

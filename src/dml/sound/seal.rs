@@ -22,6 +22,7 @@ use datafusion::logical_expr::expr::{Alias, Cast, InList, InSubquery, Sort};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Like, Operator, lit};
 
 use super::exact::{Role, constant, exact, is_exact};
+use super::key::{is_row_key, row_key};
 
 /// How much is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,11 +122,29 @@ impl Sealer<'_> {
         };
         // A comparison of two columns may keep a cast that loses nothing: it is how keys of two types join.
         let constant = is_literal(&left) || is_literal(&right);
+        if op == Operator::IsNotDistinctFrom && !constant {
+            return self.same(left, right);
+        }
         Ok(Expr::BinaryExpr(BinaryExpr::new(
             Box::new(self.operand(left, !constant)?),
             op,
             Box::new(self.operand(right, !constant)?),
         )))
+    }
+
+    /// `left IS NOT DISTINCT FROM right`, in a form in which no other equality is drawn into a join of NULLs.
+    fn same(&self, left: Expr, right: Expr) -> Result<Expr> {
+        let same = |left, op, right| Expr::BinaryExpr(BinaryExpr::new(left, op, right));
+        if left.get_type(self.schema)?.is_floating() {
+            let (left, right) = (Box::new(left), Box::new(right));
+            return self.sealed(
+                same(left, Operator::IsNotDistinctFrom, right),
+                Role::Condition,
+            );
+        }
+        let left = Box::new(row_key(vec![self.operand(left, true)?], self.schema)?);
+        let right = Box::new(row_key(vec![self.operand(right, true)?], self.schema)?);
+        Ok(same(left, Operator::Eq, right))
     }
 
     /// `column IN (values)`; a list with NOT before it, or a NULL in it, is sealed.
@@ -274,7 +293,7 @@ impl Sealer<'_> {
 
     /// Whether nothing in `expr` has to be hidden.
     fn is_visible(&self, expr: &Expr) -> Result<bool> {
-        if is_exact(expr) {
+        if is_exact(expr) || is_row_key(expr) {
             return Ok(true);
         }
         Ok(match expr {

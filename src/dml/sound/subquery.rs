@@ -1,7 +1,6 @@
 //! Subqueries of conditions and values, as joins that the engine evaluates rightly.
 //!
-//! Owns which subqueries are left to DataFusion (the table of [`trusted`]) and what the others become: columns
-//! of joins that are made here.
+//! Owns what those become that are not left to DataFusion ([`trusted`]): columns of joins that are made here.
 //!
 //! | written | is the column |
 //! | --- | --- |
@@ -17,8 +16,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, Result, ScalarValue, internal_err};
@@ -29,18 +27,21 @@ use datafusion::logical_expr::logical_plan::{
     Aggregate, Distinct, Filter, Join, Projection, Subquery,
 };
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit, when,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
-use super::join::join_on_keys;
+use super::join::{as_values, join_on_keys};
+use super::key::domain_value;
 use super::names::Names;
-use super::references::{as_named_before, columns_of, free_references, subquery_of, unsupported};
+use super::one_row::at_most_one_row;
+use super::references::{as_named_before, columns_of, free_references, subquery_of};
+use super::refuse::unsupported;
+use super::trust::{concerns, has_untrusted, is_left_alone, trusted};
 use super::unnest::Domain;
-use crate::error::{Error, ErrorKind};
+
+const UNSTEADY: &str =
+    "rows that differ from one reading to the next (random(), LIMIT without ORDER BY)";
 
 /// Replaces the subqueries of one statement.
 pub(super) struct Subqueries<'a> {
@@ -51,7 +52,7 @@ pub(super) struct Subqueries<'a> {
 impl Subqueries<'_> {
     /// `plan` with every subquery of its own expressions that the engine is not trusted with replaced.
     pub(super) fn replaced(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        if !self.concerns(&plan)? {
+        if !concerns(&plan, self.config)? {
             return Ok(plan);
         }
         // ANY and ALL are EXISTS in other words; the engine's own rule says so, and says it rightly.
@@ -67,49 +68,16 @@ impl Subqueries<'_> {
             LogicalPlan::Filter(filter) => self.filter(filter),
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_) => self.of_one_input(plan),
             other => Err(unsupported(&other.display().to_string())),
         }
-    }
-
-    fn concerns(&self, plan: &LogicalPlan) -> Result<bool> {
-        let mut found = false;
-        plan.apply_expressions(|expr| {
-            let conjuncts = match plan {
-                LogicalPlan::Filter(_) => split_conjunction_owned(expr.clone()),
-                _ => vec![expr.clone()],
-            };
-            for part in conjuncts {
-                let trusted = matches!(plan, LogicalPlan::Filter(_)) && trusted(&part)?;
-                found |= !trusted && self.has_untrusted(&part)?;
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(found)
-    }
-
-    fn has_untrusted(&self, expr: &Expr) -> Result<bool> {
-        expr.exists(|part| {
-            Ok(match part {
-                Expr::ScalarSubquery(subquery) => !self.is_left_alone(subquery)?,
-                other => subquery_of(other).is_some(),
-            })
-        })
-    }
-
-    /// Whether the engine evaluates a scalar subquery by itself, once.
-    fn is_left_alone(&self, subquery: &Subquery) -> Result<bool> {
-        let once = self
-            .config
-            .optimizer
-            .enable_physical_uncorrelated_scalar_subquery;
-        Ok(once && free_references(&subquery.subquery)?.is_empty())
     }
 
     fn filter(&self, filter: Filter) -> Result<LogicalPlan> {
         let visible = columns_of(&filter.input);
         let (mut simple, mut trusted_ones, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for part in split_conjunction_owned(filter.predicate) {
-            if !self.has_untrusted(&part)? {
+            if !has_untrusted(&part, self.config)? {
                 simple.push(part);
             } else if trusted(&part)? {
                 trusted_ones.push(part);
@@ -143,7 +111,7 @@ impl Subqueries<'_> {
         let mut right = Joined::over(self, Arc::unwrap_or_clone(join.right));
         let (mut conditions, mut above) = (Vec::new(), Vec::new());
         for part in join.filter.into_iter().flat_map(split_conjunction_owned) {
-            if !self.has_untrusted(&part)? {
+            if !has_untrusted(&part, self.config)? {
                 conditions.push(part);
             } else if left.has_all_of(&part)? {
                 conditions.push(left.as_truth(part)?);
@@ -171,6 +139,19 @@ impl Subqueries<'_> {
         if let Some(above) = conjunction(above) {
             plan = self.filter(Filter::try_new(above, Arc::new(plan))?)?;
         }
+        LogicalPlanBuilder::from(plan).project(columns)?.build()
+    }
+
+    fn of_one_input(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let columns = columns_of(&plan);
+        let input = plan.inputs().into_iter().next().cloned();
+        let mut joined = Joined::over(self, input.unwrap_or_default());
+        let mut exprs = Vec::new();
+        for expr in plan.expressions() {
+            let replaced = joined.without_subqueries(expr.clone())?;
+            exprs.push(as_named_before(&expr, replaced));
+        }
+        let plan = plan.with_new_exprs(exprs, vec![joined.plan])?;
         LogicalPlanBuilder::from(plan).project(columns)?.build()
     }
 
@@ -208,10 +189,12 @@ impl<'a> Joined<'a> {
             .transform_up(|part| match part {
                 Expr::Exists(exists) => Ok(Transformed::yes(self.exists(exists)?)),
                 Expr::InSubquery(within) => Ok(Transformed::yes(self.within(within)?)),
-                Expr::ScalarSubquery(subquery) => match self.subqueries.is_left_alone(&subquery)? {
-                    true => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
-                    false => Ok(Transformed::yes(self.scalar(subquery)?)),
-                },
+                Expr::ScalarSubquery(subquery) => {
+                    match is_left_alone(&subquery, self.subqueries.config)? {
+                        true => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
+                        false => Ok(Transformed::yes(self.scalar(subquery)?)),
+                    }
+                }
                 other => Ok(Transformed::no(other)),
             })?
             .data)
@@ -249,9 +232,7 @@ impl<'a> Joined<'a> {
 
     fn domain<'d>(&'d self, columns: &'d [Column]) -> Result<Domain<'d>> {
         if is_unsteady(&self.outer)? {
-            return Err(unsupported(
-                "rows that differ from one reading to the next (random(), LIMIT without ORDER BY)",
-            ));
+            return Err(unsupported(UNSTEADY));
         }
         Ok(Domain {
             outer: &self.outer,
@@ -271,7 +252,20 @@ impl<'a> Joined<'a> {
         self.plan = match left_keys.is_empty() && more.is_empty() {
             // One row, for all.
             true => LogicalPlanBuilder::from(left).cross_join(right)?.build()?,
-            false => join_on_keys(left, right, JoinType::Left, left_keys, right_keys, more)?,
+            false => {
+                let schema = self.outer.schema();
+                let own = as_values(left_keys).into_iter();
+                let own = own.map(|value| domain_value(value, schema));
+                let keys = (own.collect::<Result<_>>()?, as_values(right_keys));
+                join_on_keys(
+                    left,
+                    right,
+                    JoinType::Left,
+                    keys,
+                    more,
+                    self.subqueries.names,
+                )?
+            }
         };
         Ok(())
     }
@@ -316,7 +310,7 @@ impl<'a> Joined<'a> {
             true => (query.clone(), vec![]),
             false => {
                 if is_unsteady(query)? {
-                    return Err(unsupported("random()"));
+                    return Err(unsupported(UNSTEADY));
                 }
                 let keyed = self.domain(&outer)?.unnest(query)?;
                 (keyed.plan, keyed.keys)
@@ -482,121 +476,5 @@ fn is_sorted(plan: &LogicalPlan) -> bool {
         LogicalPlan::Projection(p) => is_sorted(&p.input),
         LogicalPlan::SubqueryAlias(a) => is_sorted(&a.input),
         _ => false,
-    }
-}
-
-/// Whether DataFusion 55 evaluates a conjunct of a filter with a subquery rightly, by a join of its own.
-///
-/// | form | condition |
-/// | --- | --- |
-/// | `[NOT] EXISTS (q)` | `q` refers to the outer row, in filters only, and is made of scans, filters, projections, inner joins |
-/// | `x IN (q)` | `q` does not refer to the outer row, or is as above |
-/// | `x NOT IN (q)` | `q` does not refer to the outer row, and `x` does |
-pub(super) fn trusted(conjunct: &Expr) -> Result<bool> {
-    let (inner, not) = match conjunct {
-        Expr::Not(inner) => (inner.as_ref(), true),
-        other => (other, false),
-    };
-    Ok(match inner {
-        Expr::Exists(exists) => is_plain(&exists.subquery.subquery)?,
-        Expr::InSubquery(within) if has_subquery(&within.expr)? => false,
-        Expr::InSubquery(within) => {
-            let query = &within.subquery.subquery;
-            let alone = free_references(query)?.is_empty();
-            match within.negated != not {
-                true => alone && !within.expr.column_refs().is_empty(),
-                false => alone || is_plain(query)?,
-            }
-        }
-        _ => false,
-    })
-}
-
-fn has_subquery(expr: &Expr) -> Result<bool> {
-    expr.exists(|part| Ok(subquery_of(part).is_some()))
-}
-
-/// Whether a correlated subquery has nothing but filters between its rows and those of its tables.
-fn is_plain(plan: &LogicalPlan) -> Result<bool> {
-    if free_references(plan)?.is_empty() {
-        return Ok(false);
-    }
-    let mut plain = true;
-    plan.apply(|node| {
-        plain &= match node {
-            LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => true,
-            LogicalPlan::Filter(filter) => !has_subquery(&filter.predicate)?,
-            LogicalPlan::Projection(_) => {
-                let exprs = node.expressions();
-                let mut simple = !node.contains_outer_reference();
-                for expr in &exprs {
-                    simple &= !has_subquery(expr)?;
-                }
-                simple
-            }
-            LogicalPlan::Join(join) => {
-                join.join_type == JoinType::Inner && !node.contains_outer_reference()
-            }
-            _ => false,
-        };
-        Ok(match plain {
-            true => TreeNodeRecursion::Continue,
-            false => TreeNodeRecursion::Stop,
-        })
-    })?;
-    Ok(plain)
-}
-
-/// The function that stands between a scalar subquery's first row and the statement.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct AtMostOneRow {
-    signature: Signature,
-}
-
-fn at_most_one_row(first: Expr, rows: Expr) -> Expr {
-    let function = AtMostOneRow {
-        signature: Signature::any(2, Volatility::Immutable),
-    };
-    ScalarUDF::new_from_impl(function).call(vec![first, rows])
-}
-
-impl ScalarUDFImpl for AtMostOneRow {
-    fn name(&self) -> &str {
-        "at_most_one_row"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        match arg_types.first() {
-            Some(first) => Ok(first.clone()),
-            None => internal_err!("at_most_one_row has no argument"),
-        }
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        match args.arg_fields.first() {
-            Some(first) => Ok(Arc::new(first.as_ref().clone().with_nullable(true))),
-            None => internal_err!("at_most_one_row has no argument"),
-        }
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [first, rows] = args.args.as_slice() else {
-            return internal_err!("at_most_one_row has two arguments");
-        };
-        let rows = rows.clone().into_array(args.number_rows)?;
-        let counts = rows.as_primitive::<Int64Type>();
-        if counts.iter().flatten().any(|rows| rows > 1) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "subquery",
-                "a subquery that stands for one value has more than one row; use LIMIT 1, an aggregate, or IN",
-            )
-            .into());
-        }
-        Ok(first.clone())
     }
 }

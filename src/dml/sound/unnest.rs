@@ -29,11 +29,11 @@ use datafusion::logical_expr::{
     cast, lit,
 };
 
-use super::join::{Keyed, join_on_keys, keyed_join, keyed_sides};
+use super::join::{Keyed, as_values, join_on_keys, keyed_join, keyed_sides};
+use super::key::{domain_value, outer_value};
 use super::names::Names;
-use super::references::{
-    as_named_before, columns_of, free_references, map_subquery, rebind, unsupported,
-};
+use super::references::{as_named_before, columns_of, free_references, map_subquery, rebind};
+use super::refuse::unsupported;
 
 /// The outer values that a subquery depends on.
 pub(super) struct Domain<'a> {
@@ -52,11 +52,11 @@ impl Domain<'_> {
             .iter()
             .map(|_| self.names.column("key"))
             .collect();
-        let exprs = self
-            .columns
-            .iter()
-            .zip(&keys)
-            .map(|(column, key)| Expr::Column(column.clone()).alias(&key.name));
+        let mut exprs = Vec::with_capacity(keys.len());
+        for (column, key) in self.columns.iter().zip(&keys) {
+            let value = domain_value(Expr::Column(column.clone()), self.outer.schema())?;
+            exprs.push(value.alias(&key.name));
+        }
         let plan = LogicalPlanBuilder::from(self.outer.clone())
             .project(exprs)?
             .distinct()?
@@ -166,7 +166,14 @@ impl Domain<'_> {
         columns.push(lit(true).alias(&here.name));
         let marked = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
         let all = self.distinct()?;
-        let joined = join_on_keys(all.plan, marked, JoinType::Left, &all.keys, &keys, vec![])?;
+        let joined = join_on_keys(
+            all.plan,
+            marked,
+            JoinType::Left,
+            (as_values(&all.keys), as_values(&keys)),
+            vec![],
+            self.names,
+        )?;
         let counts = Expr::Column(here).is_not_null();
         let mut counted = Vec::with_capacity(values.len() + 1);
         for value in values {
@@ -312,6 +319,8 @@ impl Domain<'_> {
 
     fn window(&self, window: &Window) -> Result<Keyed> {
         let Keyed { plan, keys } = self.unnest(&window.input)?;
+        // The engine takes no alias in a window node: names are put right above it.
+        let mut columns = columns_of(&plan);
         let mut exprs = Vec::with_capacity(window.window_expr.len());
         for expr in &window.window_expr {
             let bound = self.bind(expr.clone(), &keys, window.input.schema())?;
@@ -329,9 +338,13 @@ impl Domain<'_> {
                     other => Ok(Transformed::no(other)),
                 })?
                 .data;
-            exprs.push(as_named_before(expr, partitioned));
+            let (relation, name) = partitioned.qualified_name();
+            let found = Expr::Column(Column::new(relation, name));
+            columns.push(as_named_before(expr, found));
+            exprs.push(partitioned);
         }
         let plan = LogicalPlanBuilder::window_plan(plan, exprs)?;
+        let plan = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
         Ok(Keyed { plan, keys })
     }
 
@@ -459,7 +472,10 @@ impl Domain<'_> {
         Ok(expr
             .transform_down(|part| match part {
                 Expr::OuterReferenceColumn(field, column) => Ok(match key_of(&column) {
-                    Some(key) => Transformed::yes(Expr::Column(key)),
+                    Some(key) => {
+                        let value = outer_value(Expr::Column(key), field.data_type());
+                        Transformed::new(value, true, TreeNodeRecursion::Jump)
+                    }
                     None => Transformed::no(Expr::OuterReferenceColumn(field, column)),
                 }),
                 other => map_subquery(other, |plan| {

@@ -1,0 +1,109 @@
+//! Which subqueries are left to DataFusion.
+
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result};
+use datafusion::logical_expr::logical_plan::Subquery;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+
+use super::references::{free_references, subquery_of};
+
+/// Whether a node's own expressions have a subquery that the engine is not trusted with.
+pub(super) fn concerns(plan: &LogicalPlan, config: &Arc<ConfigOptions>) -> Result<bool> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        let is_filter = matches!(plan, LogicalPlan::Filter(_));
+        let conjuncts = match is_filter {
+            true => split_conjunction_owned(expr.clone()),
+            false => vec![expr.clone()],
+        };
+        for part in conjuncts {
+            found |= has_untrusted(&part, config)? && !(is_filter && trusted(&part)?);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Whether `expr` has a subquery that is not simply evaluated once.
+pub(super) fn has_untrusted(expr: &Expr, config: &Arc<ConfigOptions>) -> Result<bool> {
+    expr.exists(|part| {
+        Ok(match part {
+            Expr::ScalarSubquery(subquery) => !is_left_alone(subquery, config)?,
+            other => subquery_of(other).is_some(),
+        })
+    })
+}
+
+/// Whether the engine evaluates a scalar subquery by itself, once.
+pub(super) fn is_left_alone(subquery: &Subquery, config: &Arc<ConfigOptions>) -> Result<bool> {
+    let once = config
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery;
+    Ok(once && free_references(&subquery.subquery)?.is_empty())
+}
+
+/// Whether DataFusion 55 evaluates a conjunct of a filter with a subquery rightly, by a join of its own.
+///
+/// | form | condition |
+/// | --- | --- |
+/// | `[NOT] EXISTS (q)` | `q` refers to the outer row, in filters only, and is made of scans, filters, projections, inner joins |
+/// | `x IN (q)` | `q` does not refer to the outer row, or is as above |
+/// | `x NOT IN (q)` | `q` does not refer to the outer row, and `x` does |
+pub(super) fn trusted(conjunct: &Expr) -> Result<bool> {
+    let (inner, not) = match conjunct {
+        Expr::Not(inner) => (inner.as_ref(), true),
+        other => (other, false),
+    };
+    Ok(match inner {
+        Expr::Exists(exists) => is_plain(&exists.subquery.subquery)?,
+        Expr::InSubquery(within) if has_subquery(&within.expr)? => false,
+        Expr::InSubquery(within) => {
+            let query = &within.subquery.subquery;
+            let alone = free_references(query)?.is_empty();
+            match within.negated != not {
+                true => alone && !within.expr.column_refs().is_empty(),
+                false => alone || is_plain(query)?,
+            }
+        }
+        _ => false,
+    })
+}
+
+fn has_subquery(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| Ok(subquery_of(part).is_some()))
+}
+
+/// Whether a correlated subquery has nothing but filters between its rows and those of its tables.
+fn is_plain(plan: &LogicalPlan) -> Result<bool> {
+    if free_references(plan)?.is_empty() {
+        return Ok(false);
+    }
+    let mut plain = true;
+    plan.apply(|node| {
+        plain &= match node {
+            LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => true,
+            LogicalPlan::Filter(filter) => !has_subquery(&filter.predicate)?,
+            LogicalPlan::Projection(_) => {
+                let exprs = node.expressions();
+                let mut simple = !node.contains_outer_reference();
+                for expr in &exprs {
+                    simple &= !has_subquery(expr)?;
+                }
+                simple
+            }
+            LogicalPlan::Join(join) => {
+                join.join_type == JoinType::Inner && !node.contains_outer_reference()
+            }
+            _ => false,
+        };
+        Ok(match plain {
+            true => TreeNodeRecursion::Continue,
+            false => TreeNodeRecursion::Stop,
+        })
+    })?;
+    Ok(plain)
+}
