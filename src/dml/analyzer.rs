@@ -261,7 +261,7 @@ fn rewrite_dml(
             }
             let statement = describe(op, &dml.table_name, &input);
             let deletes = match kind {
-                ChangeKind::Delete if !returns_rows => {
+                ChangeKind::Delete if !returns_rows && whole_predicate(&input)?.is_some() => {
                     whole_predicate(&sound_change(input.clone(), config)?)?
                 }
                 _ => None,

@@ -58,8 +58,8 @@
 //!
 //! - `count(*)` reads no data file, also after deletes.
 //! - A `DELETE` drops a superfile without reading it when its statistics prove that the predicate is true for every
-//!   row; `DELETE FROM t` drops them all. Proofs cover comparisons, `BETWEEN`, `IN` lists, `IS [NOT] NULL`, `AND`, `OR`
-//!   and `NOT` over columns and constants. A column with NULLs or NaN in a superfile proves nothing about it.
+//!   row; `DELETE FROM t` drops them all. Proofs cover comparisons, `BETWEEN`, `IN` lists, `IS [NOT] NULL`, `AND` and `OR`
+//!   over columns and constants. A column with NULLs or NaN in a superfile proves nothing about it.
 //! - A statement whose predicate prunes every superfile reads none. One that changes no row makes no version.
 //! - A point `DELETE` by a sorted key touches one superfile and takes at most five round trips to the store.
 //! - What a commit writes follows from what changed, not from the number of superfiles.
@@ -106,16 +106,22 @@
 //! last of `SELECT *`: `SELECT * FROM t WHERE _id = 33232930569601`. `DELETE FROM t WHERE …` itself knows only the function.
 //!
 //! (DataFusion has no hidden columns: what is in a table's schema is in `SELECT *` and in `INSERT`, and what is not cannot
-//! be named.) Refused: above `GROUP BY`, `DISTINCT` or `UNION`, where rows are merged; on an outer query's table; and in a
-//! prepared statement that joins two supertables by their columns.
+//! be named.) Refused: above `GROUP BY`, `DISTINCT` or `UNION`, where rows are merged, and on an outer query's table.
 //!
-//! # Refused, because DataFusion 55.2 evaluates it wrongly
+//! # Conditions mean what they say
 //!
-//! `x NOT IN (SELECT y …)` with a possible NULL on either side, where it stands under `OR`, `NOT` or another expression, or
-//! where `x` is a constant: a `SELECT` shows too many rows, and a `DELETE`, `UPDATE` or `MERGE` would change rows that the statement does
-//! not name. Use `NOT EXISTS (SELECT … WHERE y = x)`, or let the condition stand by itself, joined to others by
-//! `AND`.
+//! DataFusion 55.2 rewrites some conditions into others that are TRUE for other rows. In a statement over supertables it
+//! sees only forms that it is known to keep: `AND` and `OR` over comparisons of a column with a value or another column,
+//! `IS [NOT] NULL`, `IN` lists, `LIKE 'text%'`. These prune files, row groups and pages. Every other expression is
+//! evaluated as it is written, for each row, and prunes nothing; in a query, functions of a row stay visible. `EXPLAIN`
+//! shows such an expression as its text, with the columns that it reads behind it. Subqueries that DataFusion gets wrong
+//! become joins with the distinct outer values (Neumann and Kemper, "Unnesting Arbitrary Queries", 2015). A prepared
+//! statement is planned with its parameters, as a direct one is.
 //!
-//! Not refused, because the plan no longer shows it: `c NOT IN (1) OR c NOT IN (2)` is simplified to `TRUE`, also where
-//! `c` is NULL; and of `UPDATE t SET a = 1, a = 2` one assignment wins
-//! (through [`sql()`](crate::sql()) and at the command line that is refused).
+//! An expression that fails for some row (a cast, a division) may fail the statement although `AND`, `OR` or `CASE` would
+//! have left the row out: rows are evaluated by the batch. Nothing is changed then.
+//!
+//! Refused: a correlated subquery over rows that differ from one reading to the next (`random()`, `LIMIT` without `ORDER BY`),
+//! in the condition of an outer join (or of `MERGE`'s `ON`) that needs columns of both sides, over `LATERAL`, `unnest` or a
+//! recursive query; write it as a join. Through `SessionContext::sql`, of `UPDATE t SET a = 1, a = 2` one assignment wins;
+//! through [`sql()`](crate::sql()) and at the command line that is refused.

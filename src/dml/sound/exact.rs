@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
@@ -28,6 +27,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_plan::PhysicalExpr;
+
+use super::settings::Settings;
 
 /// Functions that the engine replaces by an expression, which is what they mean: most have no body of their own,
 /// and `array_has` of a list that is written out is an `IN`, with its NULLs.
@@ -158,7 +159,7 @@ pub(super) fn is_exact(expr: &Expr) -> bool {
 pub(super) fn exact(
     expr: Expr,
     schema: &DFSchema,
-    config: &Arc<ConfigOptions>,
+    config: &Settings<'_>,
     role: Role,
 ) -> Result<Expr> {
     if !is_of_a_row(&expr)? {
@@ -232,7 +233,7 @@ pub(super) fn exact(
 }
 
 /// The value of an expression without columns, if it has one that is the same for every statement.
-pub(super) fn constant(expr: &Expr, config: &Arc<ConfigOptions>) -> Option<ScalarValue> {
+pub(super) fn constant(expr: &Expr, config: &Settings<'_>) -> Option<ScalarValue> {
     let fixed = is_of_a_row(expr).ok()?
         && !expr.exists(|part| Ok(is_hole(part))).ok()?
         && !expr.is_volatile();
@@ -254,10 +255,10 @@ pub(super) fn constant(expr: &Expr, config: &Arc<ConfigOptions>) -> Option<Scala
 fn plan(
     body: &Expr,
     schema: &Arc<DFSchema>,
-    config: &Arc<ConfigOptions>,
+    config: &Settings<'_>,
 ) -> Result<Arc<dyn PhysicalExpr>> {
     let mut props = ExecutionProps::new();
-    props.config_options = Some(Arc::clone(config));
+    props.config_options = Some(Arc::clone(config.shared()));
     create_physical_expr(body, schema, &props, &PhysicalPlanningContext::default())
 }
 
@@ -299,10 +300,10 @@ fn is_hole(part: &Expr) -> bool {
     }
 }
 
-fn without_sugar(body: Expr, schema: &Arc<DFSchema>, config: &Arc<ConfigOptions>) -> Result<Expr> {
+fn without_sugar(body: Expr, schema: &Arc<DFSchema>, config: &Settings<'_>) -> Result<Expr> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::clone(schema))
-        .with_config_options(Arc::clone(config))
+        .with_config_options(Arc::clone(config.shared()))
         .build();
     Ok(body
         .transform_up(|part| match part {

@@ -22,6 +22,7 @@ mod references;
 mod refuse;
 mod rewrite;
 mod seal;
+mod settings;
 mod subquery;
 mod trust;
 mod unnest;

@@ -1,7 +1,5 @@
 //! The whole of a plan made sound, node by node.
 
-use std::sync::Arc;
-
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -11,6 +9,7 @@ use datafusion::logical_expr::logical_plan::Sort;
 use super::names::Names;
 use super::references::{as_named_before, input_schema};
 use super::seal::{Mode, Sealer};
+use super::settings::Settings;
 use super::subquery::Subqueries;
 
 /// The rows of a statement that changes a table: conditions and values mean what is written.
@@ -26,19 +25,19 @@ pub(crate) fn sound_query(plan: LogicalPlan, config: &ConfigOptions) -> Result<L
 fn sound(plan: LogicalPlan, config: &ConfigOptions, mode: Mode) -> Result<LogicalPlan> {
     let rewrite = Rewrite {
         names: Names::default(),
-        config: Arc::new(config.clone()),
+        config: Settings::of(config),
         mode,
     };
     rewrite.node(plan)
 }
 
-struct Rewrite {
+struct Rewrite<'a> {
     names: Names,
-    config: Arc<ConfigOptions>,
+    config: Settings<'a>,
     mode: Mode,
 }
 
-impl Rewrite {
+impl Rewrite<'_> {
     /// From the top down: a subquery's outer references have to be replaced before those within it.
     fn node(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let subqueries = Subqueries {

@@ -12,10 +12,7 @@
 //! Invariant: a sealed predicate is TRUE for exactly the rows for which the written one is. (Where it is not
 //! TRUE, it may be FALSE instead of NULL, or the other way round: a filter cannot tell.)
 
-use std::sync::Arc;
-
 use arrow::datatypes::DataType;
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{Alias, Cast, InList, InSubquery, Sort};
@@ -23,6 +20,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Like, O
 
 use super::exact::{Role, constant, exact, is_exact};
 use super::key::{is_row_key, row_key};
+use super::settings::Settings;
 
 /// How much is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +34,7 @@ pub(super) enum Mode {
 /// Seals expressions over the columns of one plan node's input.
 pub(super) struct Sealer<'a> {
     pub(super) schema: &'a DFSchema,
-    pub(super) config: &'a Arc<ConfigOptions>,
+    pub(super) config: &'a Settings<'a>,
     pub(super) mode: Mode,
 }
 

@@ -17,7 +17,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, Result, ScalarValue, internal_err};
 use datafusion::functions_aggregate::count::count;
@@ -37,6 +36,7 @@ use super::names::Names;
 use super::one_row::at_most_one_row;
 use super::references::{as_named_before, columns_of, free_references, subquery_of};
 use super::refuse::unsupported;
+use super::settings::Settings;
 use super::trust::{concerns, has_untrusted, is_left_alone, trusted};
 use super::unnest::Domain;
 
@@ -46,7 +46,7 @@ const UNSTEADY: &str =
 /// Replaces the subqueries of one statement.
 pub(super) struct Subqueries<'a> {
     pub(super) names: &'a Names,
-    pub(super) config: &'a Arc<ConfigOptions>,
+    pub(super) config: &'a Settings<'a>,
 }
 
 impl Subqueries<'_> {

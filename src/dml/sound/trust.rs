@@ -1,8 +1,5 @@
 //! Which subqueries are left to DataFusion.
 
-use std::sync::Arc;
-
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result};
 use datafusion::logical_expr::logical_plan::Subquery;
@@ -10,9 +7,10 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::references::{free_references, subquery_of};
+use super::settings::Settings;
 
 /// Whether a node's own expressions have a subquery that the engine is not trusted with.
-pub(super) fn concerns(plan: &LogicalPlan, config: &Arc<ConfigOptions>) -> Result<bool> {
+pub(super) fn concerns(plan: &LogicalPlan, config: &Settings<'_>) -> Result<bool> {
     let mut found = false;
     plan.apply_expressions(|expr| {
         let is_filter = matches!(plan, LogicalPlan::Filter(_));
@@ -29,7 +27,7 @@ pub(super) fn concerns(plan: &LogicalPlan, config: &Arc<ConfigOptions>) -> Resul
 }
 
 /// Whether `expr` has a subquery that is not simply evaluated once.
-pub(super) fn has_untrusted(expr: &Expr, config: &Arc<ConfigOptions>) -> Result<bool> {
+pub(super) fn has_untrusted(expr: &Expr, config: &Settings<'_>) -> Result<bool> {
     expr.exists(|part| {
         Ok(match part {
             Expr::ScalarSubquery(subquery) => !is_left_alone(subquery, config)?,
@@ -39,8 +37,9 @@ pub(super) fn has_untrusted(expr: &Expr, config: &Arc<ConfigOptions>) -> Result<
 }
 
 /// Whether the engine evaluates a scalar subquery by itself, once.
-pub(super) fn is_left_alone(subquery: &Subquery, config: &Arc<ConfigOptions>) -> Result<bool> {
+pub(super) fn is_left_alone(subquery: &Subquery, config: &Settings<'_>) -> Result<bool> {
     let once = config
+        .get()
         .optimizer
         .enable_physical_uncorrelated_scalar_subquery;
     Ok(once && free_references(&subquery.subquery)?.is_empty())
