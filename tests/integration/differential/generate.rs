@@ -100,8 +100,8 @@ pub struct Generator {
 /// How a predicate may use subqueries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sub {
-    /// Anywhere that the engine defines them well: as a conjunct.
-    Conjunct,
+    /// Anywhere; for an oracle that is DataFusion itself as a conjunct only, where that is right.
+    Allowed,
     None,
 }
 
@@ -153,7 +153,7 @@ impl Generator {
 
     /// A predicate over the rows of `alias`, subqueries included.
     pub fn predicate(&mut self, alias: &str) -> String {
-        self.boolean(&[alias], 2, Sub::Conjunct)
+        self.boolean(&[alias], 2, Sub::Allowed)
     }
 
     fn simple(&mut self, aliases: &[&str]) -> String {
@@ -162,15 +162,18 @@ impl Generator {
 
     fn boolean(&mut self, aliases: &[&str], depth: u32, sub: Sub) -> String {
         if depth > 0 && self.one_in(2) {
+            let below = match self.dialect {
+                Dialect::Shared => sub,
+                Dialect::Full => Sub::None,
+            };
             let (a, b) = match self.rng.random_range(0..6) {
-                // Only a conjunction keeps subqueries where they are conjuncts.
                 0..3 => {
                     let a = self.boolean(aliases, depth - 1, sub);
                     let b = self.boolean(aliases, depth - 1, sub);
                     return format!("({a} AND {b})");
                 }
                 3 => {
-                    let a = self.boolean(aliases, depth - 1, Sub::None);
+                    let a = self.boolean(aliases, depth - 1, below);
                     return match self.rng.random_range(0..4) {
                         0 => format!("({a}) IS TRUE"),
                         1 => format!("({a}) IS NOT TRUE"),
@@ -179,17 +182,17 @@ impl Generator {
                     };
                 }
                 _ => (
-                    self.boolean(aliases, depth - 1, Sub::None),
-                    self.boolean(aliases, depth - 1, Sub::None),
+                    self.boolean(aliases, depth - 1, below),
+                    self.boolean(aliases, depth - 1, below),
                 ),
             };
             if self.one_in(4) {
-                let c = self.boolean(aliases, 0, Sub::None);
+                let c = self.boolean(aliases, 0, below);
                 return format!("(CASE WHEN {a} THEN {b} ELSE {c} END)");
             }
             return format!("({a} OR {b})");
         }
-        if sub == Sub::Conjunct && self.one_in(4) {
+        if sub == Sub::Allowed && self.one_in(4) {
             return self.subquery(aliases[0]);
         }
         self.atom(aliases)
@@ -242,7 +245,7 @@ impl Generator {
                 let (a, b) = (self.value_or_null(kind), self.value(kind));
                 format!("{c} {not}BETWEEN {a} AND {b}")
             }
-            2 | 3 if self.listed.insert(c.clone()) => {
+            2 | 3 if self.listed.insert(c.clone()) || self.dialect == Dialect::Shared => {
                 let mut list: Vec<String> = (0..self.rng.random_range(1..5))
                     .map(|_| self.value(kind))
                     .collect();
