@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -320,7 +320,27 @@ fn without_sugar(body: Expr, schema: &Arc<DFSchema>, config: &Settings<'_>) -> R
                 }
                 Ok(Transformed::yes(plain))
             }
+            Expr::InList(list) if list.expr.get_type(schema)?.is_floating() => {
+                Ok(Transformed::yes(Expr::InList(with_one_zero(list, schema)?)))
+            }
             other => Ok(Transformed::no(other)),
         })?
         .data)
+}
+
+/// A list of floats in which `0.0` and `-0.0` are one value, as they are to `=`: to the engine's lists they are not.
+fn with_one_zero(list: InList, schema: &DFSchema) -> Result<InList> {
+    let InList {
+        expr,
+        list,
+        negated,
+    } = list;
+    let zero = ScalarValue::new_zero(&expr.get_type(schema)?)?;
+    // -0.0 + 0.0 is 0.0 (IEEE 754-2019, 6.3); every other number stays what it is.
+    let normal = |value: Expr| value + Expr::Literal(zero.clone(), None);
+    Ok(InList {
+        expr: Box::new(normal(*expr)),
+        list: list.into_iter().map(normal).collect(),
+        negated,
+    })
 }

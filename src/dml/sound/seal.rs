@@ -166,7 +166,8 @@ impl Sealer<'_> {
         let literals: Option<Vec<&ScalarValue>> = values
             .iter()
             .map(|value| match value {
-                Expr::Literal(value, _) if !value.is_null() => Some(value),
+                // Lists tell the zeros of floats apart, which `=` does not; the exact function knows.
+                Expr::Literal(value, _) if !value.is_null() && !is_float_zero(value) => Some(value),
                 _ => None,
             })
             .collect();
@@ -348,6 +349,15 @@ impl Sealer<'_> {
 
 fn is_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(..))
+}
+
+fn is_float_zero(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float16(Some(v)) => v.to_f32() == 0.0,
+        ScalarValue::Float32(Some(v)) => *v == 0.0,
+        ScalarValue::Float64(Some(v)) => *v == 0.0,
+        _ => false,
+    }
 }
 
 fn is_comparison(op: Operator) -> bool {

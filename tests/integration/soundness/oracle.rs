@@ -441,7 +441,8 @@ fn bound(plan: LogicalPlan, schema: &DFSchema, row: &RecordBatch) -> Result<Logi
     })
 }
 
-/// The plan with `coalesce` and `arrow_cast` as what they are short for: they cannot be evaluated themselves.
+/// The plan with `coalesce`, `arrow_cast` and `IN` lists as what they are short for: the first two cannot be evaluated
+/// themselves, and the engine's lists tell the two zeros of floats apart, which `=` does not.
 fn without_shorthands(plan: LogicalPlan) -> Result<LogicalPlan> {
     with_each_expr(plan, |e| match e {
         Expr::ScalarFunction(f) if f.name() == "coalesce" => {
@@ -463,6 +464,17 @@ fn without_shorthands(plan: LogicalPlan) -> Result<LogicalPlan> {
                     Ok(Transformed::yes(Expr::Cast(cast)))
                 }
                 _ => internal_err!("arrow_cast without a literal type"),
+            }
+        }
+        Expr::InList(list) => {
+            let equal = list
+                .list
+                .into_iter()
+                .map(|value| (*list.expr).clone().eq(value));
+            match (equal.reduce(Expr::or), list.negated) {
+                (Some(any), false) => Ok(Transformed::yes(any)),
+                (Some(any), true) => Ok(Transformed::yes(!any)),
+                (None, _) => internal_err!("a list without values"),
             }
         }
         e => Ok(Transformed::no(e)),
