@@ -32,6 +32,10 @@ const FILE_TYPE: &str = "SUPERTABLE";
 /// None today; the signature leaves room for a session that cannot take the registration.
 pub fn register(ctx: &SessionContext) -> Result<()> {
     let state = ctx.state_ref();
+    // Sessions of which each serves one request are mostly made of one that is registered.
+    if is_registered(&state.read()) {
+        return Ok(());
+    }
     let mut state = state.write();
     register_state(&mut state);
     Ok(())
@@ -140,7 +144,7 @@ pub async fn shutdown(ctx: &SessionContext) {
 /// The tables that a session has opened, also those whose name was dropped since.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTables {
-    tables: Mutex<Vec<Table>>,
+    tables: Arc<Mutex<Vec<Table>>>,
     /// The session's catalogs of supertables.
     catalogs: Mutex<Vec<SupertableCatalog>>,
 }
@@ -150,6 +154,14 @@ impl OpenTables {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if !tables.iter().any(|known| known.is_same(table)) {
             tables.push(table.clone());
+        }
+    }
+
+    /// The same tables, for a session without catalogs.
+    pub(crate) fn without_catalogs(&self) -> Self {
+        Self {
+            tables: Arc::clone(&self.tables),
+            catalogs: Mutex::default(),
         }
     }
 

@@ -151,19 +151,18 @@ impl SupertableCatalog {
 
     /// What a directory of the schema in `place` has; a table is opened, unless it is open.
     async fn content(&self, place: &str, directory: &str) -> Result<Content> {
-        let state = self.session()?;
         let opened = match self.opened(place, directory) {
             Some(known) => match known.table().snapshot().await {
                 Ok(snapshot) if session_schema(&snapshot.schema()) == known.schema() => {
                     Ok((known, snapshot))
                 }
                 Ok(snapshot) => Ok((
-                    self.keep(place, directory, open_again(&state, &known)?),
+                    self.keep(place, directory, open_again(&self.opener(), &known)?),
                     snapshot,
                 )),
                 Err(error) => Err(error),
             },
-            None => open_table(&state, &self.location(place, directory))
+            None => open_table(&self.opener(), &self.location(place, directory))
                 .await
                 .map(|provider| {
                     let snapshot = provider.table().cached_snapshot();
@@ -177,7 +176,7 @@ impl SupertableCatalog {
                 snapshot,
             }))),
             Err(error) if is_reserved(&error) => {
-                let (storage, _) = resolve(&state, &self.location(place, directory))?;
+                let (storage, _) = resolve(&self.opener(), &self.location(place, directory))?;
                 Ok(match claim::head(&storage).await? {
                     Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
                     _ => Content::Grave,
@@ -211,7 +210,7 @@ impl SupertableCatalog {
     /// the next slot first.
     pub(super) async fn take(&self, schema: &str, name: &str, wanted: Wanted<'_>) -> Result<Taken> {
         let place = encode(schema)?;
-        let state = self.session()?;
+        let state = self.opener();
         let mut number = self.latest(&place, name).await?;
         for _ in 0..RACES {
             let directory = table_directory(name, number)?;

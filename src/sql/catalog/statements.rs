@@ -7,14 +7,13 @@
 //! Invariants: a table that is replaced is replaced in one commit, or not at all; a table that could not be
 //! filled is taken back, unless somebody has written to it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     CreateMemoryTable, DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder,
@@ -23,13 +22,13 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
+use super::list::catalog_of;
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
-use crate::error::{Error, ErrorKind, Result as OwnResult};
+use crate::error::{Error, ErrorKind};
 use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
-use crate::sql::session::OpenTables;
 use crate::sql::statement;
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
@@ -70,7 +69,7 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => match own_table(ctx, &drop.name) {
             Some((catalog, schema, name)) if !catalog.has_other(&schema, &name) => {
                 Box::pin(async move {
-                    if !catalog.drop_table(&schema, &name).await? && !drop.if_exists {
+                    if !catalog.drop_table(&ctx.state(), &schema, &name).await? && !drop.if_exists {
                         return Err(Error::new(
                             ErrorKind::NotFound,
                             drop.name.to_string(),
@@ -102,14 +101,12 @@ fn own_table(
     ctx: &SessionContext,
     name: &TableReference,
 ) -> Option<(SupertableCatalog, String, String)> {
-    let config = ctx.copied_config();
-    let defaults = &config.options().catalog;
+    let state = ctx.state();
+    let defaults = &state.config_options().catalog;
     let name = name
         .clone()
         .resolve(&defaults.default_catalog, &defaults.default_schema);
-    let catalog = config
-        .get_extension::<OpenTables>()?
-        .catalog(&name.catalog)?;
+    let catalog = catalog_of(&state, &name.catalog)?;
     Some((catalog, name.schema.to_string(), name.table.to_string()))
 }
 
@@ -170,7 +167,7 @@ async fn create_memory_table(
         }
         None => {
             let created = catalog
-                .create_table(schema, name, &columns, options)
+                .create_table(&ctx.state(), schema, name, &columns, options)
                 .await?;
             if is_empty(&create.input) {
                 return Ok(());
@@ -178,40 +175,6 @@ async fn create_memory_table(
             fill(catalog, ctx, name, &created, input).await
         }
     }
-}
-
-/// Creates a table with the rows of another provider.
-pub(super) async fn create_and_fill(
-    catalog: &SupertableCatalog,
-    ctx: &SessionContext,
-    schema: &str,
-    name: &str,
-    columns: &Schema,
-    options: CreateOptions,
-    rows: Arc<dyn TableProvider>,
-) -> OwnResult<()> {
-    let created = catalog.create_table(schema, name, columns, options).await?;
-    let filled = async {
-        let input = ctx.read_table(rows)?.into_unoptimized_plan();
-        fill(catalog, ctx, name, &created, input).await
-    };
-    filled.await.map_err(|error| {
-        Error::new(ErrorKind::Storage, name, "the table could not be filled").with_source(error)
-    })
-}
-
-/// What a table is to be made of that DataFusion has put into memory.
-pub(super) fn options_of(table: &MemTable) -> OwnResult<CreateOptions> {
-    let schema = table.schema();
-    let defaults: HashMap<&String, &Expr> = schema
-        .fields()
-        .iter()
-        .filter_map(|f| Some((f.name(), table.get_column_default(f.name())?)))
-        .collect();
-    Ok(CreateOptions {
-        column_defaults: column_defaults(defaults)?,
-        ..CreateOptions::default()
-    })
 }
 
 /// The table's first rows; without them there is no table.

@@ -11,15 +11,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::Schema;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::list;
 use super::names::{decode, encode, name_of, table_of};
-use super::provider::CatalogView;
+use super::opener::Opener;
 use super::slots::{Taken, Wanted};
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
@@ -27,7 +28,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
 use crate::sql::factory::CreateOptions;
 use crate::sql::location::resolve;
-use crate::sql::session::OpenTables;
 use crate::storage::Storage;
 use crate::table::Env;
 use crate::table::claim::slot_of;
@@ -49,7 +49,7 @@ struct Inner {
     /// Ends in `/`.
     root: String,
     storage: Storage,
-    session: Box<dyn Fn() -> Option<SessionState> + Send + Sync>,
+    opener: Opener,
     env: Env,
     /// By the directories of the schema and of the table.
     open: Mutex<HashMap<(String, String), SupertableProvider>>,
@@ -76,10 +76,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SupertableCatalog {
     /// Registers the tables below `root` (a path or URL) with the session, as the catalog `name`.
     ///
-    /// `CREATE TABLE … AS`, `CREATE OR REPLACE TABLE` and `DROP TABLE` on it are for
-    /// [`sql`](super::sql) or [`execute`](super::execute), which do them safely. With
-    /// `SessionContext::sql` the first collects its rows in memory, and the others leave the table as it is:
-    /// they fail, but for `DROP TABLE IF EXISTS`, which DataFusion lets do nothing.
+    /// `CREATE TABLE`, `CREATE OR REPLACE TABLE` and `DROP TABLE` on it are for [`sql`](super::sql) or
+    /// [`execute`](super::execute), which do them safely. With `SessionContext::sql` they change nothing and fail, but
+    /// for `DROP TABLE IF EXISTS`, which DataFusion lets do nothing.
+    ///
+    /// Every session that shares this one's list of catalogs has it too, and may outlive this session. What changes
+    /// a table asks the session whose statement it is whether that only reads (`supertable.read_only`). Opening a
+    /// table is for all of them, so it goes by the options of this one: if it only reads, all only read.
     ///
     /// # Errors
     /// `root` is not a location that the session can reach.
@@ -90,14 +93,12 @@ impl SupertableCatalog {
             false => format!("{root}/"),
         };
         let (storage, _) = resolve(&ctx.state(), &root)?;
-        let state = ctx.state_weak_ref();
         let catalog = Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
                 root,
                 storage,
-                // Not to wait behind a writer that waits for the reader we may be called by.
-                session: Box::new(move || Some(state.upgrade()?.read_recursive().clone())),
+                opener: Opener::new(ctx),
                 env: Env::system(),
                 open: Mutex::default(),
                 meant: Mutex::default(),
@@ -105,10 +106,7 @@ impl SupertableCatalog {
                 others: Mutex::default(),
             }),
         };
-        if let Some(open) = ctx.copied_config().get_extension::<OpenTables>() {
-            open.add_catalog(&catalog);
-        }
-        ctx.register_catalog(name, Arc::new(CatalogView::new(catalog.clone())));
+        list::register(ctx, &catalog);
         Ok(catalog)
     }
 
@@ -127,14 +125,9 @@ impl SupertableCatalog {
         lock(&self.inner.others)
     }
 
-    pub(super) fn session(&self) -> Result<SessionState> {
-        (self.inner.session)().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                &self.inner.name,
-                "the session that the catalog was opened in has ended",
-            )
-        })
+    /// The session that tables are opened in.
+    pub(super) fn opener(&self) -> SessionState {
+        self.inner.opener.state()
     }
 
     /// The schemas: `public`, those with a directory, and those created in this session.
@@ -271,18 +264,20 @@ impl SupertableCatalog {
         lock(&self.inner.meant).remove(&key);
     }
 
-    /// Creates an empty table.
+    /// Creates an empty table, on behalf of `session`.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if there is one of the name; `InvalidArgument` for names or columns that
+    /// [`ErrorKind::ReadOnly`] in a session that only reads; [`ErrorKind::AlreadyExists`] if there is one of the name; `InvalidArgument` for names or columns that
     /// a table cannot have.
     pub async fn create_table(
         &self,
+        session: &dyn Session,
         schema: &str,
         name: &str,
         columns: &Schema,
         options: CreateOptions,
     ) -> Result<SupertableProvider> {
+        SupertableOptions::of(session.config_options()).check_writable("CREATE TABLE")?;
         let wanted = Wanted::Table {
             columns,
             options: &options,
@@ -304,18 +299,23 @@ impl SupertableCatalog {
         }
     }
 
-    /// Drops a table; says whether there was one.
+    /// Drops a table, on behalf of `session`; says whether there was one.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn drop_table(&self, schema: &str, name: &str) -> Result<bool> {
+    /// [`ErrorKind::ReadOnly`] in a session that only reads; the store's.
+    pub async fn drop_table(
+        &self,
+        session: &dyn Session,
+        schema: &str,
+        name: &str,
+    ) -> Result<bool> {
         let mut attempts = 0;
         loop {
             // Each time anew: the table may have been renamed, which changes its pointer as a commit does.
             let Some(found) = self.find(schema, name).await? else {
                 return Ok(false);
             };
-            SupertableOptions::of(self.session()?.config_options()).check_writable("DROP TABLE")?;
+            SupertableOptions::of(session.config_options()).check_writable("DROP TABLE")?;
             let table = found.provider.table();
             match table.drop_unchanged(&found.snapshot).await {
                 Ok(false) if attempts < table.limits().commit_attempts => attempts += 1,
