@@ -44,7 +44,7 @@ impl CliContext {
     /// # Errors
     /// A statement of a form that only this crate knows cannot be parsed.
     pub(super) fn readable(&self, text: &str) -> Result<String> {
-        let text = in_dialect_of(&self.session, text)?;
+        let text = in_dialect_of(&self.session.state(), text)?;
         let options = self.session.copied_config();
         let found = statement::with_stand_ins(&text, &options.options().sql_parser)?;
         let mut stood_for = self

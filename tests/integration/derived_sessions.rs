@@ -8,8 +8,10 @@ use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::{Error, ErrorKind, SupertableCatalog};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use datafusion_supertable::{
+    Error, ErrorKind, SupertableCatalog, SupertableSessionExt, register_for_queries,
+};
 use tempfile::TempDir;
 
 use crate::support::sql::{context, number, run, try_show};
@@ -395,4 +397,112 @@ async fn sessions_of_one_request_each_work_side_by_side() {
     }
     let count = "SELECT count(*) FROM lake.public.t";
     assert_eq!(number(&base, count).await, 2 + REQUESTS as i64);
+}
+
+/// Calls of functions that change something, and a statement that is one.
+const CALLS: [&str; 7] = [
+    "SELECT * FROM supertable_restore('lake.public.t', 1)",
+    "SELECT * FROM supertable_alter('lake.public.t', 'ADD COLUMN x INT')",
+    "SELECT * FROM supertable_vacuum('lake.public.t', retain => INTERVAL '0 days')",
+    "SELECT * FROM supertable_optimize('lake.public.t', full => true)",
+    "SELECT * FROM supertable_recover('lake.public.t')",
+    "SELECT * FROM supertable_add_files('lake.public.t', '/none/')",
+    "WITH x AS (SELECT * FROM supertable_restore('lake.public.t', 1)) SELECT (SELECT max(version) FROM x)",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_registered_for_queries_has_no_function_that_changes_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = base(&dir).await;
+    let before = files(dir.path());
+    let builder = SessionStateBuilder::new().with_default_features();
+    let built = SessionContext::new_with_state(builder.with_supertable_for_queries().build());
+    share_catalogs(&base, &built);
+    let mut sessions = vec![built];
+    for way in WAYS {
+        let child = way.derive(&base);
+        register_for_queries(&child).unwrap();
+        // And what is made of it; registering it does not bring them back.
+        sessions.push(Way::Builder.derive(&child));
+        sessions.push(child);
+    }
+    let queries = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    for ctx in &sessions {
+        for sql in CALLS {
+            let refused = match ctx.sql_with_options(sql, queries).await {
+                Ok(frame) => frame.collect().await.map(drop),
+                Err(error) => Err(error),
+            };
+            assert_read_only(&refused.unwrap_err(), sql);
+            assert_read_only(&own(ctx, sql).await.unwrap_err(), sql);
+        }
+        let alter = "ALTER TABLE lake.public.t ADD COLUMN x INT";
+        assert_read_only(&own(ctx, alter).await.unwrap_err(), alter);
+        let query = "SELECT count(*) FROM supertable_history('lake.public.t') AS h, lake.public.t";
+        assert_eq!(number(ctx, query).await, 6);
+    }
+    datafusion_supertable::shutdown(&base).await;
+    assert!(files(dir.path()) == before);
+    // The session that they were made from still has them.
+    own(&base, CALLS[0]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_that_forbid_changes_forbid_the_functions_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = base(&dir).await;
+    let before = files(dir.path());
+    let all = SQLOptions::new();
+    let run = async |sql: &str, options| {
+        let frame = datafusion_supertable::sql_with_options(&ctx, sql, options).await?;
+        frame.collect().await
+    };
+    for options in [all.with_allow_ddl(false), all.with_allow_dml(false)] {
+        for sql in CALLS {
+            assert_read_only(&run(sql, options).await.unwrap_err(), sql);
+        }
+        let alter = "ALTER TABLE lake.public.t ADD COLUMN x INT";
+        assert_read_only(&run(alter, options).await.unwrap_err(), alter);
+        run("SELECT * FROM lake.public.t", options).await.unwrap();
+    }
+    for sql in [
+        "DELETE FROM lake.public.t",
+        "DELETE FROM lake.public.t RETURNING *",
+        "EXPLAIN ANALYZE DELETE FROM lake.public.t RETURNING *",
+        "UPDATE lake.public.t SET n = s.id FROM lake.public.t AS s",
+    ] {
+        let error = run(sql, all.with_allow_dml(false)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("DML not supported"),
+            "{sql}: {error}"
+        );
+    }
+    for sql in [
+        "CREATE TABLE lake.public.u (id INT)",
+        "DROP TABLE lake.public.t",
+        "CREATE OR REPLACE TABLE lake.public.t AS SELECT 1",
+    ] {
+        let error = run(sql, all.with_allow_ddl(false)).await.unwrap_err();
+        assert!(
+            error.to_string().contains("DDL not supported"),
+            "{sql}: {error}"
+        );
+    }
+    let prepare = "PREPARE p AS DELETE FROM lake.public.t";
+    assert!(
+        run(prepare, all.with_allow_statements(false))
+            .await
+            .is_err()
+    );
+    assert!(files(dir.path()) == before);
+    run("DELETE FROM lake.public.t", all).await.unwrap();
+    run(CALLS[1], all).await.unwrap();
+}
+
+fn assert_read_only(error: &datafusion::error::DataFusionError, sql: &str) {
+    let ours = Error::find_in(error).unwrap_or_else(|| panic!("{sql}: {error}"));
+    assert_eq!(ours.kind(), ErrorKind::ReadOnly, "{sql}: {error}");
 }

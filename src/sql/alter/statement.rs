@@ -6,7 +6,7 @@
 //! Invariant: text without `ALTER TABLE` comes back as it was, byte for byte.
 
 use datafusion::common::Result;
-use datafusion::prelude::SessionContext;
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -17,8 +17,8 @@ use crate::sql::alter::parse::dialect_of;
 ///
 /// # Errors
 /// The session's dialect is not known.
-pub(crate) fn in_dialect_of(ctx: &SessionContext, sql: &str) -> Result<String> {
-    let dialect = dialect_of(&ctx.copied_config().options().sql_parser.dialect)?;
+pub(crate) fn in_dialect_of(state: &SessionState, sql: &str) -> Result<String> {
+    let dialect = dialect_of(&state.config_options().sql_parser.dialect)?;
     Ok(with_alter_table(sql, dialect.as_ref()))
 }
 

@@ -32,5 +32,5 @@ mod tables;
 
 pub(crate) use list::catalog_of;
 pub(crate) use rename::no_such_table;
-pub use statements::{execute, sql};
+pub use statements::{execute, sql, sql_with_options};
 pub use tables::SupertableCatalog;

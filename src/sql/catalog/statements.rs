@@ -13,12 +13,13 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::dml::InsertOp;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::{DmlStatement, InsertOp, WriteOp};
 use datafusion::logical_expr::{
-    CreateMemoryTable, DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder,
+    CreateMemoryTable, DdlStatement, DropTable, Expr, LogicalPlan, LogicalPlanBuilder,
 };
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SQLOptions, SessionContext};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
@@ -29,6 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::sql::alter::statement::in_dialect_of;
 use crate::sql::factory::{CreateOptions, column_defaults};
 use crate::sql::schema::check_declared;
+use crate::sql::session::refuse_changes;
 use crate::sql::statement;
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
@@ -38,13 +40,53 @@ use crate::sql::statement;
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
-    let sql = in_dialect_of(ctx, sql)?;
-    let state = ctx.state();
-    let plan = match statement::read(&sql, &state.config_options().sql_parser)? {
-        Some(own) => statement::plan(&state, own).await?,
-        None => state.create_logical_plan(&sql).await?,
-    };
+    let plan = planned(ctx.state(), sql).await?;
     execute(ctx, plan).await
+}
+
+/// [`sql`] of a statement that `options` allow; like `SessionContext::sql_with_options`. Where they forbid DDL or
+/// DML, they also forbid `ALTER TABLE` and the functions that change a table, which are queries to DataFusion.
+///
+/// # Errors
+/// The statement is not allowed; and the statement's.
+pub async fn sql_with_options(
+    ctx: &SessionContext,
+    sql: &str,
+    options: SQLOptions,
+) -> Result<DataFrame> {
+    let mut state = ctx.state();
+    if !allows_changes(&options)? {
+        refuse_changes(&mut state);
+    }
+    let plan = planned(state, sql).await?;
+    options.verify_plan(&plan)?;
+    execute(ctx, plan).await
+}
+
+/// Whether options allow DDL and DML; they say it of plans only.
+fn allows_changes(options: &SQLOptions) -> Result<bool> {
+    let empty = Arc::new(LogicalPlanBuilder::empty(false).build()?);
+    let ddl = LogicalPlan::Ddl(DdlStatement::DropTable(DropTable {
+        name: TableReference::bare("t"),
+        if_exists: true,
+        schema: Arc::clone(empty.schema()),
+    }));
+    let table = MemTable::try_new(Arc::new(Schema::empty()), vec![vec![]])?;
+    let dml = LogicalPlan::Dml(DmlStatement::new(
+        TableReference::bare("t"),
+        provider_as_source(Arc::new(table)),
+        WriteOp::Delete,
+        empty,
+    ));
+    Ok(options.verify_plan(&ddl).is_ok() && options.verify_plan(&dml).is_ok())
+}
+
+async fn planned(state: SessionState, sql: &str) -> Result<LogicalPlan> {
+    let sql = in_dialect_of(&state, sql)?;
+    match statement::read(&sql, &state.config_options().sql_parser)? {
+        Some(own) => statement::plan(&state, own).await,
+        None => state.create_logical_plan(&sql).await,
+    }
 }
 
 /// Carries a planned statement out; like `SessionContext::execute_logical_plan`, and right for a
