@@ -25,10 +25,12 @@ use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};
 use crate::scan::schema::session_schema;
+use crate::sql::catalog::catalog_around;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::compaction::ClusterBy;
+use crate::table::drop::{is_grave, is_reserved};
 use crate::table::{CreateTable, Env, Table};
 
 /// What a new table is made of, beyond its columns.
@@ -55,8 +57,39 @@ pub async fn open_table(state: &dyn Session, location: &str) -> Result<Supertabl
 /// Creates the table at `location`.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] if there is a table or anything else.
+/// [`ErrorKind::AlreadyExists`] if there is a table or anything else; [`ErrorKind::InvalidArgument`] if the location
+/// lies within a catalog that the session has open.
 pub async fn create_table(
+    state: &dyn Session,
+    location: &str,
+    schema: &Schema,
+    options: CreateOptions,
+) -> Result<SupertableProvider> {
+    refuse_inside_of_catalog(state, location)?;
+    create_at(state, location, schema, options).await
+}
+
+/// A table in a catalog's directories is the catalog's: it alone knows which of them a name may take next.
+fn refuse_inside_of_catalog(state: &dyn Session, location: &str) -> Result<()> {
+    let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+        return Ok(());
+    };
+    let (_, place) = resolve(state, location)?;
+    match catalog_around(state, &place) {
+        None => Ok(()),
+        Some(catalog) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            location,
+            format!(
+                "lies within the catalog {catalog}, which this session has open; create the table there: \
+                 CREATE TABLE {catalog}.<schema>.<table> (…) WITH ORDER (…) OPTIONS (…)"
+            ),
+        )),
+    }
+}
+
+/// [`create_table`], wherever it is.
+pub(crate) async fn create_at(
     state: &dyn Session,
     location: &str,
     schema: &Schema,
@@ -234,6 +267,7 @@ async fn open_or_create(
             check_options(&options.properties, &existing, location)?;
             return Ok(existing);
         }
+        Err(e) if is_grave(&e) || is_reserved(&e) => return Err(e),
         Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
         Err(e) => return Err(e),
     }
@@ -252,8 +286,20 @@ async fn open_or_create(
     }
 }
 
+/// What a table of a catalog is made of, by the clauses of its `CREATE TABLE`.
+pub(crate) fn options_of_clauses(clauses: &CreateExternalTable) -> Result<CreateOptions> {
+    if let Some(key) = clauses.options.keys().find(|key| own_option(key).is_none()) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            key,
+            "is no option of a table; those begin with supertable.",
+        ));
+    }
+    Ok(checked(clauses)?.1)
+}
+
 /// Checks that a table which exists already has the options that a statement gives.
-fn check_options(
+pub(crate) fn check_options(
     wanted: &BTreeMap<String, String>,
     existing: &SupertableProvider,
     location: &str,

@@ -13,6 +13,7 @@ use datafusion::prelude::SessionContext;
 
 use super::provider::CatalogView;
 use super::tables::SupertableCatalog;
+use crate::scan::ScanLocation;
 use crate::sql::session::OpenTables;
 
 /// Knows the catalogs of supertables in a list.
@@ -53,6 +54,17 @@ pub(crate) fn catalog_of(state: &SessionState, name: &str) -> Option<SupertableC
     }
     // Lists that look for files under the names of tables wrap the catalogs that they have.
     state.config().get_extension::<OpenTables>()?.catalog(name)
+}
+
+/// The name of a catalog of supertables of the session in whose directory `place` lies.
+pub(crate) fn catalog_around(state: &SessionState, place: &ScanLocation) -> Option<String> {
+    let names = state.catalog_list().catalog_names();
+    names.into_iter().find(|name| {
+        catalog_of(state, name).is_some_and(|catalog| {
+            let root = catalog.place();
+            root.store_url == place.store_url && place.root.prefix_matches(&root.root)
+        })
+    })
 }
 
 fn is_empty_in_memory(catalog: &dyn CatalogProvider) -> bool {

@@ -30,7 +30,7 @@ mod slots;
 mod statements;
 mod tables;
 
-pub(crate) use list::catalog_of;
+pub(crate) use list::{catalog_around, catalog_of};
 pub(crate) use rename::no_such_table;
 pub use statements::{execute, sql, sql_with_options};
 pub use tables::SupertableCatalog;

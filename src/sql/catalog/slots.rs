@@ -31,7 +31,7 @@ use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, Reservation};
 use crate::scan::schema::session_schema;
-use crate::sql::factory::{CreateOptions, create_table, open_again, open_table};
+use crate::sql::factory::{CreateOptions, create_at, open_again, open_table};
 use crate::sql::location::resolve;
 use crate::storage::Storage;
 use crate::table::Snapshot;
@@ -250,7 +250,7 @@ impl SupertableCatalog {
             },
             Wanted::Table { columns, options } => {
                 let location = self.location(place, directory);
-                match create_table(state, &location, columns, (*options).clone()).await {
+                match create_at(state, &location, columns, (*options).clone()).await {
                     Ok(provider) => Some(provider),
                     Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),

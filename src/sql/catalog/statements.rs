@@ -28,10 +28,10 @@ use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind};
 use crate::sql::alter::statement::in_dialect_of;
-use crate::sql::factory::{CreateOptions, column_defaults};
+use crate::sql::factory::{CreateOptions, check_options, column_defaults, options_of_clauses};
 use crate::sql::schema::check_declared;
 use crate::sql::session::refuse_changes;
-use crate::sql::statement;
+use crate::sql::statement::{self, without_clauses};
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
 /// understands `ALTER TABLE` on supertables, and the forms of `INSERT`, `UPDATE`, `DELETE` and `MERGE` that
@@ -102,6 +102,15 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
                     create_memory_table(ctx, &catalog, &schema, &name, create).await?;
                     nothing(ctx).await
                 }),
+                None if without_clauses(&create.input).1.is_some() => {
+                    let error = Error::new(
+                        ErrorKind::Unsupported,
+                        create.name.to_string(),
+                        "WITH ORDER and OPTIONS are for the tables of a catalog of supertables; elsewhere use \
+                         CREATE EXTERNAL TABLE … STORED AS SUPERTABLE",
+                    );
+                    Box::pin(async move { Err(error.into()) })
+                }
                 None => passed_on(
                     ctx,
                     LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)),
@@ -183,15 +192,21 @@ async fn create_memory_table(
             return Err(exists(schema, name).into());
         }
     }
-    let columns = columns_of(&create.input)?;
+    let (input, clauses) = without_clauses(&create.input);
+    let columns = columns_of(input)?;
+    let is_empty = is_empty(input);
+    let options = match clauses {
+        Some(clauses) => options_of_clauses(clauses)?,
+        None => CreateOptions::default(),
+    };
     let options = CreateOptions {
         column_defaults: column_defaults(create.column_defaults.iter().map(|(c, e)| (c, e)))?,
-        ..CreateOptions::default()
+        ..options
     };
-    let input = create.input.as_ref().clone();
+    let input = input.clone();
     match existing {
         Some(existing) => {
-            let columns = match is_empty(&create.input) {
+            let columns = match is_empty {
                 true => columns,
                 // What may be NULL is the table's to say; a row that breaks it fails the statement.
                 false => with_nullability_of(&columns, &existing.schema()),
@@ -205,13 +220,23 @@ async fn create_memory_table(
                 )
                 .with_source(error)
             })?;
+            let sorted = existing.table().metadata().sort_order.clone();
+            if clauses.is_some() && !options.sort_order.is_empty() && options.sort_order != sorted {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("{schema}.{name}"),
+                    "OR REPLACE replaces the rows of a table, not its order; DROP TABLE it first, or use another name",
+                )
+                .into());
+            }
+            check_options(&options.properties, &existing, name)?;
             insert(ctx, &existing, name, input, InsertOp::Overwrite).await
         }
         None => {
             let created = catalog
                 .create_table(&ctx.state(), schema, name, &columns, options)
                 .await?;
-            if is_empty(&create.input) {
+            if is_empty {
                 return Ok(());
             }
             fill(catalog, ctx, name, &created, input).await

@@ -26,6 +26,7 @@ use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
+use crate::scan::ScanLocation;
 use crate::sql::factory::CreateOptions;
 use crate::sql::location::resolve;
 use crate::storage::Storage;
@@ -49,6 +50,7 @@ struct Inner {
     /// Ends in `/`.
     root: String,
     storage: Storage,
+    place: ScanLocation,
     opener: Opener,
     env: Env,
     /// By the directories of the schema and of the table.
@@ -92,12 +94,13 @@ impl SupertableCatalog {
             true => root.to_owned(),
             false => format!("{root}/"),
         };
-        let (storage, _) = resolve(&ctx.state(), &root)?;
+        let (storage, place) = resolve(&ctx.state(), &root)?;
         let catalog = Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
                 root,
                 storage,
+                place,
                 opener: Opener::new(ctx),
                 env: Env::system(),
                 open: Mutex::default(),
@@ -123,6 +126,10 @@ impl SupertableCatalog {
         &self,
     ) -> MutexGuard<'_, BTreeMap<(String, String), Arc<dyn TableProvider>>> {
         lock(&self.inner.others)
+    }
+
+    pub(super) fn place(&self) -> &ScanLocation {
+        &self.inner.place
     }
 
     /// The session that tables are opened in.
