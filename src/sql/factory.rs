@@ -31,7 +31,7 @@ use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::compaction::ClusterBy;
 use crate::table::drop::{is_grave, is_reserved};
-use crate::table::{CreateTable, Env, Table};
+use crate::table::{CreateTable, Env, Limits, Table};
 
 /// What a new table is made of, beyond its columns.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,7 @@ pub async fn create_table(
     options: CreateOptions,
 ) -> Result<SupertableProvider> {
     refuse_inside_of_catalog(state, location)?;
-    create_at(state, location, schema, options).await
+    create_at(state, location, schema, options, false).await
 }
 
 /// A table in a catalog's directories is the catalog's: it alone knows which of them a name may take next.
@@ -88,12 +88,13 @@ fn refuse_inside_of_catalog(state: &dyn Session, location: &str) -> Result<()> {
     }
 }
 
-/// [`create_table`], wherever it is.
+/// [`create_table`], wherever it is; an unseen table appears with the first rows that are committed to it.
 pub(crate) async fn create_at(
     state: &dyn Session,
     location: &str,
     schema: &Schema,
     options: CreateOptions,
+    unseen: bool,
 ) -> Result<SupertableProvider> {
     SupertableOptions::of(state.config_options()).check_writable("CREATE TABLE")?;
     let (storage, scan) = resolve(state, location)?;
@@ -123,7 +124,10 @@ pub(crate) async fn create_at(
         properties,
         sort_order: options.sort_order,
     };
-    let table = Table::create(storage, Env::system(), spec).await?;
+    let table = Table::prepare(storage, Env::system(), Limits::default(), spec).await?;
+    if !unseen {
+        table.reveal().await?;
+    }
     provider(state, table, scan, None)
 }
 

@@ -82,6 +82,8 @@ pub(super) enum Wanted<'a> {
     Table {
         columns: &'a Schema,
         options: &'a CreateOptions,
+        /// Whether it is to appear with its first rows only.
+        unseen: bool,
     },
     /// A table that is there.
     Reservation(&'a Reservation),
@@ -248,9 +250,13 @@ impl SupertableCatalog {
                 true => None,
                 false => return Ok(None),
             },
-            Wanted::Table { columns, options } => {
+            Wanted::Table {
+                columns,
+                options,
+                unseen,
+            } => {
                 let location = self.location(place, directory);
-                match create_at(state, &location, columns, (*options).clone()).await {
+                match create_at(state, &location, columns, (*options).clone(), *unseen).await {
                     Ok(provider) => Some(provider),
                     Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),

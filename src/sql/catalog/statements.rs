@@ -4,14 +4,14 @@
 //! Owns doing them so that rows stream and nothing is lost: DataFusion collects a query's rows in memory, and
 //! drops a table before the query that replaces it has succeeded. Every other statement is passed on.
 //!
-//! Invariants: a table that is replaced is replaced in one commit, or not at all; a table that could not be
-//! filled is taken back, unless somebody has written to it.
+//! Invariants: a table that is replaced is replaced in one commit, or not at all; a table that is filled appears with its
+//! rows, or not at all.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, Result, TableReference, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionState;
@@ -232,31 +232,33 @@ async fn create_memory_table(
             check_options(&options.properties, &existing, name)?;
             insert(ctx, &existing, name, input, InsertOp::Overwrite).await
         }
-        None => {
-            let created = catalog
-                .create_table(&ctx.state(), schema, name, &columns, options)
+        None if is_empty => {
+            let session = ctx.state();
+            catalog
+                .create_table(&session, schema, name, &columns, options)
                 .await?;
-            if is_empty {
-                return Ok(());
-            }
-            fill(catalog, ctx, name, &created, input).await
+            Ok(())
+        }
+        None => {
+            let session = ctx.state();
+            let created = catalog
+                .prepare_table(&session, schema, name, &columns, &options, true)
+                .await?;
+            let table = &created.provider;
+            let filled = async {
+                insert(ctx, table, name, input, InsertOp::Append).await?;
+                // A query without rows has committed nothing.
+                Ok::<_, DataFusionError>(table.table().reveal().await?)
+            };
+            filled.await.map_err(|error| match Error::find_in(&error) {
+                Some(ours) if ours.kind() == ErrorKind::AlreadyExists => {
+                    exists(schema, name).into()
+                }
+                _ => error,
+            })?;
+            Ok(catalog.appeared(schema, name, &created)?)
         }
     }
-}
-
-/// The table's first rows; without them there is no table.
-async fn fill(
-    catalog: &SupertableCatalog,
-    ctx: &SessionContext,
-    name: &str,
-    created: &SupertableProvider,
-    input: LogicalPlan,
-) -> Result<()> {
-    let filled = insert(ctx, created, name, input, InsertOp::Append).await;
-    if filled.is_err() {
-        catalog.take_back(name, created).await;
-    }
-    filled
 }
 
 fn insert<'a>(

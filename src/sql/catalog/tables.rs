@@ -3,7 +3,7 @@
 //! Owns the catalog's state: the tables that are open, and what names were found to mean. Does not own which
 //! directory a name means now (`slots`), renames (`rename`), nor what creating and dropping do to a directory (`table`).
 //! Invariant: a table that another process dropped, renamed or created is seen by the next statement; what is open is
-//! asked before it is used. A crash while a table is created leaves none, or an empty one; after the swing of
+//! asked before it is used. A crash while a table is created leaves none, or the whole of it; after the swing of
 //! a drop, objects that the next table of the name sweeps away.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -284,26 +284,51 @@ impl SupertableCatalog {
         columns: &Schema,
         options: CreateOptions,
     ) -> Result<SupertableProvider> {
+        let created = self
+            .prepare_table(session, schema, name, columns, &options, false)
+            .await?;
+        self.appeared(schema, name, &created)?;
+        Ok(created.provider)
+    }
+
+    /// The same; an unseen table appears with its first rows, and has [`appeared`](Self::appeared) then.
+    pub(super) async fn prepare_table(
+        &self,
+        session: &dyn Session,
+        schema: &str,
+        name: &str,
+        columns: &Schema,
+        options: &CreateOptions,
+        unseen: bool,
+    ) -> Result<Prepared> {
         SupertableOptions::of(session.config_options()).check_writable("CREATE TABLE")?;
         let wanted = Wanted::Table {
             columns,
-            options: &options,
+            options,
+            unseen,
         };
         match self.take(schema, name, wanted).await? {
             Taken {
                 directory,
                 provider: Some(provider),
-            } => {
-                let place = encode(schema)?;
-                self.remember(&place, name, &directory);
-                Ok(self.keep(&place, &directory, provider))
-            }
+            } => Ok(Prepared {
+                directory,
+                provider,
+            }),
             Taken { directory, .. } => Err(Error::new(
                 ErrorKind::Conflict,
                 directory,
                 "was reserved, and not created",
             )),
         }
+    }
+
+    /// Knows the table by its name from now on.
+    pub(super) fn appeared(&self, schema: &str, name: &str, table: &Prepared) -> Result<()> {
+        let place = encode(schema)?;
+        self.remember(&place, name, &table.directory);
+        self.keep(&place, &table.directory, table.provider.clone());
+        Ok(())
     }
 
     /// Drops a table, on behalf of `session`; says whether there was one.
@@ -343,18 +368,12 @@ impl SupertableCatalog {
             }
         }
     }
+}
 
-    /// Drops a table that `created` made if nobody has written to it or renamed it since.
-    pub(super) async fn take_back(&self, name: &str, created: &SupertableProvider) {
-        let table = created.table();
-        let untouched = table.cached_snapshot();
-        if untouched.version() != 1 || untouched.claim().is_some() {
-            return;
-        }
-        if let Err(error) = table.drop_unchanged(&untouched).await {
-            tracing::warn!(%error, table = %name, "a table that could not be filled is left empty");
-        }
-    }
+/// A table in a directory that it was found to be the first in.
+pub(super) struct Prepared {
+    directory: String,
+    pub(super) provider: SupertableProvider,
 }
 
 /// The error of a name that is taken.
