@@ -36,6 +36,14 @@
 //! [`ErrorKind::Constraint`](crate::ErrorKind::Constraint) and names the condition. As in SQL, FALSE violates and NULL passes.
 //! A target row of a `MERGE` that two source rows would change is refused with the same kind of error.
 //!
+//! # Creating a table of a catalog
+//!
+//! `CREATE [OR REPLACE] TABLE [IF NOT EXISTS] t (…) [WITH ORDER (…)] [OPTIONS (…)] [AS …]`, by [`sql()`](crate::sql()) and at
+//! the command line. Both clauses mean what they mean in `CREATE EXTERNAL TABLE`; options begin with `supertable.`. The
+//! table appears with the rows of its query, or not at all. An order and options of `OR REPLACE` must be those that the
+//! table has. A location inside of a catalog that the session has open is refused by `CREATE EXTERNAL TABLE`, unless a
+//! table is there to be opened.
+//!
 //! # What is cheap
 //!
 //! - `count(*)` reads no data file, also after deletes.

@@ -222,7 +222,7 @@ impl Inner {
                 Ok(Head::Table(pointer)) => pointer.table_id == self.table_id,
                 Ok(Head::Dropped(grave)) => grave.table_id == self.table_id,
                 Ok(Head::Reserved(_)) => false,
-                Err(error) => return Err(FormatError::from(error).at(&path).into()),
+                Err(error) => return Err(FormatError::from(error).at(&path)),
             },
         };
         if !ours {
