@@ -24,7 +24,7 @@
 //! functions, catalog), and the command line behind the feature `cli`.
 //!
 //! README is a short guide with examples. The [`guide`] is the reference: [statements](guide::statements),
-//! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), and
+//! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), [sessions](guide::sessions), and
 //! [what holds whatever fails](guide::promises), each promise with its test.
 //!
 //! # What a statement promises
@@ -75,4 +75,7 @@ pub mod table;
 pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};
-pub use sql::{SupertableCatalog, SupertableSessionExt, execute, register, shutdown, sql};
+pub use sql::{
+    SupertableCatalog, SupertableSessionExt, execute, register, register_for_queries, shutdown,
+    sql, sql_with_options,
+};

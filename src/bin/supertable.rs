@@ -9,7 +9,17 @@ use datafusion_supertable::cli::{self, Args};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    cli::run(Args::parse()).await
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("Error: no threads can be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(cli::run(args));
+    // A statement that was cancelled may compute on for minutes; nobody waits for it.
+    runtime.shutdown_background();
+    status
 }

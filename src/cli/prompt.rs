@@ -19,9 +19,9 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor, Helper, Result};
-use tokio::signal;
 
 use super::context::CliContext;
+use super::interrupts::{Interrupts, Stubborn};
 use super::script::{self, Next};
 use crate::sql::alter::statement::with_alter_table;
 use crate::sql::statement::with_stand_ins;
@@ -33,7 +33,11 @@ const HISTORY: &str = ".history";
 ///
 /// # Errors
 /// The terminal cannot be read.
-pub(super) async fn run(context: &CliContext, print: &mut PrintOptions) -> Result<()> {
+pub(super) async fn run(
+    context: &CliContext,
+    print: &mut PrintOptions,
+    interrupts: &Interrupts,
+) -> Result<()> {
     let mut editor = Editor::<Prompt, DefaultHistory>::new()?;
     let prompt = Prompt(
         CliHelper::new(&dialect(context), print.color),
@@ -46,7 +50,7 @@ pub(super) async fn run(context: &CliContext, print: &mut PrintOptions) -> Resul
         match editor.readline("> ") {
             Ok(line) => {
                 editor.add_history_entry(line.trim_end())?;
-                if let Next::Quit = run_line(context, &line, print).await {
+                if let Next::Quit = run_line(context, &line, print, interrupts).await {
                     break;
                 }
             }
@@ -71,7 +75,12 @@ pub(super) async fn run(context: &CliContext, print: &mut PrintOptions) -> Resul
     editor.save_history(HISTORY)
 }
 
-async fn run_line(context: &CliContext, line: &str, print: &mut PrintOptions) -> Next {
+async fn run_line(
+    context: &CliContext,
+    line: &str,
+    print: &mut PrintOptions,
+    interrupts: &Interrupts,
+) -> Next {
     let done = async {
         match line.strip_prefix('\\') {
             Some(command) => script::run_command(context, command, print).await,
@@ -81,12 +90,12 @@ async fn run_line(context: &CliContext, line: &str, print: &mut PrintOptions) ->
             }
         }
     };
-    tokio::select! {
-        next = done => next.unwrap_or_else(|error| {
+    match interrupts.unless_pressed(Stubborn::Told, done).await {
+        Some(next) => next.unwrap_or_else(|error| {
             eprintln!("{error}");
             Next::Continue(1)
         }),
-        _ = signal::ctrl_c() => {
+        None => {
             super::progress::clear();
             println!("^C");
             Next::Continue(1)

@@ -4,8 +4,8 @@
 //! cleanup of every table that the session touched, so that a table at rest holds no WAL document.
 //!
 //! Exit status: 0 when every statement succeeded; 1 when one failed or nothing could be run; 130
-//! after Ctrl-C. A statement cancelled by Ctrl-C is undone by that cleanup, or, if a second Ctrl-C
-//! cuts it short, by whoever opens the table next.
+//! after Ctrl-C (`interrupts`). A statement cancelled by Ctrl-C is undone by that cleanup, or, if that does not come
+//! to its end, by whoever opens the table next.
 
 use std::env;
 use std::io::IsTerminal;
@@ -14,28 +14,37 @@ use std::process::ExitCode;
 use datafusion::DATAFUSION_VERSION;
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
-use tokio::signal;
 
+use super::interrupts::{INTERRUPTED, Interrupts, Stubborn};
 use super::session::{self, CliSession};
 use super::{Args, logs, progress, prompt, script};
 
-/// The exit status of a process that Ctrl-C ended, by the shells' convention (128 + SIGINT).
-const INTERRUPTED: u8 = 130;
-
 /// Runs what `args` ask for and answers with the exit status.
 pub async fn run(args: Args) -> ExitCode {
+    let interrupts = Interrupts::begin();
     logs::begin(if args.quiet { None } else { progress::line() });
-    match prepare(&args).await {
+    let prepared = interrupts.unless_pressed(Stubborn::Left, prepare(&args));
+    let prepared = match prepared.await {
+        Some(prepared) => prepared,
+        None => return ExitCode::from(INTERRUPTED),
+    };
+    match prepared {
         Ok(mut session) => {
-            let outcome = statements(&args, &mut session).await;
-            let interrupted = tokio::select! {
-                () = crate::shutdown(&session.session) => false,
-                _ = signal::ctrl_c() => true,
-            };
+            let outcome = statements(&args, &mut session, &interrupts).await;
+            let cleanup = crate::shutdown(&session.session);
             match outcome {
-                _ if interrupted => ExitCode::from(INTERRUPTED),
-                Ok(status) => status,
-                Err(error) => failure(&error),
+                // Still within the time that the Ctrl-C has left.
+                Ok(None) => {
+                    cleanup.await;
+                    ExitCode::from(INTERRUPTED)
+                }
+                outcome => match interrupts.unless_pressed(Stubborn::Left, cleanup).await {
+                    None => ExitCode::from(INTERRUPTED),
+                    Some(()) => outcome.map_or_else(
+                        |error| failure(&error),
+                        |status| status.unwrap_or(ExitCode::from(INTERRUPTED)),
+                    ),
+                },
             }
         }
         Err(error) => failure(&error),
@@ -61,28 +70,42 @@ async fn prepare(args: &Args) -> Result<CliSession> {
     session::build(args).await
 }
 
-async fn statements(args: &Args, session: &mut CliSession) -> Result<ExitCode> {
+/// The exit status; none after a Ctrl-C that ends the process.
+async fn statements(
+    args: &Args,
+    session: &mut CliSession,
+    interrupts: &Interrupts,
+) -> Result<Option<ExitCode>> {
     let at_prompt = args.reads_statements_from_stdin() && std::io::stdin().is_terminal();
     if at_prompt {
+        let files = startup_files(args);
+        let started = run_files(&files, session);
+        match interrupts.unless_pressed(Stubborn::Left, started).await {
+            Some(started) => started?,
+            None => return Ok(said_interrupted()),
+        };
         // The prompt handles Ctrl-C itself: it cancels the statement, not the session.
-        run_files(&startup_files(args), session).await?;
-        return match prompt::run(&session.context, &mut session.print).await {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+        return match prompt::run(&session.context, &mut session.print, interrupts).await {
+            Ok(()) => Ok(Some(ExitCode::SUCCESS)),
             Err(error) => Err(exec_datafusion_err!("the prompt failed: {error}")),
         };
     }
-    let interrupted = signal::ctrl_c();
-    tokio::select! {
-        failed = batch(args, session) => Ok(match failed? {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        }),
-        _ = interrupted => {
-            progress::clear();
-            eprintln!("^C");
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-    }
+    let done = batch(args, session);
+    Ok(
+        match interrupts.unless_pressed(Stubborn::Left, done).await {
+            Some(failed) => Some(match failed? {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            }),
+            None => said_interrupted(),
+        },
+    )
+}
+
+fn said_interrupted() -> Option<ExitCode> {
+    progress::clear();
+    eprintln!("^C");
+    None
 }
 
 /// Everything but the prompt; answers how many statements failed.

@@ -4,6 +4,7 @@
 //! - [`columns`]: `ALTER TABLE`, and adopting files that others wrote.
 //! - [`functions`]: every table function, with its arguments and its columns.
 //! - [`options`]: every option of sessions and tables.
+//! - [`sessions`]: a query server, with a session for each request, and what forbids changes.
 //! - [`events`]: what is said through `tracing`, and the counters of `EXPLAIN ANALYZE`.
 //! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
 //!
@@ -15,4 +16,5 @@ pub mod events;
 pub mod functions;
 pub mod options;
 pub mod promises;
+pub mod sessions;
 pub mod statements;

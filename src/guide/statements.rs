@@ -54,6 +54,14 @@
 //! that would change `"t@v7"`. There a column declared `TIMESTAMP WITH TIME ZONE` in a session without a time zone
 //! has UTC; through `SessionContext::sql` it has none.
 //!
+//! # Creating a table of a catalog
+//!
+//! `CREATE [OR REPLACE] TABLE [IF NOT EXISTS] t (…) [WITH ORDER (…)] [OPTIONS (…)] [AS …]`, by [`sql()`](crate::sql()) and at
+//! the command line. Both clauses mean what they mean in `CREATE EXTERNAL TABLE`; options begin with `supertable.`. The
+//! table appears with the rows of its query, or not at all. An order and options of `OR REPLACE` must be those that the
+//! table has. A location inside of a catalog that the session has open is refused by `CREATE EXTERNAL TABLE`, unless a
+//! table is there to be opened.
+//!
 //! # What is cheap
 //!
 //! - `count(*)` reads no data file, also after deletes.

@@ -25,11 +25,13 @@ use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};
 use crate::scan::schema::session_schema;
+use crate::sql::catalog::catalog_around;
 use crate::sql::location::resolve;
 use crate::sql::schema::{check_declared, check_storable};
 use crate::sql::session::OpenTables;
 use crate::table::compaction::ClusterBy;
-use crate::table::{CreateTable, Env, Table};
+use crate::table::drop::{is_grave, is_reserved};
+use crate::table::{CreateTable, Env, Limits, Table};
 
 /// What a new table is made of, beyond its columns.
 #[derive(Debug, Clone, Default)]
@@ -55,12 +57,44 @@ pub async fn open_table(state: &dyn Session, location: &str) -> Result<Supertabl
 /// Creates the table at `location`.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyExists`] if there is a table or anything else.
+/// [`ErrorKind::AlreadyExists`] if there is a table or anything else; [`ErrorKind::InvalidArgument`] if the location
+/// lies within a catalog that the session has open.
 pub async fn create_table(
     state: &dyn Session,
     location: &str,
     schema: &Schema,
     options: CreateOptions,
+) -> Result<SupertableProvider> {
+    refuse_inside_of_catalog(state, location)?;
+    create_at(state, location, schema, options, false).await
+}
+
+/// A table in a catalog's directories is the catalog's: it alone knows which of them a name may take next.
+fn refuse_inside_of_catalog(state: &dyn Session, location: &str) -> Result<()> {
+    let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+        return Ok(());
+    };
+    let (_, place) = resolve(state, location)?;
+    match catalog_around(state, &place) {
+        None => Ok(()),
+        Some(catalog) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            location,
+            format!(
+                "lies within the catalog {catalog}, which this session has open; create the table there: \
+                 CREATE TABLE {catalog}.<schema>.<table> (…) WITH ORDER (…) OPTIONS (…)"
+            ),
+        )),
+    }
+}
+
+/// [`create_table`], wherever it is; an unseen table appears with the first rows that are committed to it.
+pub(crate) async fn create_at(
+    state: &dyn Session,
+    location: &str,
+    schema: &Schema,
+    options: CreateOptions,
+    unseen: bool,
 ) -> Result<SupertableProvider> {
     SupertableOptions::of(state.config_options()).check_writable("CREATE TABLE")?;
     let (storage, scan) = resolve(state, location)?;
@@ -90,8 +124,8 @@ pub async fn create_table(
         properties,
         sort_order: options.sort_order,
     };
-    let created = Table::create(storage, Env::system(), spec).await;
-    let table = created.map_err(|error| match error.kind() {
+    let cannot_write = |error: Error| {
+        match error.kind() {
         ErrorKind::Storage => Error::new(
             ErrorKind::Storage,
             location,
@@ -100,7 +134,14 @@ pub async fn create_table(
         )
         .with_source(error),
         _ => error,
-    })?;
+    }
+    };
+    let table = Table::prepare(storage, Env::system(), Limits::default(), spec)
+        .await
+        .map_err(cannot_write)?;
+    if !unseen {
+        table.reveal().await.map_err(cannot_write)?;
+    }
     provider(state, table, scan, None)
 }
 
@@ -248,6 +289,7 @@ async fn open_or_create(
             check_options(&options.properties, &existing, location)?;
             return Ok(existing);
         }
+        Err(e) if is_grave(&e) || is_reserved(&e) => return Err(e),
         Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
         Err(e) => return Err(e),
     }
@@ -266,8 +308,20 @@ async fn open_or_create(
     }
 }
 
+/// What a table of a catalog is made of, by the clauses of its `CREATE TABLE`.
+pub(crate) fn options_of_clauses(clauses: &CreateExternalTable) -> Result<CreateOptions> {
+    if let Some(key) = clauses.options.keys().find(|key| own_option(key).is_none()) {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            key,
+            "is no option of a table; those begin with supertable.",
+        ));
+    }
+    Ok(checked(clauses)?.1)
+}
+
 /// Checks that a table which exists already has the options that a statement gives.
-fn check_options(
+pub(crate) fn check_options(
     wanted: &BTreeMap<String, String>,
     existing: &SupertableProvider,
     location: &str,

@@ -14,6 +14,6 @@ pub(crate) mod statement;
 mod wait;
 pub(crate) mod written;
 
-pub use catalog::{SupertableCatalog, execute, sql};
+pub use catalog::{SupertableCatalog, execute, sql, sql_with_options};
 pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};
-pub use session::{SupertableSessionExt, register, shutdown};
+pub use session::{SupertableSessionExt, register, register_for_queries, shutdown};

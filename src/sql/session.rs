@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::scan::KeepScanOrder;
 use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
-use crate::sql::functions::list::table_functions;
+use crate::sql::functions::list::{refused_functions, table_functions};
 use crate::sql::relations::SupertableRelations;
 use crate::table::Table;
 
@@ -32,8 +32,29 @@ const FILE_TYPE: &str = "SUPERTABLE";
 /// None today; the signature leaves room for a session that cannot take the registration.
 pub fn register(ctx: &SessionContext) -> Result<()> {
     let state = ctx.state_ref();
+    // Sessions of which each serves one request are mostly made of one that is registered.
+    if is_registered(&state.read()) {
+        return Ok(());
+    }
     let mut state = state.write();
     register_state(&mut state);
+    Ok(())
+}
+
+/// [`register`] without the functions that change a table: `supertable_add_files`, `_alter`, `_optimize`, `_recover`,
+/// `_restore` and `_vacuum` are refused. If the session was made from one that has them, they are taken away.
+///
+/// This is for sessions whose users may only query. A call of such a function is a query to DataFusion, so
+/// `SQLOptions` that forbid DDL, DML and statements do not forbid it; those still have to be used, or the session
+/// option `supertable.read_only`, to forbid everything else. See the guide on [sessions](crate::guide::sessions).
+///
+/// # Errors
+/// As [`register`].
+pub fn register_for_queries(ctx: &SessionContext) -> Result<()> {
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    register_state(&mut state);
+    refuse_changes(&mut state);
     Ok(())
 }
 
@@ -42,6 +63,10 @@ pub trait SupertableSessionExt {
     /// See [`register`].
     #[must_use]
     fn with_supertable(self) -> Self;
+
+    /// See [`register_for_queries`].
+    #[must_use]
+    fn with_supertable_for_queries(self) -> Self;
 }
 
 impl SupertableSessionExt for SessionStateBuilder {
@@ -49,6 +74,20 @@ impl SupertableSessionExt for SessionStateBuilder {
         let mut state = self.build();
         register_state(&mut state);
         SessionStateBuilder::new_from_existing(state)
+    }
+
+    fn with_supertable_for_queries(self) -> Self {
+        let mut state = self.build();
+        register_state(&mut state);
+        refuse_changes(&mut state);
+        SessionStateBuilder::new_from_existing(state)
+    }
+}
+
+/// Refuses the functions that change a table.
+pub(crate) fn refuse_changes(state: &mut SessionState) {
+    for (name, refused) in refused_functions() {
+        state.register_udtf(name, refused);
     }
 }
 
@@ -140,7 +179,7 @@ pub async fn shutdown(ctx: &SessionContext) {
 /// The tables that a session has opened, also those whose name was dropped since.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTables {
-    tables: Mutex<Vec<Table>>,
+    tables: Arc<Mutex<Vec<Table>>>,
     /// The session's catalogs of supertables.
     catalogs: Mutex<Vec<SupertableCatalog>>,
 }
@@ -150,6 +189,14 @@ impl OpenTables {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         if !tables.iter().any(|known| known.is_same(table)) {
             tables.push(table.clone());
+        }
+    }
+
+    /// The same tables, for a session without catalogs.
+    pub(crate) fn without_catalogs(&self) -> Self {
+        Self {
+            tables: Arc::clone(&self.tables),
+            catalogs: Mutex::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 use crate::error::Result;
 use crate::format::{ChangeSet, SidecarId, StateDoc, WalId, WalState};
 use crate::wal::driver;
-use crate::wal::{Etag, WalError, lease, machine};
+use crate::wal::{Driver, Etag, WalError, lease, machine};
 
 /// How long after another process's version others are taken to be writing.
 const OTHERS_WRITE_FOR: Duration = Duration::from_secs(30);
@@ -95,6 +95,18 @@ impl Inner {
                 tracing::debug!(wal_id = %id, %error, "superseded sidecars are left to vacuum");
             }
             match driver::retire(&inner.wal, &id, Some((doc, etag))).await {
+                Ok(()) => inner.note_gone(id),
+                Err(error) => tracing::debug!(wal_id = %id, %error, "retiring is left to recovery"),
+            }
+        });
+    }
+
+    /// Deletes the document of a statement whose table has appeared. What it staged is in use.
+    pub(super) fn end_creation(self: &Arc<Self>, driver: Arc<Driver>) {
+        let (inner, id) = (Arc::clone(self), driver.id());
+        self.deactivate(&id);
+        self.spawn(async move {
+            match driver.abandon(false).await {
                 Ok(()) => inner.note_gone(id),
                 Err(error) => tracing::debug!(wal_id = %id, %error, "retiring is left to recovery"),
             }

@@ -19,6 +19,7 @@ use super::apply::{
     ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
 };
 use super::commit::Ending;
+use super::creation::Created;
 use super::handle::{Inner, Observed};
 use super::snapshot::{Named, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +45,19 @@ pub(super) struct Draft {
 struct Next {
     manifest: Manifest,
     encoded: EncodedManifest,
+}
+
+impl Next {
+    /// The nodes that the pointer names beside the root.
+    fn named_nodes(&self) -> Vec<ContentHash> {
+        self.encoded
+            .new_nodes
+            .iter()
+            .map(|(hash, _)| *hash)
+            .filter(|hash| *hash != self.encoded.root)
+            .take(MAX_NEW_NODES)
+            .collect()
+    }
 }
 
 /// What became of a swing.
@@ -255,6 +269,28 @@ impl Inner {
         Ok(())
     }
 
+    /// Creates the pointer, naming the draft: a table that nobody has seen appears.
+    ///
+    /// # Errors
+    /// As [`create_pointer`](Self::create_pointer).
+    pub(super) async fn create_pointer_to(&self, draft: &Draft) -> Result<Created> {
+        let path = paths::pointer();
+        let Some(next) = &draft.next else {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                path.as_ref(),
+                "a commit must change something",
+            ));
+        };
+        check_successor(draft.base.manifest(), &next.manifest)
+            .map_err(|violation| FormatError::from(violation).at(&path))?;
+        let created = self
+            .create_pointer(&next.manifest, next.encoded.root, next.named_nodes())
+            .await?;
+        self.remember(draft, next);
+        Ok(created)
+    }
+
     /// Swings the pointer from the draft's base to the draft: the commit.
     ///
     /// # Errors
@@ -275,14 +311,7 @@ impl Inner {
             version: next.manifest.version(),
             manifest: next.encoded.root,
             nonce: self.env.ids.nonce(),
-            new_nodes: next
-                .encoded
-                .new_nodes
-                .iter()
-                .map(|(hash, _)| *hash)
-                .filter(|hash| *hash != next.encoded.root)
-                .take(MAX_NEW_NODES)
-                .collect(),
+            new_nodes: next.named_nodes(),
             claim: draft.base.claim().cloned(),
         };
         let bytes = pointer

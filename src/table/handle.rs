@@ -1,17 +1,14 @@
-//! A table that is open: create, open, read the pointer, begin mutations.
+//! A table that is open: open, read the pointer, begin mutations.
 //!
-//! Owns: [`Table`], and what its clones share. Does not own the commit (`commit`), recovery's decisions
-//! (`recovery`) or reading (`reader`).
-//! Invariants: creating the pointer is the commit that makes a table exist; the pointer is read before
-//! anything that depends on it; a pointer of another table at the same place is an error, never a version.
-//! A crash while a table is created leaves manifest nodes, over which it can be created again.
+//! Owns: [`Table`], and what its clones share. Does not own creating one (`creation`), the commit (`commit`),
+//! recovery's decisions (`recovery`) or reading (`reader`).
+//! Invariants: the pointer is read before anything that depends on it; a pointer of another table at the same place
+//! is an error, never a version. No writes of its own, so a crash leaves nothing.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::datatypes::SchemaRef;
-use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
 use super::commit::Committer;
@@ -23,24 +20,11 @@ use super::recovery::RecoveryReport;
 use super::snapshot::{Named, Snapshot};
 use super::tip::{Tip, TipCell};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::{
-    Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
-};
-use crate::format::paths::{self, ObjectName};
+use crate::format::manifest::{Manifest, TableMetadata};
+use crate::format::paths;
 use crate::format::{FormatError, Head, OpKind, Pointer, TableId, WalId};
-use crate::storage::{CasOutcome, Fetched, ObjectVersion, Storage};
+use crate::storage::{Fetched, ObjectVersion, Storage};
 use crate::wal::{Env, WalStore};
-
-/// What a new table is to be.
-#[derive(Clone, Debug)]
-pub struct CreateTable {
-    /// Its columns. Field ids are given out; those that fields bring along are replaced.
-    pub schema: SchemaRef,
-    /// Its properties.
-    pub properties: BTreeMap<String, String>,
-    /// The order in which writers sort rows; empty: none.
-    pub sort_order: Vec<SortColumn>,
-}
 
 /// A table on a store. Cheap to clone; clones share caches, and commit together.
 #[derive(Clone, Debug)]
@@ -70,6 +54,8 @@ pub(super) struct Inner {
     /// When another process's version was last adopted.
     pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
     pub(super) tracker: TaskTracker,
+    /// Whether the pointer is still to be created: only this handle knows the table.
+    pub(super) unseen: AtomicBool,
     pub(super) runtime: tokio::runtime::Handle,
     /// Whether a compaction waits for its turn.
     upkeep_waits: Arc<AtomicBool>,
@@ -108,89 +94,6 @@ impl Observed {
 }
 
 impl Table {
-    /// Creates a table at the storage's root.
-    ///
-    /// # Errors
-    /// `AlreadyExists` if there is one; `InvalidArgument` if something else is there, or for a schema that
-    /// cannot be stored. Nothing that counts is written then.
-    pub async fn create(storage: Storage, env: Env, spec: CreateTable) -> Result<Self> {
-        Self::create_with(storage, env, Limits::default(), spec).await
-    }
-
-    /// The same, within other limits.
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    pub async fn create_with(
-        storage: Storage,
-        env: Env,
-        limits: Limits,
-        spec: CreateTable,
-    ) -> Result<Self> {
-        let pointer_path = paths::pointer();
-        if let Some((bytes, _)) = storage.get(&pointer_path).await? {
-            return Err(match Head::decode(&bytes) {
-                Ok(Head::Dropped(_)) => dropped(),
-                Ok(Head::Reserved(_)) => reserved(),
-                _ => exists(),
-            });
-        }
-        refuse_foreign(&storage).await?;
-        let (schema, next_field_id) = assign_field_ids(&spec.schema, 1).map_err(|source| {
-            Error::new(
-                ErrorKind::InvalidArgument,
-                "schema",
-                "the schema cannot be given field ids",
-            )
-            .with_source(source)
-        })?;
-        let metadata = TableMetadata {
-            table_id: TableId::from_uuid(env.ids.nonce()),
-            schema,
-            properties: spec.properties,
-            sort_order: spec.sort_order,
-            next_field_id,
-        };
-        let table_id = metadata.table_id;
-        let manifest = Manifest::empty(ManifestHeader::first(Arc::new(metadata), env.now_ms()));
-        check_first(&manifest)
-            .map_err(|violation| FormatError::from(violation).at(&pointer_path))?;
-        let encoded = manifest
-            .encode()
-            .map_err(|error| FormatError::from(error).at(&paths::manifest_prefix()))?;
-        for (hash, bytes) in &encoded.new_nodes {
-            storage
-                .put_immutable(&paths::manifest_node(hash), bytes.clone())
-                .await?;
-        }
-        let pointer = Pointer {
-            table_id,
-            version: manifest.version(),
-            manifest: encoded.root,
-            nonce: env.ids.nonce(),
-            new_nodes: Vec::new(),
-            claim: None,
-        };
-        let bytes = pointer
-            .encode()
-            .map_err(|error| FormatError::from(error).at(&pointer_path))?;
-        match storage.create(&pointer_path, bytes).await? {
-            CasOutcome::Committed(state) => {
-                manifest.mark_persisted();
-                let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
-                let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
-                let snapshot = Arc::new(Snapshot::new(
-                    manifest,
-                    encoded.root,
-                    Some(Named { state, claim: None }),
-                    Arc::clone(&reader),
-                ));
-                Self::with_tip(storage, env, limits, wal, reader, table_id, snapshot)
-            }
-            CasOutcome::Lost => Err(exists()),
-        }
-    }
-
     /// Opens the table at the storage's root, and starts to recover in the background what dead writers left.
     ///
     /// # Errors
@@ -233,7 +136,7 @@ impl Table {
         Ok(table)
     }
 
-    fn with_tip(
+    pub(super) fn with_tip(
         storage: Storage,
         env: Env,
         limits: Limits,
@@ -270,6 +173,7 @@ impl Table {
                 looked_around: Mutex::new(tokio::time::Instant::now()),
                 others_seen: Mutex::default(),
                 tracker,
+                unseen: AtomicBool::new(snapshot.pointer().is_none()),
                 runtime,
                 upkeep_waits: Arc::default(),
                 tip: TipCell::new(snapshot),
@@ -381,9 +285,17 @@ impl Inner {
         self.tip.advance(swung);
     }
 
+    /// Takes over the version with which an unseen table appeared.
+    pub(super) fn reveal_tip(&self, seen: Arc<Snapshot>) {
+        self.tip.adopt(seen);
+    }
+
     /// Asks the store for the current version. The tip that is returned was current at some moment of this
     /// call, or later.
     pub(super) async fn refresh(&self) -> Result<Tip> {
+        if self.is_unseen() {
+            return Ok(self.tip());
+        }
         let observed = self.observe().await?;
         self.follow(observed).await
     }
@@ -536,34 +448,6 @@ fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
         Ok(Head::Reserved(_)) => Err(reserved()),
         Err(error) => Err(FormatError::from(error).at(&paths::pointer())),
     }
-}
-
-/// Nodes of a creation that did not get to its pointer are the only thing that a new table may find.
-async fn refuse_foreign(storage: &Storage) -> Result<()> {
-    let mut objects = storage.list(None);
-    while let Some(meta) = objects.try_next().await? {
-        match paths::parse(&meta.location) {
-            Some(ObjectName::ManifestNode(_)) => {}
-            Some(ObjectName::Pointer) => return Err(exists()),
-            _ => {
-                return Err(Error::new(
-                    ErrorKind::InvalidArgument,
-                    meta.location.as_ref(),
-                    "the location is not empty and holds no supertable; \
-                     a table can only be created in an empty location",
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn exists() -> Error {
-    Error::new(
-        ErrorKind::AlreadyExists,
-        paths::pointer().as_ref(),
-        "there is a table at this location already",
-    )
 }
 
 fn missing() -> Error {

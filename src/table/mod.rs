@@ -12,6 +12,7 @@ pub mod claim;
 mod commit;
 pub mod compaction;
 pub mod conflict;
+mod creation;
 mod crowd;
 pub mod diff;
 mod draft;
@@ -42,8 +43,9 @@ pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
 pub use conflict::{Conflict, ConflictReason};
+pub use creation::CreateTable;
 pub use diff::{Difference, difference};
-pub use handle::{CreateTable, Table};
+pub use handle::Table;
 pub use limits::{Limits, PROGRESS};
 pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;

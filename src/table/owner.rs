@@ -59,6 +59,9 @@ impl Parts {
                 return Err(error);
             }
         };
+        if self.inner.is_unseen() {
+            return self.create_filled(staged, cancelled).await;
+        }
         match self.inner.committer.try_lead() {
             Some(turn) if self.inner.is_contended() => {
                 self.commit_among_others(turn, staged, cancelled).await
@@ -202,7 +205,7 @@ impl Parts {
         }
     }
 
-    async fn draft(&self, tip: &Arc<Snapshot>, staged: &Staged) -> Result<Draft> {
+    pub(super) async fn draft(&self, tip: &Arc<Snapshot>, staged: &Staged) -> Result<Draft> {
         let id = self.driver.id();
         self.inner
             .draft(tip, std::iter::once((id, &staged.change_set)))
@@ -270,11 +273,7 @@ impl Parts {
         match why {
             Appended::Cancelled => {
                 self.abandon_in_background(true);
-                Err(Error::new(
-                    ErrorKind::Storage,
-                    id.to_string(),
-                    "the statement was cancelled; nothing of it is visible",
-                ))
+                Err(self.cancelled())
             }
             Appended::Fenced(clear_of) => {
                 // What was taken can also be an INTENT that landed late, of a mutation that was APPENDED before
@@ -312,7 +311,7 @@ impl Parts {
         }
     }
 
-    fn outcome(&self, ending: Ending) -> Result<CommitOutcome> {
+    pub(super) fn outcome(&self, ending: Ending) -> Result<CommitOutcome> {
         match ending {
             Ending::Committed(record) => Ok(CommitOutcome::Committed {
                 version: record.version,
@@ -322,6 +321,14 @@ impl Parts {
             Ending::NothingLeft => Ok(CommitOutcome::NothingToCommit),
             Ending::Undone => Err(self.undone()),
         }
+    }
+
+    pub(super) fn cancelled(&self) -> Error {
+        Error::new(
+            ErrorKind::Storage,
+            self.driver.id().to_string(),
+            "the statement was cancelled; nothing of it is visible",
+        )
     }
 
     fn undone(&self) -> Error {

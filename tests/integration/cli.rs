@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::support::s3;
 
@@ -296,7 +297,7 @@ fn ctrl_c_ends_a_statement_and_leaves_nothing_of_it() {
     let printed = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(printed.map_while(Result::ok).any(|line| line == "ready"));
     // Into the long statement; the test holds as well if the signal comes earlier.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     let pid = child.id().to_string();
     assert!(
         Command::new("kill")
@@ -314,6 +315,74 @@ fn ctrl_c_ends_a_statement_and_leaves_nothing_of_it() {
         &format!("{open}SELECT count(*) AS n FROM t;\n"),
     );
     assert_eq!(text(&again.stdout), "n\n1\n", "{}", text(&again.stderr));
+}
+
+/// A query that computes for hours without a pause.
+const COMPUTES: &str = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x) \
+    JOIN generate_series(1, 1000000) AS b(y) ON (x * 7 + y * 3) % 1000003 < 5";
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_statement_that_computes_in_commands_scripts_and_pipes() {
+    for way in ["-c", "-f", "pipe"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = supertable(directory.path());
+        command.args(["--format", "csv"]);
+        let script = format!("SELECT 'ready';\n{COMPUTES};\n");
+        match way {
+            "-c" => command.args(["-c", "SELECT 'ready'", "-c", COMPUTES]),
+            "-f" => {
+                fs::write(directory.path().join("script.sql"), &script).unwrap();
+                command.args(["-f", "script.sql"])
+            }
+            _ => command.stdin(Stdio::piped()),
+        };
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Kept open: that the input has not ended must not matter.
+        let stdin = child.stdin.take().map(|mut stdin| {
+            stdin.write_all(script.as_bytes()).unwrap();
+            stdin
+        });
+        let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(printed.map_while(Result::ok).any(|line| line == "ready"));
+        std::thread::sleep(Duration::from_millis(1500));
+        let signalled = Instant::now();
+        let pid = child.id().to_string();
+        let kill = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        assert!(kill.success());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(130), "{way}");
+        assert!(signalled.elapsed() < Duration::from_secs(20), "{way}");
+        drop(stdin);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_ends_the_process_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = supertable(directory.path())
+        .args(["--format", "csv", "-c", "SELECT 'ready'", "-c", COMPUTES])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let printed = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(printed.map_while(Result::ok).any(|line| line == "ready"));
+    std::thread::sleep(Duration::from_millis(1500));
+    let pid = child.id().to_string();
+    let signalled = Instant::now();
+    for _ in 0..2 {
+        // It may be gone by the second one.
+        Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(signalled.elapsed() < Duration::from_millis(2500));
 }
 
 #[test]

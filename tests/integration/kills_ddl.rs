@@ -129,6 +129,19 @@ fn kill_in_catalog(base: &Path, sql: &str, allowed: &[Option<String>]) {
             assert_eq!(session.run(RECOVER).await, "", "left for a second recovery");
             assert_eq!(files(&table.join("wal")), BTreeSet::new());
         }
+        if found(dir).await.is_none() {
+            // A table that is created over what the child has left ends that, too.
+            let session = catalog(dir);
+            session.run(&create()).await;
+            session.settle().await;
+            let directories = [FIRST, SECOND, "public/t.3"].map(|table| dir.join(table));
+            let table = directories.iter().rfind(|table| table.is_dir()).unwrap();
+            let session = Session::fresh(table, Time::Later(60)).await;
+            session.run(RECOVER).await;
+            session.settle().await;
+            assert_eq!(files(&table.join("wal")), BTreeSet::new());
+            assert_eq!(files(&table.join("superfiles")), BTreeSet::new());
+        }
         assert_the_name_can_be_used_again(dir).await;
         state
     });
@@ -212,11 +225,7 @@ fn a_create_table_after_a_drop_killed_at_any_storage_operation_leaves_the_table_
 fn a_create_table_as_killed_at_any_storage_operation_leaves_all_rows_or_none() {
     let full = rows_of(&base(&[create_filled()]));
     assert!(full.is_some());
-    kill_in_catalog(
-        base(&[]).path(),
-        &create_filled(),
-        &[None, Some(String::new()), full],
-    );
+    kill_in_catalog(base(&[]).path(), &create_filled(), &[None, full]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod cli;
 mod clustering;
 mod concurrent;
 mod damaged_files;
+mod derived_sessions;
 mod differential;
 mod events;
 mod evolution;

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
 use datafusion_supertable::format::OpKind;
 use datafusion_supertable::sql::CreateOptions;
 use datafusion_supertable::table::{CommitOutcome, Effect};
@@ -154,6 +155,7 @@ type Shared = Arc<Mutex<Record>>;
 
 /// A session, and what is known of it.
 struct Process {
+    ctx: SessionContext,
     catalog: SupertableCatalog,
     plan: Arc<Plan>,
     record: Shared,
@@ -174,9 +176,8 @@ impl Process {
     fn start(store: &Arc<InMemory>, plan: Arc<Plan>, record: &Shared) -> Self {
         let ctx = on_store(store, &plan);
         let catalog = SupertableCatalog::open(&ctx, "lake", "mem://bucket/lake/").unwrap();
-        // A catalog does not keep its session alive.
-        std::mem::forget(ctx);
         Self {
+            ctx,
             catalog,
             plan,
             record: Arc::clone(record),
@@ -225,21 +226,22 @@ impl Process {
 
     /// The answer; the kind of the error if there is none. Only faults are an excuse for that, or others.
     async fn answer(&self, statement: Statement) -> Result<Answer, ErrorKind> {
-        let catalog = &self.catalog;
+        let (catalog, session) = (&self.catalog, self.ctx.state());
         let (answer, refusal) = match statement {
             Statement::Create(name, table) => {
                 let field = Field::new(format!("t{table}"), DataType::Int32, true);
                 let columns = Schema::new(vec![field]);
                 let options = CreateOptions::default();
-                let created = catalog.create_table("public", NAMES[name], &columns, options);
+                let created =
+                    catalog.create_table(&session, "public", NAMES[name], &columns, options);
                 (created.await.map(|_| Answer::Done), Answer::Exists)
             }
             Statement::Rename(from, to) => {
-                let renamed = catalog.rename_table("public", NAMES[from], NAMES[to]);
+                let renamed = catalog.rename_table(&session, "public", NAMES[from], NAMES[to]);
                 (renamed.await.map(|()| Answer::Done), Answer::Exists)
             }
             Statement::Drop(name) => {
-                let dropped = catalog.drop_table("public", NAMES[name]).await;
+                let dropped = catalog.drop_table(&session, "public", NAMES[name]).await;
                 let answer = dropped.map(|was| if was { Answer::Done } else { Answer::Missing });
                 (answer, Answer::Missing)
             }
@@ -521,7 +523,10 @@ pub fn rename_in_a_process(arguments: &Args) {
         while !std::path::Path::new(dir).join("go").exists() {
             tokio::task::yield_now().await;
         }
-        match catalog.rename_table("public", &from, "u").await {
+        match catalog
+            .rename_table(&ctx.state(), "public", &from, "u")
+            .await
+        {
             Ok(()) => report("renamed"),
             Err(error) => report(format!("{:?}", error.kind())),
         }
@@ -546,7 +551,7 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
             let name = format!("t{number}");
             let options = CreateOptions::default();
             catalog
-                .create_table("public", &name, &columns, options)
+                .create_table(&ctx.state(), "public", &name, &columns, options)
                 .await
                 .unwrap();
         }

@@ -22,11 +22,10 @@ use crate::format::OpKind;
 use crate::format::manifest::CHECK;
 use crate::scan::schema::session_schema;
 use crate::sql::alter::parse::{Alter, Alteration, dialect_of, parse};
-use crate::sql::catalog::no_such_table;
+use crate::sql::catalog::{catalog_of, no_such_table};
 use crate::sql::factory::check_bloom_filters;
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::schema::check_storable;
-use crate::sql::session::OpenTables;
 use crate::sql::written::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
@@ -69,11 +68,7 @@ pub(crate) async fn alter(
 async fn rename(state: &SessionState, lookup: &TableLookup, to: &[String]) -> Result<Altered> {
     let refuse = |subject: String, why: &str| Err(Error::new(ErrorKind::Unsupported, subject, why));
     let from = lookup.resolved();
-    let catalog = state
-        .config()
-        .get_extension::<OpenTables>()
-        .and_then(|open| open.catalog(&from.catalog));
-    let Some(catalog) = catalog else {
+    let Some(catalog) = catalog_of(state, &from.catalog) else {
         // A table that is not there has no place that could be the wrong one.
         lookup.find().await?;
         return refuse(
@@ -99,7 +94,7 @@ async fn rename(state: &SessionState, lookup: &TableLookup, to: &[String]) -> Re
         );
     }
     catalog
-        .rename_table(&from.schema, &from.table, name)
+        .rename_table(state, &from.schema, &from.table, name)
         .await?;
     let renamed = catalog.table(&from.schema, name).await?;
     let Some(renamed) = renamed else {

@@ -1,9 +1,9 @@
 //! The catalog as DataFusion sees it.
 //!
 //! Owns the answers to DataFusion's synchronous questions, and what its own `CREATE` and `DROP` may do.
-//! Invariant: nothing durable is dropped here. DataFusion drops a table in the same way whether the statement
-//! is `DROP TABLE` or `CREATE OR REPLACE TABLE … AS`, whose query may yet fail; so this is refused, and
-//! [`super::statements`] does both.
+//! Invariant: nothing durable is created or dropped here. DataFusion does not say for which session it asks, and that
+//! may be one that only reads; and it drops a table in the same way whether the statement is `DROP TABLE` or
+//! `CREATE OR REPLACE TABLE … AS`, whose query may yet fail. So this is refused, and [`super::statements`] does it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::TableType;
-use datafusion::prelude::SessionContext;
 
-use super::statements::{create_and_fill, options_of};
 use super::tables::{DEFAULT_SCHEMA, SupertableCatalog, exists};
 use crate::error::{Error, ErrorKind};
 use crate::sql::wait::wait;
@@ -29,6 +27,10 @@ pub(super) struct CatalogView {
 impl CatalogView {
     pub(super) fn new(catalog: SupertableCatalog) -> Self {
         Self { catalog }
+    }
+
+    pub(super) fn catalog(&self) -> &SupertableCatalog {
+        &self.catalog
     }
 }
 
@@ -153,28 +155,17 @@ impl SchemaProvider for SchemaView {
         if self.table_exist(&name) {
             return Err(exists(&self.schema, &name).into());
         }
-        let Some(memory) = table.downcast_ref::<MemTable>() else {
-            // A view, or a table of another format: it is this session's.
-            return Ok(self.catalog.others().insert(self.key(&name), table));
-        };
-        let options = options_of(memory)?;
-        let columns = table.schema();
-        wait(&name, async {
-            let state = self.catalog.session()?;
-            let ctx = SessionContext::new_with_state(state);
-            let (rows, columns) = (Arc::clone(&table), columns.as_ref());
-            create_and_fill(
-                &self.catalog,
-                &ctx,
-                &self.schema,
-                &name,
-                columns,
-                options,
-                rows,
+        if table.is::<MemTable>() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                name,
+                "CREATE TABLE in this catalog goes through datafusion_supertable::sql(&ctx, \"…\"): DataFusion does \
+                 not say for which session it asks, and that one may only read",
             )
-            .await
-        })?;
-        Ok(None)
+            .into());
+        }
+        // A view, or a table of another format: it is stored nowhere.
+        Ok(self.catalog.others().insert(self.key(&name), table))
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use datafusion::catalog::Session;
+
 use super::names::{encode, name_of};
 use super::slots::{Found, Wanted};
 use super::tables::{SupertableCatalog, exists};
@@ -29,14 +31,20 @@ const ATTEMPTS: usize = 64;
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 impl SupertableCatalog {
-    /// Gives the table `name` another name. Statements that are planned or under way go on.
+    /// Gives the table `name` another name, on behalf of `session`. Statements that are planned or under way go on.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such table, [`ErrorKind::AlreadyExists`] if there is one with the
     /// new name, `Conflict` if other sessions came first in another way: nothing was changed then.
-    /// `OutcomeUnknown` if the store does not say whether the rename took effect.
-    pub async fn rename_table(&self, schema: &str, name: &str, to: &str) -> Result<()> {
-        SupertableOptions::of(self.session()?.config_options())
+    /// [`ErrorKind::ReadOnly`] in a session that only reads. `OutcomeUnknown` if the store does not say whether the rename took effect.
+    pub async fn rename_table(
+        &self,
+        session: &dyn Session,
+        schema: &str,
+        name: &str,
+        to: &str,
+    ) -> Result<()> {
+        SupertableOptions::of(session.config_options())
             .check_writable("ALTER TABLE … RENAME TO")?;
         if self.has_other(schema, name) {
             return Err(Error::new(
@@ -163,7 +171,7 @@ impl SupertableCatalog {
     }
 
     fn storage_of(&self, place: &str, directory: &str) -> Result<Storage> {
-        let (storage, _) = resolve(&self.session()?, &self.location(place, directory))?;
+        let (storage, _) = resolve(&self.opener(), &self.location(place, directory))?;
         Ok(storage)
     }
 

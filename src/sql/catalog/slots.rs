@@ -31,7 +31,7 @@ use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, Reservation};
 use crate::scan::schema::session_schema;
-use crate::sql::factory::{CreateOptions, create_table, open_again, open_table};
+use crate::sql::factory::{CreateOptions, create_at, open_again, open_table};
 use crate::sql::location::resolve;
 use crate::storage::Storage;
 use crate::table::Snapshot;
@@ -82,6 +82,8 @@ pub(super) enum Wanted<'a> {
     Table {
         columns: &'a Schema,
         options: &'a CreateOptions,
+        /// Whether it is to appear with its first rows only.
+        unseen: bool,
     },
     /// A table that is there.
     Reservation(&'a Reservation),
@@ -151,19 +153,18 @@ impl SupertableCatalog {
 
     /// What a directory of the schema in `place` has; a table is opened, unless it is open.
     async fn content(&self, place: &str, directory: &str) -> Result<Content> {
-        let state = self.session()?;
         let opened = match self.opened(place, directory) {
             Some(known) => match known.table().snapshot().await {
                 Ok(snapshot) if session_schema(&snapshot.schema()) == known.schema() => {
                     Ok((known, snapshot))
                 }
                 Ok(snapshot) => Ok((
-                    self.keep(place, directory, open_again(&state, &known)?),
+                    self.keep(place, directory, open_again(&self.opener(), &known)?),
                     snapshot,
                 )),
                 Err(error) => Err(error),
             },
-            None => open_table(&state, &self.location(place, directory))
+            None => open_table(&self.opener(), &self.location(place, directory))
                 .await
                 .map(|provider| {
                     let snapshot = provider.table().cached_snapshot();
@@ -177,7 +178,7 @@ impl SupertableCatalog {
                 snapshot,
             }))),
             Err(error) if is_reserved(&error) => {
-                let (storage, _) = resolve(&state, &self.location(place, directory))?;
+                let (storage, _) = resolve(&self.opener(), &self.location(place, directory))?;
                 Ok(match claim::head(&storage).await? {
                     Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
                     _ => Content::Grave,
@@ -211,7 +212,7 @@ impl SupertableCatalog {
     /// the next slot first.
     pub(super) async fn take(&self, schema: &str, name: &str, wanted: Wanted<'_>) -> Result<Taken> {
         let place = encode(schema)?;
-        let state = self.session()?;
+        let state = self.opener();
         let mut number = self.latest(&place, name).await?;
         for _ in 0..RACES {
             let directory = table_directory(name, number)?;
@@ -249,9 +250,13 @@ impl SupertableCatalog {
                 true => None,
                 false => return Ok(None),
             },
-            Wanted::Table { columns, options } => {
+            Wanted::Table {
+                columns,
+                options,
+                unseen,
+            } => {
                 let location = self.location(place, directory);
-                match create_table(state, &location, columns, (*options).clone()).await {
+                match create_at(state, &location, columns, (*options).clone(), *unseen).await {
                     Ok(provider) => Some(provider),
                     Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),

@@ -4,33 +4,34 @@
 //! Owns doing them so that rows stream and nothing is lost: DataFusion collects a query's rows in memory, and
 //! drops a table before the query that replaces it has succeeded. Every other statement is passed on.
 //!
-//! Invariants: a table that is replaced is replaced in one commit, or not at all; a table that could not be
-//! filled is taken back, unless somebody has written to it.
+//! Invariants: a table that is replaced is replaced in one commit, or not at all; a table that is filled appears with its
+//! rows, or not at all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, Result, TableReference, plan_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::logical_expr::dml::InsertOp;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::dml::{DmlStatement, InsertOp, WriteOp};
 use datafusion::logical_expr::{
-    CreateMemoryTable, DdlStatement, Expr, LogicalPlan, LogicalPlanBuilder,
+    CreateMemoryTable, DdlStatement, DropTable, Expr, LogicalPlan, LogicalPlanBuilder,
 };
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SQLOptions, SessionContext};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
+use super::list::catalog_of;
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
 use crate::dml::names::with_names_as_meant;
-use crate::error::{Error, ErrorKind, Result as OwnResult};
-use crate::sql::factory::{CreateOptions, column_defaults};
+use crate::error::{Error, ErrorKind};
+use crate::sql::factory::{CreateOptions, check_options, column_defaults, options_of_clauses};
 use crate::sql::schema::check_declared;
-use crate::sql::session::OpenTables;
-use crate::sql::statement;
+use crate::sql::session::refuse_changes;
+use crate::sql::statement::{self, without_clauses};
 use crate::sql::written::{understood, with_zone};
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
@@ -41,16 +42,59 @@ use crate::sql::written::{understood, with_zone};
 /// # Errors
 /// The statement's.
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+    let plan = planned(ctx, ctx.state(), sql).await?;
+    execute(ctx, plan).await
+}
+
+/// [`sql`] of a statement that `options` allow; like `SessionContext::sql_with_options`. Where they forbid DDL or
+/// DML, they also forbid `ALTER TABLE` and the functions that change a table, which are queries to DataFusion.
+///
+/// # Errors
+/// The statement is not allowed; and the statement's.
+pub async fn sql_with_options(
+    ctx: &SessionContext,
+    sql: &str,
+    options: SQLOptions,
+) -> Result<DataFrame> {
+    let mut state = ctx.state();
+    if !allows_changes(&options)? {
+        refuse_changes(&mut state);
+    }
+    let plan = planned(ctx, state, sql).await?;
+    options.verify_plan(&plan)?;
+    execute(ctx, plan).await
+}
+
+/// Whether options allow DDL and DML; they say it of plans only.
+fn allows_changes(options: &SQLOptions) -> Result<bool> {
+    let empty = Arc::new(LogicalPlanBuilder::empty(false).build()?);
+    let ddl = LogicalPlan::Ddl(DdlStatement::DropTable(DropTable {
+        name: TableReference::bare("t"),
+        if_exists: true,
+        schema: Arc::clone(empty.schema()),
+    }));
+    let table = MemTable::try_new(Arc::new(Schema::empty()), vec![vec![]])?;
+    let dml = LogicalPlan::Dml(DmlStatement::new(
+        TableReference::bare("t"),
+        provider_as_source(Arc::new(table)),
+        WriteOp::Delete,
+        empty,
+    ));
+    Ok(options.verify_plan(&ddl).is_ok() && options.verify_plan(&dml).is_ok())
+}
+
+/// The plan of a text, as `state` makes it.
+async fn planned(ctx: &SessionContext, state: SessionState, sql: &str) -> Result<LogicalPlan> {
     let understood = understood(ctx, sql).await?;
     let state = match understood.zoned {
-        true => with_zone(ctx.state()),
-        false => ctx.state(),
+        true => with_zone(state),
+        false => state,
     };
     let plan = match statement::read(&understood.text, &state.config_options().sql_parser)? {
         Some(own) => statement::plan(&state, own).await?,
         None => state.create_logical_plan(&understood.text).await?,
     };
-    execute(ctx, with_names_as_meant(plan)?).await
+    with_names_as_meant(plan)
 }
 
 /// Carries a planned statement out; like `SessionContext::execute_logical_plan`, and right for a
@@ -66,6 +110,15 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
                     create_memory_table(ctx, &catalog, &schema, &name, create).await?;
                     nothing(ctx).await
                 }),
+                None if without_clauses(&create.input).1.is_some() => {
+                    let error = Error::new(
+                        ErrorKind::Unsupported,
+                        create.name.to_string(),
+                        "WITH ORDER and OPTIONS are for the tables of a catalog of supertables; elsewhere use \
+                         CREATE EXTERNAL TABLE … STORED AS SUPERTABLE",
+                    );
+                    Box::pin(async move { Err(error.into()) })
+                }
                 None => passed_on(
                     ctx,
                     LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)),
@@ -75,7 +128,7 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => match own_table(ctx, &drop.name) {
             Some((catalog, schema, name)) if !catalog.has_other(&schema, &name) => {
                 Box::pin(async move {
-                    if !catalog.drop_table(&schema, &name).await? && !drop.if_exists {
+                    if !catalog.drop_table(&ctx.state(), &schema, &name).await? && !drop.if_exists {
                         return Err(Error::new(
                             ErrorKind::NotFound,
                             drop.name.to_string(),
@@ -107,14 +160,12 @@ fn own_table(
     ctx: &SessionContext,
     name: &TableReference,
 ) -> Option<(SupertableCatalog, String, String)> {
-    let config = ctx.copied_config();
-    let defaults = &config.options().catalog;
+    let state = ctx.state();
+    let defaults = &state.config_options().catalog;
     let name = name
         .clone()
         .resolve(&defaults.default_catalog, &defaults.default_schema);
-    let catalog = config
-        .get_extension::<OpenTables>()?
-        .catalog(&name.catalog)?;
+    let catalog = catalog_of(&state, &name.catalog)?;
     Some((catalog, name.schema.to_string(), name.table.to_string()))
 }
 
@@ -149,15 +200,21 @@ async fn create_memory_table(
             return Err(exists(schema, name).into());
         }
     }
-    let columns = columns_of(&create.input)?;
+    let (input, clauses) = without_clauses(&create.input);
+    let columns = columns_of(input)?;
+    let is_empty = is_empty(input);
+    let options = match clauses {
+        Some(clauses) => options_of_clauses(clauses)?,
+        None => CreateOptions::default(),
+    };
     let options = CreateOptions {
         column_defaults: column_defaults(create.column_defaults.iter().map(|(c, e)| (c, e)))?,
-        ..CreateOptions::default()
+        ..options
     };
-    let input = create.input.as_ref().clone();
+    let input = input.clone();
     match existing {
         Some(existing) => {
-            let columns = match is_empty(&create.input) {
+            let columns = match is_empty {
                 true => columns,
                 // What may be NULL is the table's to say; a row that breaks it fails the statement.
                 false => with_nullability_of(&columns, &existing.schema()),
@@ -171,67 +228,45 @@ async fn create_memory_table(
                 )
                 .with_source(error)
             })?;
+            let sorted = existing.table().metadata().sort_order.clone();
+            if clauses.is_some() && !options.sort_order.is_empty() && options.sort_order != sorted {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("{schema}.{name}"),
+                    "OR REPLACE replaces the rows of a table, not its order; DROP TABLE it first, or use another name",
+                )
+                .into());
+            }
+            check_options(&options.properties, &existing, name)?;
             insert(ctx, &existing, name, input, InsertOp::Overwrite).await
         }
-        None => {
-            let created = catalog
-                .create_table(schema, name, &columns, options)
+        None if is_empty => {
+            let session = ctx.state();
+            catalog
+                .create_table(&session, schema, name, &columns, options)
                 .await?;
-            if is_empty(&create.input) {
-                return Ok(());
-            }
-            fill(catalog, ctx, name, &created, input).await
+            Ok(())
+        }
+        None => {
+            let session = ctx.state();
+            let created = catalog
+                .prepare_table(&session, schema, name, &columns, &options, true)
+                .await?;
+            let table = &created.provider;
+            let filled = async {
+                insert(ctx, table, name, input, InsertOp::Append).await?;
+                // A query without rows has committed nothing.
+                Ok::<_, DataFusionError>(table.table().reveal().await?)
+            };
+            filled.await.map_err(|error| match Error::find_in(&error) {
+                Some(ours) if ours.kind() == ErrorKind::AlreadyExists => {
+                    exists(schema, name).into()
+                }
+                _ => error,
+            })?;
+            Ok(catalog.appeared(schema, name, &created)?)
         }
     }
-}
-
-/// Creates a table with the rows of another provider.
-pub(super) async fn create_and_fill(
-    catalog: &SupertableCatalog,
-    ctx: &SessionContext,
-    schema: &str,
-    name: &str,
-    columns: &Schema,
-    options: CreateOptions,
-    rows: Arc<dyn TableProvider>,
-) -> OwnResult<()> {
-    let created = catalog.create_table(schema, name, columns, options).await?;
-    let filled = async {
-        let input = ctx.read_table(rows)?.into_unoptimized_plan();
-        fill(catalog, ctx, name, &created, input).await
-    };
-    filled.await.map_err(|error| {
-        Error::new(ErrorKind::Storage, name, "the table could not be filled").with_source(error)
-    })
-}
-
-/// What a table is to be made of that DataFusion has put into memory.
-pub(super) fn options_of(table: &MemTable) -> OwnResult<CreateOptions> {
-    let schema = table.schema();
-    let defaults: HashMap<&String, &Expr> = schema
-        .fields()
-        .iter()
-        .filter_map(|f| Some((f.name(), table.get_column_default(f.name())?)))
-        .collect();
-    Ok(CreateOptions {
-        column_defaults: column_defaults(defaults)?,
-        ..CreateOptions::default()
-    })
-}
-
-/// The table's first rows; without them there is no table.
-async fn fill(
-    catalog: &SupertableCatalog,
-    ctx: &SessionContext,
-    name: &str,
-    created: &SupertableProvider,
-    input: LogicalPlan,
-) -> Result<()> {
-    let filled = insert(ctx, created, name, input, InsertOp::Append).await;
-    if filled.is_err() {
-        catalog.take_back(name, created).await;
-    }
-    filled
 }
 
 fn insert<'a>(

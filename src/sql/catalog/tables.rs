@@ -3,7 +3,7 @@
 //! Owns the catalog's state: the tables that are open, and what names were found to mean. Does not own which
 //! directory a name means now (`slots`), renames (`rename`), nor what creating and dropping do to a directory (`table`).
 //! Invariant: a table that another process dropped, renamed or created is seen by the next statement; what is open is
-//! asked before it is used. A crash while a table is created leaves none, or an empty one; after the swing of
+//! asked before it is used. A crash while a table is created leaves none, or the whole of it; after the swing of
 //! a drop, objects that the next table of the name sweeps away.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,23 +11,24 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::Schema;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::list;
 use super::names::{decode, encode, name_of, table_of};
-use super::provider::CatalogView;
+use super::opener::Opener;
 use super::slots::{Taken, Wanted};
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
+use crate::scan::ScanLocation;
 use crate::sql::factory::CreateOptions;
 use crate::sql::location::resolve;
-use crate::sql::session::OpenTables;
 use crate::storage::Storage;
 use crate::table::Env;
 use crate::table::claim::slot_of;
@@ -49,7 +50,8 @@ struct Inner {
     /// Ends in `/`.
     root: String,
     storage: Storage,
-    session: Box<dyn Fn() -> Option<SessionState> + Send + Sync>,
+    place: ScanLocation,
+    opener: Opener,
     env: Env,
     /// By the directories of the schema and of the table.
     open: Mutex<HashMap<(String, String), SupertableProvider>>,
@@ -76,10 +78,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SupertableCatalog {
     /// Registers the tables below `root` (a path or URL) with the session, as the catalog `name`.
     ///
-    /// `CREATE TABLE … AS`, `CREATE OR REPLACE TABLE` and `DROP TABLE` on it are for
-    /// [`sql`](super::sql) or [`execute`](super::execute), which do them safely. With
-    /// `SessionContext::sql` the first collects its rows in memory, and the others leave the table as it is:
-    /// they fail, but for `DROP TABLE IF EXISTS`, which DataFusion lets do nothing.
+    /// `CREATE TABLE`, `CREATE OR REPLACE TABLE` and `DROP TABLE` on it are for [`sql`](super::sql) or
+    /// [`execute`](super::execute), which do them safely. With `SessionContext::sql` they change nothing and fail, but
+    /// for `DROP TABLE IF EXISTS`, which DataFusion lets do nothing.
+    ///
+    /// Every session that shares this one's list of catalogs has it too, and may outlive this session. What changes
+    /// a table asks the session whose statement it is whether that only reads (`supertable.read_only`). Opening a
+    /// table is for all of them, so it goes by the options of this one: if it only reads, all only read.
     ///
     /// # Errors
     /// `root` is not a location that the session can reach.
@@ -89,15 +94,14 @@ impl SupertableCatalog {
             true => root.to_owned(),
             false => format!("{root}/"),
         };
-        let (storage, _) = resolve(&ctx.state(), &root)?;
-        let state = ctx.state_weak_ref();
+        let (storage, place) = resolve(&ctx.state(), &root)?;
         let catalog = Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
                 root,
                 storage,
-                // Not to wait behind a writer that waits for the reader we may be called by.
-                session: Box::new(move || Some(state.upgrade()?.read_recursive().clone())),
+                place,
+                opener: Opener::new(ctx),
                 env: Env::system(),
                 open: Mutex::default(),
                 meant: Mutex::default(),
@@ -105,10 +109,7 @@ impl SupertableCatalog {
                 others: Mutex::default(),
             }),
         };
-        if let Some(open) = ctx.copied_config().get_extension::<OpenTables>() {
-            open.add_catalog(&catalog);
-        }
-        ctx.register_catalog(name, Arc::new(CatalogView::new(catalog.clone())));
+        list::register(ctx, &catalog);
         Ok(catalog)
     }
 
@@ -127,14 +128,13 @@ impl SupertableCatalog {
         lock(&self.inner.others)
     }
 
-    pub(super) fn session(&self) -> Result<SessionState> {
-        (self.inner.session)().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Unsupported,
-                &self.inner.name,
-                "the session that the catalog was opened in has ended",
-            )
-        })
+    pub(super) fn place(&self) -> &ScanLocation {
+        &self.inner.place
+    }
+
+    /// The session that tables are opened in.
+    pub(super) fn opener(&self) -> SessionState {
+        self.inner.opener.state()
     }
 
     /// The schemas: `public`, those with a directory, and those created in this session.
@@ -271,31 +271,50 @@ impl SupertableCatalog {
         lock(&self.inner.meant).remove(&key);
     }
 
-    /// Creates an empty table.
+    /// Creates an empty table, on behalf of `session`.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if there is one of the name; `InvalidArgument` for names or columns that
+    /// [`ErrorKind::ReadOnly`] in a session that only reads; [`ErrorKind::AlreadyExists`] if there is one of the name; `InvalidArgument` for names or columns that
     /// a table cannot have.
     pub async fn create_table(
         &self,
+        session: &dyn Session,
         schema: &str,
         name: &str,
         columns: &Schema,
         options: CreateOptions,
     ) -> Result<SupertableProvider> {
+        let created = self
+            .prepare_table(session, schema, name, columns, &options, false)
+            .await?;
+        self.appeared(schema, name, &created)?;
+        Ok(created.provider)
+    }
+
+    /// The same; an unseen table appears with its first rows, and has [`appeared`](Self::appeared) then.
+    pub(super) async fn prepare_table(
+        &self,
+        session: &dyn Session,
+        schema: &str,
+        name: &str,
+        columns: &Schema,
+        options: &CreateOptions,
+        unseen: bool,
+    ) -> Result<Prepared> {
+        SupertableOptions::of(session.config_options()).check_writable("CREATE TABLE")?;
         let wanted = Wanted::Table {
             columns,
-            options: &options,
+            options,
+            unseen,
         };
         match self.take(schema, name, wanted).await? {
             Taken {
                 directory,
                 provider: Some(provider),
-            } => {
-                let place = encode(schema)?;
-                self.remember(&place, name, &directory);
-                Ok(self.keep(&place, &directory, provider))
-            }
+            } => Ok(Prepared {
+                directory,
+                provider,
+            }),
             Taken { directory, .. } => Err(Error::new(
                 ErrorKind::Conflict,
                 directory,
@@ -304,18 +323,31 @@ impl SupertableCatalog {
         }
     }
 
-    /// Drops a table; says whether there was one.
+    /// Knows the table by its name from now on.
+    pub(super) fn appeared(&self, schema: &str, name: &str, table: &Prepared) -> Result<()> {
+        let place = encode(schema)?;
+        self.remember(&place, name, &table.directory);
+        self.keep(&place, &table.directory, table.provider.clone());
+        Ok(())
+    }
+
+    /// Drops a table, on behalf of `session`; says whether there was one.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn drop_table(&self, schema: &str, name: &str) -> Result<bool> {
+    /// [`ErrorKind::ReadOnly`] in a session that only reads; the store's.
+    pub async fn drop_table(
+        &self,
+        session: &dyn Session,
+        schema: &str,
+        name: &str,
+    ) -> Result<bool> {
         let mut attempts = 0;
         loop {
             // Each time anew: the table may have been renamed, which changes its pointer as a commit does.
             let Some(found) = self.find(schema, name).await? else {
                 return Ok(false);
             };
-            SupertableOptions::of(self.session()?.config_options()).check_writable("DROP TABLE")?;
+            SupertableOptions::of(session.config_options()).check_writable("DROP TABLE")?;
             let table = found.provider.table();
             match table.drop_unchanged(&found.snapshot).await {
                 Ok(false) if attempts < table.limits().commit_attempts => attempts += 1,
@@ -336,18 +368,12 @@ impl SupertableCatalog {
             }
         }
     }
+}
 
-    /// Drops a table that `created` made if nobody has written to it or renamed it since.
-    pub(super) async fn take_back(&self, name: &str, created: &SupertableProvider) {
-        let table = created.table();
-        let untouched = table.cached_snapshot();
-        if untouched.version() != 1 || untouched.claim().is_some() {
-            return;
-        }
-        if let Err(error) = table.drop_unchanged(&untouched).await {
-            tracing::warn!(%error, table = %name, "a table that could not be filled is left empty");
-        }
-    }
+/// A table in a directory that it was found to be the first in.
+pub(super) struct Prepared {
+    directory: String,
+    pub(super) provider: SupertableProvider,
 }
 
 /// The error of a name that is taken.

@@ -19,6 +19,7 @@
 //! - [`args`]: what a call names: the table, and typed arguments by position or by name.
 //! - [`lookup`]: from the table's name to the table.
 //! - [`rows`]: rows that are computed when the query runs, not when it is planned.
+//! - [`refused`]: what stands in their place where tables may only be queried.
 //! - one file for each function or family of functions.
 //!
 //! A new function takes its call apart with [`args::Call`], answers with [`rows::lazy_table`] or
@@ -37,6 +38,7 @@ pub(crate) mod lookup;
 pub(crate) mod optimize;
 pub(crate) mod properties;
 pub(crate) mod recover;
+pub(crate) mod refused;
 pub(crate) mod restore;
 pub(crate) mod rows;
 pub(crate) mod vacuum;

@@ -1,6 +1,6 @@
 //! Statements that change rows, in forms that DataFusion's parser or planner does not take: `WITH … DELETE`,
 //! `DELETE … USING`, `UPDATE … FROM`, `ORDER BY … LIMIT` on either, `RETURNING`, `DEFAULT` as a value, MERGE's
-//! `UPDATE SET *` and `INSERT *`, `INSERT INTO t BY NAME`.
+//! `UPDATE SET *` and `INSERT *`, `INSERT INTO t BY NAME`; and `CREATE TABLE` with an order or options.
 //!
 //! Where an equivalent form exists that DataFusion plans, the syntax tree is rewritten into that. Otherwise the
 //! statement's rows are planned as a query, by DataFusion, and flow into the change: what a name means, which
@@ -10,6 +10,7 @@
 //! - `planner`: from such a statement to its plan, under `EXPLAIN` and `PREPARE` too.
 //! - `target`: the table that a statement changes.
 //! - `change`: `DELETE` and `UPDATE`; `merge` and `insert`: those.
+//! - `create`: `CREATE TABLE` with `WITH ORDER` and `OPTIONS`.
 //! - `with`: the queries of a `WITH` where DataFusion would not look for them.
 //! - `default`: `DEFAULT` as a value.
 //! - `returning`: the changed rows as a result.
@@ -18,6 +19,7 @@
 //! Invariant: a form that is not understood is refused, or left to DataFusion, which refuses it.
 
 mod change;
+mod create;
 mod default;
 mod insert;
 mod merge;
@@ -28,5 +30,6 @@ mod target;
 mod tree;
 mod with;
 
+pub(crate) use create::without_clauses;
 pub(crate) use planner::plan;
 pub(crate) use read::{Own, read, with_stand_ins};

@@ -17,13 +17,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::read::Own;
-use super::{change, insert, merge, returning};
+use super::{change, create, insert, merge, returning};
 use crate::error::{Error, ErrorKind};
 
 /// Plans a statement.
 pub(crate) fn plan(state: &SessionState, own: Own) -> BoxFuture<'_, Result<LogicalPlan>> {
     async move {
-        let mut outer = own.0;
+        let mut outer = match own {
+            Own::Change(statement) => *statement,
+            Own::Create(table) => return create::plan(state, *table).await,
+        };
         let nothing = nothing()?;
         let inner = match innermost(&mut outer) {
             Some(inner) => std::mem::replace(inner, nothing),

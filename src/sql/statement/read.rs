@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+use super::create::{self, Create};
 use super::default::is_default;
 
 /// A column of this name stands for all of them, in MERGE.
@@ -25,7 +26,12 @@ const BY_NAME: &str = "__supertable_by_name";
 
 /// A statement that this crate plans.
 #[derive(Debug)]
-pub(crate) struct Own(pub(super) Statement);
+pub(crate) enum Own {
+    /// It changes rows.
+    Change(Box<Statement>),
+    /// It creates a table.
+    Create(Box<Create>),
+}
 
 /// Text that DataFusion can parse, and the statements that it has only names for.
 pub(crate) type StandIns = (String, Vec<(String, Own)>);
@@ -100,6 +106,9 @@ fn read_one(text: &str, dialect: &dyn Dialect, recursion_limit: usize) -> Result
     let Ok(tokens) = Tokenizer::new(dialect, text).tokenize_with_location() else {
         return Ok(None);
     };
+    if let Some(create) = create::read(&tokens, dialect, recursion_limit)? {
+        return Ok(Some(Own::Create(Box::new(create))));
+    }
     let changes = |token: &TokenWithSpan| {
         [
             Keyword::DELETE,
@@ -121,7 +130,8 @@ fn read_one(text: &str, dialect: &dyn Dialect, recursion_limit: usize) -> Result
         .and_then(|mut parser| parser.parse_statements());
     match parsed {
         Ok(mut statements) if statements.len() == 1 => {
-            Ok(statements.pop_front().filter(is_own).map(Own))
+            let own = statements.pop_front().filter(is_own);
+            Ok(own.map(|statement| Own::Change(Box::new(statement))))
         }
         Ok(statements) if extended && statements.len() > 1 => Err(DataFusionError::Plan(
             "one statement at a time can be run".to_owned(),
