@@ -35,7 +35,6 @@ use crate::dml::provider::{SupertableProvider, TableAccess};
 use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
 use crate::dml::returning::KeptRows;
 use crate::error::{Error, ErrorKind};
-use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::{numbered, session_schema};
@@ -172,8 +171,6 @@ pub(crate) fn superfile_writer(
         .collect::<Option<Vec<_>>>()
         .filter(|columns| !columns.is_empty());
     let schema = numbered(&schema, &metadata.schema);
-    let block = *mutation.block();
-    let mut next = 0_u32;
     let table = access.table.clone();
     Ok(SuperfileWriter::new(
         table.storage().object_store(),
@@ -186,17 +183,7 @@ pub(crate) fn superfile_writer(
             sorting_columns,
         },
         row_ids,
-        Box::new(move || {
-            let id = SuperfileId::from_uuid(block.nth(next).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    "statement",
-                    "it writes more superfiles than one statement may",
-                )
-            })?);
-            next += 1;
-            Ok(id)
-        }),
+        mutation.ids().clone(),
         table.env().now_ms(),
     )?)
 }

@@ -253,7 +253,7 @@ async fn take_in(
             jobs.push(take_in_one(
                 places,
                 file,
-                mutation.next_superfile_id()?,
+                mutation.ids().superfile()?,
                 metadata,
             ));
         }
