@@ -45,8 +45,10 @@ impl CliContext {
     /// A statement of a form that only this crate knows cannot be parsed.
     pub(super) fn readable(&self, text: &str) -> Result<String> {
         let text = in_dialect_of(&self.session, text)?;
-        let options = self.session.copied_config();
-        let found = statement::with_stand_ins(&text, &options.options().sql_parser)?;
+        let config = self.session.copied_config();
+        let options = &config.options().sql_parser;
+        let text = statement::with_exact_row_ids(&text, options).into_owned();
+        let found = statement::with_stand_ins(&text, options)?;
         let mut stood_for = self
             .stood_for
             .lock()

@@ -30,7 +30,7 @@ use crate::dml::merge::{describe_merge, plan_merge};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::returning::rewrite_changed_rows;
-use crate::dml::row_id::resolve_row_ids;
+use crate::dml::row_id::{refuse_rounded_ids, resolve_row_ids};
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::dml::sound::{sound_change, sound_query};
 use crate::dml::version::VersionProvider;
@@ -47,6 +47,7 @@ pub struct SupertableAnalyzer;
 impl AnalyzerRule for SupertableAnalyzer {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
         let pins = Pins::default();
+        refuse_rounded_ids(&plan)?;
         let plan = fix_columns(plan)?;
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan

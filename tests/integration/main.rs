@@ -31,6 +31,7 @@ mod power_cut;
 mod renames;
 mod retries;
 mod servers;
+mod row_ids;
 mod sessions;
 mod simulation;
 mod soundness;

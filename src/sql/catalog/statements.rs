@@ -41,6 +41,7 @@ use crate::sql::statement;
 pub async fn sql(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
     let sql = in_dialect_of(ctx, sql)?;
     let state = ctx.state();
+    let sql = statement::with_exact_row_ids(&sql, &state.config_options().sql_parser);
     let plan = match statement::read(&sql, &state.config_options().sql_parser)? {
         Some(own) => statement::plan(&state, own).await?,
         None => state.create_logical_plan(&sql).await?,
