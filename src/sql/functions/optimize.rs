@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Result, plan_err};
 use datafusion::execution::TaskContext;
-use futures::{StreamExt, stream};
+use futures::FutureExt;
 
 use crate::config::CLUSTER_BY;
 use crate::dml::cluster::ClusterBy;
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::lookup::TableLookup;
-use crate::sql::functions::rows::{batch, lazy_stream};
+use crate::sql::functions::rows::{batch, effect_table};
 use crate::table::compaction::Targets;
 
 const SIGNATURE: Signature = Signature {
@@ -62,7 +62,7 @@ impl TableFunctionImpl for Optimize {
             ])),
         };
         let schema = Arc::clone(&work.output);
-        lazy_stream(schema, move |context| {
+        effect_table(schema, move |context| {
             let work = work.clone();
             stream::once(async move { work.run(&context).await }).boxed()
         })
