@@ -14,6 +14,7 @@ mod clustering;
 mod concurrent;
 mod damaged_files;
 mod differential;
+mod error_kinds;
 mod events;
 mod evolution;
 mod faults;
