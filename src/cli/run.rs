@@ -95,7 +95,8 @@ async fn batch(args: &Args, session: &mut CliSession) -> Result<usize> {
     let failed = run_files(&args.file, session).await?;
     for command in &args.command {
         let command = session.context.readable(command)?;
-        let done = exec::exec_from_commands(&session.context, vec![command], &session.print).await;
+        let print = session.context.shown(&session.print);
+        let done = exec::exec_from_commands(&session.context, vec![command], &print).await;
         progress::clear();
         done?;
     }

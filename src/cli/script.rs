@@ -99,7 +99,7 @@ async fn run_lines(
 /// Runs the statements in `text`; 1 if one of them failed, which ends them.
 pub(super) async fn run_text(context: &CliContext, text: String, print: &PrintOptions) -> usize {
     let done = match context.readable(&text) {
-        Ok(text) => exec::exec_from_commands(context, vec![text], print).await,
+        Ok(text) => exec::exec_from_commands(context, vec![text], &context.shown(print)).await,
         Err(error) => Err(error),
     };
     progress::clear();
@@ -139,7 +139,12 @@ pub(super) async fn run_command(
             .map_err(|()| unknown())?
             .execute(print)?,
         Command::OutputFormat(None) => println!("Output format is {:?}.", print.format),
-        other => other.execute(context, print).await?,
+        other => {
+            // It may change how results are printed, but not how many rows of them.
+            let mut shown = context.shown(print);
+            other.execute(context, &mut shown).await?;
+            *print = shown;
+        }
     }
     Ok(Next::Continue(0))
 }
