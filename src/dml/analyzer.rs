@@ -34,6 +34,7 @@ use crate::dml::row_id::{refuse_rounded_ids, resolve_row_ids};
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::dml::sound::{sound_change, sound_query};
 use crate::dml::version::VersionProvider;
+use crate::dml::words::describe_insert;
 use crate::scan::Pin;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE};
 
@@ -46,8 +47,8 @@ pub struct SupertableAnalyzer;
 
 impl AnalyzerRule for SupertableAnalyzer {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
-        let pins = Pins::default();
         refuse_rounded_ids(&plan)?;
+        let pins = Pins::default();
         let plan = fix_columns(plan)?;
         // A DML statement may sit under EXPLAIN, but never inside an expression.
         let plan = plan
@@ -224,12 +225,14 @@ fn rewrite_dml(
         WriteOp::MergeInto(_) => ChangeKind::Merge,
         // An overwrite replaces what the statement's version holds, no more: not what another
         // statement inserts meanwhile.
-        WriteOp::Insert(_) => {
+        WriteOp::Insert(op) => {
+            let text = describe_insert(*op, &dml.table_name, &dml.input);
             let rows = resolve_row_ids(Arc::unwrap_or_clone(dml.input), config, pins)?;
             let serializable = serializable && reads(&rows, &provider)?;
             let rows = pin_scans(sound_change(rows, config)?, pins)?;
             let statement = InsertStatement {
                 rows: Opaque::new(rows.clone()),
+                text,
                 serializable,
             };
             let pinned = provider.pinned(pins.pin(&provider)).inserting(statement);

@@ -47,6 +47,8 @@ use crate::table::{
 pub struct InsertStatement {
     /// The plan of its rows; all scans of supertables are pinned.
     pub rows: Opaque<LogicalPlan>,
+    /// The statement in words.
+    pub text: String,
     /// Whether it conflicts with every change of the table's rows since it read them.
     pub serializable: bool,
 }
@@ -89,10 +91,11 @@ pub fn plan_insert(
         serializable: statement.is_some_and(|s| s.serializable),
         checks: access.conditions.plan(state, &access.schema)?,
         words,
+        text: statement.map_or_else(|| words.to_owned(), |statement| statement.text.clone()),
         rerun: statement.map(|statement| {
             Rerun::new(
                 provider.clone(),
-                words.to_owned(),
+                statement.text.clone(),
                 statement.rows.clone(),
                 state,
                 order.clone(),
@@ -248,6 +251,8 @@ struct InsertSink {
     serializable: bool,
     checks: Checks,
     words: &'static str,
+    /// The statement in words.
+    text: String,
     rerun: Option<Rerun>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -327,7 +332,7 @@ impl Attempt for InsertSink {
             )
             .into());
         }
-        let mutation = pin.table().begin(op, snapshot, self.words.to_owned());
+        let mutation = pin.table().begin(op, snapshot, self.text.clone());
         let mut effect = match self.write(data, &mutation, context).await {
             Ok(effect) => effect,
             Err(e) => {

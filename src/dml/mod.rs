@@ -34,6 +34,7 @@ pub mod sink;
 pub(crate) mod sound;
 mod spill;
 pub mod version;
+mod words;
 
 pub use analyzer::{ANALYZER_RULE, SupertableAnalyzer};
 pub use provider::{SupertableProvider, TableAccess};
