@@ -405,24 +405,20 @@ fn missing(path: &Path) -> Error {
 
 /// A failure of the store says which superfile it is about; what is wrong with its bytes says Parquet's reader.
 fn about(path: &Path, e: ParquetError) -> ParquetError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&e);
-    while let Some(current) = cause {
-        if current.is::<Error>() {
-            return e;
-        }
-        match current.downcast_ref::<object_store::Error>() {
-            Some(object_store::Error::NotFound { .. }) => {
-                return missing(path).with_source(e).into();
-            }
-            Some(_) => {
-                return Error::new(ErrorKind::Storage, path.as_ref(), "it cannot be read")
-                    .with_source(e)
-                    .into();
-            }
-            None => cause = current.source(),
-        }
+    let chain = || {
+        let first: &(dyn std::error::Error + 'static) = &e;
+        std::iter::successors(Some(first), |cause| cause.source())
+    };
+    // A file that is read in place says itself what became of it.
+    if chain().any(|cause| cause.is::<Error>()) {
+        return e;
     }
-    e
+    let error = match chain().find_map(|cause| cause.downcast_ref()) {
+        Some(object_store::Error::NotFound { .. }) => missing(path),
+        Some(_) => Error::new(ErrorKind::Storage, path.as_ref(), "it cannot be read"),
+        None => return e,
+    };
+    error.with_source(e).into()
 }
 
 /// Whether page indexes were asked for before; a file can lack one of the two.

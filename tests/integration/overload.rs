@@ -114,7 +114,7 @@ async fn nothing_is_left(base: &Arc<InMemory>, store: &Arc<InMemory>, of: &str) 
         table.vacuum(options).await.unwrap();
         table.settle().await;
     }
-    let needed = needed_by(&*table.snapshot().await.unwrap());
+    let needed = needed_by(&table.snapshot().await.unwrap());
     assert_eq!(beside_metadata(store).await, needed, "{of}");
 }
 
