@@ -72,7 +72,7 @@ async fn point_deletes(superfiles: u64) -> Cost {
         let base = table.snapshot().await.unwrap();
         let mutation = table.begin(OpKind::Insert, base, "INSERT".to_owned());
         let add: Vec<SuperfileEntry> = (from..superfiles.min(from + 10_000))
-            .map(|n| entry(mutation.next_superfile_id().unwrap(), n))
+            .map(|n| entry(mutation.ids().superfile().unwrap(), n))
             .collect();
         ids.extend(add.iter().map(|e| e.id));
         let effect = Effect {

@@ -63,10 +63,11 @@ pub struct Args {
     #[arg(long, default_value = "3")]
     pub top_memory_consumers: usize,
 
-    /// The max number of rows to display for 'Table' format
+    /// The max number of rows to display for 'Table' format, default to 40 on a terminal and to no limit elsewhere;
+    /// all rows are written in other formats
     /// [possible values: numbers(0/10/...), inf(no limit)]
-    #[arg(long, default_value = "40")]
-    pub maxrows: MaxRows,
+    #[arg(long)]
+    pub maxrows: Option<MaxRows>,
 
     /// Enables console syntax highlighting
     #[arg(long)]

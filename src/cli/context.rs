@@ -2,9 +2,11 @@
 //!
 //! Owns the additions to a plain session: a statement with `azure.*` options gets the store
 //! that they describe, registered before the statement runs; tables of a `--catalog` are created and
-//! dropped by this crate; statements that only this crate plans run under a name that stands for them in the text.
+//! dropped by this crate; statements that only this crate plans run under a name that stands for them in the text;
+//! and how many rows are shown: datafusion-cli cuts every format, and says so of tables only.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +21,8 @@ use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement};
 use datafusion::prelude::SessionContext;
 use datafusion_cli::cli_context::CliSessionContext;
 use datafusion_cli::exec;
-use datafusion_cli::print_options::PrintOptions;
+use datafusion_cli::print_format::PrintFormat;
+use datafusion_cli::print_options::{MaxRows, PrintOptions};
 use object_store::ObjectStore;
 use url::Url;
 
@@ -29,9 +32,14 @@ use crate::sql::written::{understood, with_zone};
 use super::azure::{self, AzureOptions};
 use crate::sql::statement::{self, Own};
 
+/// The rows of a table that a terminal shows, unless told otherwise.
+const ROWS_ON_A_TERMINAL: usize = 40;
+
 /// A session for datafusion-cli's `exec` functions.
 pub(super) struct CliContext {
     session: SessionContext,
+    /// The rows of a table to show, if that was said.
+    max_rows: Option<MaxRows>,
     /// What the text that runs now has names for.
     stood_for: Mutex<HashMap<String, Own>>,
     /// Whether the statements that are being planned declare columns with a time zone.
@@ -39,20 +47,42 @@ pub(super) struct CliContext {
 }
 
 impl CliContext {
-    pub(super) fn new(session: SessionContext) -> Self {
+    pub(super) fn new(session: SessionContext, max_rows: Option<MaxRows>) -> Self {
         Self {
             session,
+            max_rows,
             stood_for: Mutex::default(),
             zoned: AtomicBool::new(false),
+        }
+    }
+
+    /// How the next result is printed: only tables are ever cut.
+    pub(super) fn shown(&self, print: &PrintOptions) -> PrintOptions {
+        let is_table = matches!(print.format, PrintFormat::Table | PrintFormat::Automatic);
+        let max_rows = match self.max_rows {
+            Some(max_rows) => max_rows,
+            None if std::io::stdout().is_terminal() => MaxRows::Limited(ROWS_ON_A_TERMINAL),
+            None => MaxRows::Unlimited,
+        };
+        PrintOptions {
+            maxrows: if is_table {
+                max_rows
+            } else {
+                MaxRows::Unlimited
+            },
+            ..print.clone()
         }
     }
 
     /// Runs statements, as DataFusion has to read them; see [`understood`].
     pub(super) async fn run(&self, text: &str, print: &PrintOptions) -> Result<()> {
         let understood = understood(&self.session, text).await?;
-        let text = self.with_stand_ins(understood.text)?;
+        let options = self.session.copied_config();
+        let options = &options.options().sql_parser;
+        let text = statement::with_exact_row_ids(&understood.text, options).into_owned();
+        let text = self.with_stand_ins(text)?;
         self.zoned.store(understood.zoned, Ordering::Relaxed);
-        let done = exec::exec_from_commands(self, vec![text], print).await;
+        let done = exec::exec_from_commands(self, vec![text], &self.shown(print)).await;
         self.zoned.store(false, Ordering::Relaxed);
         done
     }

@@ -135,7 +135,12 @@ pub(super) async fn run_command(
             .map_err(|()| unknown())?
             .execute(print)?,
         Command::OutputFormat(None) => println!("Output format is {:?}.", print.format),
-        other => other.execute(context, print).await?,
+        other => {
+            // It may change how results are printed, but not how many rows of them.
+            let mut shown = context.shown(print);
+            other.execute(context, &mut shown).await?;
+            *print = shown;
+        }
     }
     Ok(Next::Continue(0))
 }

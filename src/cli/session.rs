@@ -26,7 +26,7 @@ use datafusion_cli::functions::{
 use datafusion_cli::object_storage::StdinCarriesCommands;
 use datafusion_cli::object_storage::instrumented::InstrumentedObjectStoreRegistry;
 use datafusion_cli::pool_type::PoolType;
-use datafusion_cli::print_options::PrintOptions;
+use datafusion_cli::print_options::{MaxRows, PrintOptions};
 
 use super::Args;
 use super::context::CliContext;
@@ -68,12 +68,13 @@ pub async fn build(args: &Args) -> Result<CliSession> {
     }
 
     Ok(CliSession {
-        context: CliContext::new(session.clone()),
+        context: CliContext::new(session.clone(), args.maxrows),
         session,
         print: PrintOptions {
             format: args.format,
             quiet: args.quiet,
-            maxrows: args.maxrows,
+            // Said for each statement: the format may change.
+            maxrows: MaxRows::Unlimited,
             color: args.color,
             instrumented_registry: profiled,
         },

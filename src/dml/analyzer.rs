@@ -32,10 +32,11 @@ use crate::dml::names::refuse_other_names;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::dml::returning::rewrite_changed_rows;
-use crate::dml::row_id::resolve_row_ids;
+use crate::dml::row_id::{refuse_rounded_ids, resolve_row_ids};
 use crate::dml::sink::{ChangeKind, ChangeProvider};
 use crate::dml::sound::{sound_change, sound_query};
 use crate::dml::version::VersionProvider;
+use crate::dml::words::describe_insert;
 use crate::scan::Pin;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID, ROW_ID_TYPE};
 
@@ -48,6 +49,7 @@ pub struct SupertableAnalyzer;
 
 impl AnalyzerRule for SupertableAnalyzer {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        refuse_rounded_ids(&plan)?;
         let pins = Pins::default();
         let plan = fix_columns(plan)?;
         // A DML statement may sit under EXPLAIN, but never inside an expression.
@@ -225,7 +227,8 @@ fn rewrite_dml(
         WriteOp::MergeInto(_) => ChangeKind::Merge,
         // An overwrite replaces what the statement's version holds, no more: not what another
         // statement inserts meanwhile.
-        WriteOp::Insert(_) => {
+        WriteOp::Insert(op) => {
+            let text = describe_insert(*op, &dml.table_name, &dml.input);
             refuse_lost_fields(&dml.input)?;
             let rows = with_nullable_values(Arc::unwrap_or_clone(dml.input))?;
             let rows = resolve_row_ids(rows, config, pins)?;
@@ -234,6 +237,7 @@ fn rewrite_dml(
             let statement = InsertStatement {
                 table: dml.table_name.to_string(),
                 rows: Opaque::new(rows.clone()),
+                text,
                 serializable,
             };
             let pinned = provider.pinned(pins.pin(&provider)).inserting(statement);

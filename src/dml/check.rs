@@ -18,9 +18,13 @@ use datafusion::catalog::Session;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
+use datafusion::config::SqlParserOptions;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::logical_expr::{Expr, ScalarUDF, Volatility};
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::SessionConfig;
 
 use crate::config::{CHECK, PREFIX};
 use crate::dml::opaque::Opaque;
@@ -32,6 +36,41 @@ use crate::table::Snapshot;
 pub struct Conditions {
     parsed: Opaque<Vec<(String, Expr)>>,
     sql: Arc<BTreeMap<String, String>>,
+    parser: Arc<Parser>,
+}
+
+/// How the session that opened the table reads SQL: what is declared later means the same.
+#[derive(Debug, Default)]
+struct Parser {
+    options: SqlParserOptions,
+    functions: Vec<Arc<ScalarUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+}
+
+impl Parser {
+    fn of(state: &SessionState) -> Self {
+        Self {
+            options: state.config_options().sql_parser.clone(),
+            functions: state.scalar_functions().values().cloned().collect(),
+            planners: state.expr_planners().to_vec(),
+        }
+    }
+
+    /// A session that reads SQL so, and has nothing else of that session: whoever keeps it keeps no table alive.
+    fn session(&self) -> SessionState {
+        let mut config = SessionConfig::new();
+        config.options_mut().sql_parser = self.options.clone();
+        let builder = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config);
+        match self.functions.is_empty() {
+            true => builder,
+            false => builder
+                .with_scalar_functions(self.functions.clone())
+                .with_expr_planners(self.planners.clone()),
+        }
+        .build()
+    }
 }
 
 impl Default for Conditions {
@@ -39,6 +78,7 @@ impl Default for Conditions {
         Self {
             parsed: Opaque::new(Vec::new()),
             sql: Arc::default(),
+            parser: Arc::default(),
         }
     }
 }
@@ -68,10 +108,17 @@ impl Conditions {
             .iter()
             .map(|(name, sql)| Ok((name.clone(), parse(state, schema, name, sql)?)))
             .collect::<crate::error::Result<Vec<_>>>()?;
+        let parser = state.as_any().downcast_ref::<SessionState>();
         Ok(Self {
             parsed: Opaque::new(parsed),
             sql: Arc::new(sql),
+            parser: Arc::new(parser.map(Parser::of).unwrap_or_default()),
         })
+    }
+
+    /// A session for what is declared after the table was opened: it reads SQL as the one does that opened it.
+    pub(crate) fn later(&self) -> SessionState {
+        self.parser.session()
     }
 
     /// Whether these are the conditions among `properties`.

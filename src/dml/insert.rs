@@ -37,7 +37,6 @@ use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
 use crate::dml::returning::KeptRows;
 use crate::dml::sort::sorted_in_part;
 use crate::error::{Error, ErrorKind};
-use crate::format::ids::SuperfileId;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::{numbered, session_schema};
@@ -52,6 +51,8 @@ pub struct InsertStatement {
     pub table: String,
     /// The plan of its rows; all scans of supertables are pinned.
     pub rows: Opaque<LogicalPlan>,
+    /// The statement in words.
+    pub text: String,
     /// Whether it conflicts with every change of the table's rows since it read them.
     pub serializable: bool,
 }
@@ -101,10 +102,11 @@ pub fn plan_insert(
         serializable: statement.is_some_and(|s| s.serializable),
         checks: access.conditions.plan(state, &access.schema)?,
         words,
+        text: statement.map_or_else(|| words.to_owned(), |statement| statement.text.clone()),
         rerun: statement.map(|statement| {
             Rerun::new(
                 provider.clone(),
-                words.to_owned(),
+                statement.text.clone(),
                 statement.rows.clone(),
                 state,
                 order.clone(),
@@ -183,8 +185,6 @@ pub(crate) fn superfile_writer(
         .collect::<Option<Vec<_>>>()
         .filter(|columns| !columns.is_empty());
     let schema = numbered(&schema, &metadata.schema);
-    let block = *mutation.block();
-    let mut next = 0_u32;
     let table = access.table.clone();
     Ok(SuperfileWriter::new(
         table.storage().object_store(),
@@ -197,17 +197,7 @@ pub(crate) fn superfile_writer(
             sorting_columns,
         },
         row_ids,
-        Box::new(move || {
-            let id = SuperfileId::from_uuid(block.nth(next).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    "statement",
-                    "it writes more superfiles than one statement may",
-                )
-            })?);
-            next += 1;
-            Ok(id)
-        }),
+        mutation.ids().clone(),
         table.env().now_ms(),
     )?)
 }
@@ -324,6 +314,8 @@ struct InsertSink {
     serializable: bool,
     checks: Checks,
     words: &'static str,
+    /// The statement in words.
+    text: String,
     rerun: Option<Rerun>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -404,7 +396,7 @@ impl Attempt for InsertSink {
             )
             .into());
         }
-        let mutation = pin.table().begin(op, snapshot, self.words.to_owned());
+        let mutation = pin.table().begin(op, snapshot, self.text.clone());
         let mut effect = match self.write(data, &mutation, context).await {
             Ok(effect) => effect,
             Err(e) => {

@@ -37,6 +37,7 @@ mod sort;
 pub(crate) mod sound;
 mod spill;
 pub mod version;
+mod words;
 
 pub use analyzer::{ANALYZER_RULE, SupertableAnalyzer};
 pub use provider::{SupertableProvider, TableAccess};

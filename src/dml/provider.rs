@@ -10,15 +10,13 @@
 //! rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Constraints, DFSchema, DFSchemaRef, Result};
 use datafusion::datasource::TableType;
-use datafusion::execution::SessionState;
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -111,6 +109,7 @@ impl View {
         let defaults = defaults_of(metadata);
         let known = self.access.column_defaults.get();
         let mut parsed = HashMap::new();
+        let session = self.access.conditions.later();
         for (column, sql) in &defaults {
             // What the session parsed already may name functions that only the session has.
             let before = self
@@ -120,12 +119,12 @@ impl View {
                 .and_then(|(column, _)| known.get(column));
             let default = match before {
                 Some(default) => default.clone(),
-                None => PARSER.create_logical_expr(sql, &DFSchema::empty())?,
+                None => session.create_logical_expr(sql, &DFSchema::empty())?,
             };
             parsed.insert(column.clone(), default);
         }
         let schema = session_schema(&metadata.schema);
-        let conditions = Conditions::of(&*PARSER, &schema, &metadata.properties)?;
+        let conditions = Conditions::of(&session, &schema, &metadata.properties)?;
         Ok(Self {
             access: Arc::new(TableAccess {
                 table: self.access.table.clone(),
@@ -141,10 +140,6 @@ impl View {
         })
     }
 }
-
-/// Parses defaults that were declared after the session opened the table.
-static PARSER: LazyLock<SessionState> =
-    LazyLock::new(|| SessionStateBuilder::new().with_default_features().build());
 
 fn defaults_of(metadata: &TableMetadata) -> BTreeMap<String, String> {
     metadata

@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, internal_err};
+use datafusion::common::{Column, Result, ScalarValue, internal_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, JoinType, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
+    Cast, ColumnarValue, Expr, JoinType, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
     ScalarUDFImpl, Signature, SubqueryAlias, TableScan, TableScanBuilder, Volatility,
 };
 
@@ -128,6 +128,64 @@ fn has_call(node: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(found)
+}
+
+/// Refuses to compare a row id with a number that DataFusion has rounded: its SQL planner makes a `Float64` of an integer that
+/// takes more than 64 bits. (The text that passes through `sql::statement` has no such literals.)
+pub(crate) fn refuse_rounded_ids(plan: &LogicalPlan) -> Result<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| match compares_rounded(node, expr) {
+                true => Err(refused(
+                    "the number that it is compared with was rounded by DataFusion, which makes a float of every \
+                     integer of more than 64 bits; write the id as text (_id(id) = '33127952630095272843148758351873'), \
+                     or run the statement by datafusion_supertable::sql(&ctx, …), which reads the number exactly",
+                )),
+                false => Ok(TreeNodeRecursion::Continue),
+            })
+        })
+    })?;
+    Ok(())
+}
+
+fn compares_rounded(node: &LogicalPlan, expr: &Expr) -> bool {
+    let sides: Vec<&Expr> = match expr {
+        Expr::BinaryExpr(binary) => vec![binary.left.as_ref(), binary.right.as_ref()],
+        Expr::InList(list) => std::iter::once(list.expr.as_ref())
+            .chain(&list.list)
+            .collect(),
+        Expr::Between(between) => vec![&between.expr, &between.low, &between.high],
+        _ => return false,
+    };
+    sides.iter().any(|side| is_rounded(side)) && sides.iter().any(|side| is_row_id(node, side))
+}
+
+fn without_casts(mut expr: &Expr) -> &Expr {
+    while let Expr::Cast(Cast { expr: inner, .. }) = expr {
+        expr = inner;
+    }
+    expr
+}
+
+/// Whether it is a row's id: a call, or a column that hands one up to `node`.
+fn is_row_id(node: &LogicalPlan, expr: &Expr) -> bool {
+    match without_casts(expr) {
+        Expr::Column(column) if column.name == ROW_ID => node.inputs().iter().any(|input| {
+            let schema = input.schema();
+            schema
+                .maybe_index_of_column(column)
+                .is_some_and(|at| schema.field(at).data_type() == &ROW_ID_TYPE)
+        }),
+        other => call(other).is_some(),
+    }
+}
+
+/// Whether it is a float as large as ids are, so large that it cannot be compared with one.
+fn is_rounded(expr: &Expr) -> bool {
+    match without_casts(expr) {
+        Expr::Literal(ScalarValue::Float64(Some(value)), _) => value.abs() >= 1e23,
+        _ => false,
+    }
 }
 
 struct Resolver<'a> {

@@ -3,7 +3,9 @@
 //! The table's name comes first, as a string; it may name a schema and a catalog. Other arguments are constants,
 //! given by position in the order below, or by name: `retain => INTERVAL '7 days'`. An argument that is unknown,
 //! given twice, NULL or of another type is an error that says which ones there are. Nothing happens until the
-//! query runs: `EXPLAIN` does nothing. *At* is a version's number, or a moment: a timestamp, a date or text
+//! query runs: `EXPLAIN` does nothing, and what a function changes it changes once for each place where it is written,
+//! however often the query reads its rows (a query in `WITH` that is used twice), or not at all if the query needs none of them
+//! (`LIMIT 0`). *At* is a version's number, or a moment: a timestamp, a date or text
 //! that can be read as one, which means the last version that is not younger. Moments in answers are in UTC.
 //!
 //! | function | arguments | answer |

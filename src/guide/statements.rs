@@ -106,12 +106,16 @@
 //!
 //! ```sql
 //! SELECT _id(id) AS rid, * FROM t;
-//! DELETE FROM t WHERE _id(id) = 33232930569601;
+//! DELETE FROM t WHERE _id(id) = 33127952630095272843148758351873;
 //! MERGE INTO t USING edits AS e ON _id(t.id) = e.rid WHEN MATCHED THEN UPDATE SET v = e.v;
 //! ```
 //!
 //! With `supertable.expose_row_id = 'column'` the tables that a query (or an `UPDATE`) reads also have the column `_id`, the
-//! last of `SELECT *`: `SELECT * FROM t WHERE _id = 33232930569601`. `DELETE FROM t WHERE …` itself knows only the function.
+//! last of `SELECT *`: `SELECT * FROM t WHERE _id = 33127952630095272843148758351873`. `DELETE FROM t WHERE …` itself knows only the function.
+//!
+//! An id has more digits than DataFusion's own SQL planner can hold in a number: it makes a rounded float of them. The command
+//! line and `datafusion_supertable::sql` read a number that an id is compared with (by `=`, `<` and their like, `IN`,
+//! `BETWEEN`) exactly; through `ctx.sql` such a comparison is refused, and the id is written as text: `_id(id) = '3312…'`.
 //!
 //! (DataFusion has no hidden columns: what is in a table's schema is in `SELECT *` and in `INSERT`, and what is not cannot
 //! be named.) Refused: above `GROUP BY`, `DISTINCT` or `UNION`, where rows are merged, and on an outer query's table.

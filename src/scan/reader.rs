@@ -182,7 +182,8 @@ impl SuperfileReader {
         } else {
             options
         };
-        let raw = self.inner.get_metadata(options).await?;
+        let raw = self.inner.get_metadata(options).await;
+        let raw = raw.map_err(|e| about(&self.path, e))?;
         self.rename(raw)
     }
 }
@@ -194,7 +195,11 @@ impl AsyncFileReader for SuperfileReader {
             Some(sealed) if sealed.is_in_index(&range) => {
                 Box::pin(async move { Ok(sealed.part_of_index(range).await?) })
             }
-            _ => self.inner.get_bytes(range),
+            _ => {
+                let path = &self.path;
+                let bytes = self.inner.get_bytes(range);
+                Box::pin(async move { bytes.await.map_err(|e| about(path, e)) })
+            }
         }
     }
 
@@ -205,7 +210,10 @@ impl AsyncFileReader for SuperfileReader {
         Box::pin(async move {
             let bytes = match self.ahead.take(&ranges).await {
                 Some(bytes) => bytes,
-                None => self.inner.get_byte_ranges(ranges).await?,
+                None => {
+                    let bytes = self.inner.get_byte_ranges(ranges).await;
+                    bytes.map_err(|e| about(&self.path, e))?
+                }
             };
             self.ahead.follow();
             Ok(bytes)
@@ -363,11 +371,7 @@ impl Sealed {
     async fn unread(&self, e: object_store::Error) -> Error {
         let path = &self.meta.location;
         if matches!(e, object_store::Error::NotFound { .. }) {
-            return Error::new(
-                ErrorKind::NotFound,
-                path.as_ref(),
-                "a superfile is missing; vacuum may have removed the version it belongs to",
-            );
+            return missing(path);
         }
         let error = match self.store.head(path).await {
             Ok(found) if found.size < self.meta.size => {
@@ -389,6 +393,32 @@ impl Sealed {
     fn corrupt(&self, why: &str) -> Error {
         Error::new(ErrorKind::Corrupt, self.meta.location.as_ref(), why)
     }
+}
+
+fn missing(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        path.as_ref(),
+        "a superfile is missing; vacuum may have removed the version it belongs to",
+    )
+}
+
+/// A failure of the store says which superfile it is about; what is wrong with its bytes says Parquet's reader.
+fn about(path: &Path, e: ParquetError) -> ParquetError {
+    let chain = || {
+        let first: &(dyn std::error::Error + 'static) = &e;
+        std::iter::successors(Some(first), |cause| cause.source())
+    };
+    // A file that is read in place says itself what became of it.
+    if chain().any(|cause| cause.is::<Error>()) {
+        return e;
+    }
+    let error = match chain().find_map(|cause| cause.downcast_ref()) {
+        Some(object_store::Error::NotFound { .. }) => missing(path),
+        Some(_) => Error::new(ErrorKind::Storage, path.as_ref(), "it cannot be read"),
+        None => return e,
+    };
+    error.with_source(e).into()
 }
 
 /// Whether page indexes were asked for before; a file can lack one of the two.

@@ -27,7 +27,7 @@ use crate::config::{RowIdExposure, SupertableOptions};
 use crate::dml::analyzer::supertable;
 use crate::dml::row_id::row_id_udf;
 use crate::scan::EXPOSED_ROW_ID;
-use crate::sql::functions::args::named;
+use crate::sql::functions::args::{argument_err, named};
 use crate::sql::functions::at::AT;
 use crate::sql::functions::list::FUNCTION_PREFIX;
 
@@ -331,6 +331,6 @@ fn argument(
             let value = context.sql_expr_to_logical_expr(value, &nothing)?;
             Ok((Some(name), value))
         }
-        other => plan_err!("{function} cannot take the argument {other}"),
+        other => argument_err!(function, "cannot take the argument {other}"),
     }
 }

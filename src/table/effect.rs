@@ -11,10 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
-use uuid::Uuid;
 
 use super::mutation::{Effect, Parts};
 use super::snapshot::Snapshot;
+use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{RowIds, SuperfileEntry, TombstoneRef};
 use crate::format::{
@@ -41,11 +41,7 @@ struct Loss {
 
 impl Staged {
     /// What is to be staged for `effect`; `None` if it is empty.
-    pub(super) async fn of(
-        parts: &Parts,
-        effect: Effect,
-        mint: &(dyn Fn() -> Result<Uuid> + Sync),
-    ) -> Result<Option<Self>> {
+    pub(super) async fn of(parts: &Parts, effect: Effect, ids: &StagedIds) -> Result<Option<Self>> {
         let base = &parts.base;
         let dropped: BTreeSet<SuperfileId> = effect.drop.iter().copied().collect();
         let mut moves = effect.moves;
@@ -87,7 +83,7 @@ impl Staged {
                 change_set.drop.push(drop_of(&loss.entry));
                 continue;
             }
-            let id = SidecarId::from_uuid(mint()?);
+            let id = ids.sidecar()?;
             let cardinality = loss.union.len();
             let bitmap = Arc::new(loss.union);
             let bytes = encode_sidecar(&id, &bitmap)?;

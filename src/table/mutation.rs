@@ -1,6 +1,6 @@
 //! One mutation as its statement sees it: begun, filled with an effect, committed or aborted.
 //!
-//! Owns: the id block of what the statement stages, and the order of steps up to APPENDED. Does not own
+//! Owns: the order of steps up to APPENDED. Does not own the ids of what the statement stages (`staged_ids`),
 //! the turn at the pointer (`commit`) nor the superfiles' bytes (the writer uploads them).
 //! Invariants: nothing is staged by a commit before the INTENT document is durable; a statement can be
 //! cancelled (its future dropped) until APPENDED, and runs to its end in the background after.
@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use roaring::RoaringBitmap;
 use tokio_util::sync::CancellationToken;
@@ -18,10 +17,10 @@ use super::conflict::Conflict;
 use super::handle::Inner;
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
+use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ids::ID_BLOCK_LEN;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
-use crate::format::{IdBlock, OpKind, RowMoves, SuperfileId, WalId};
+use crate::format::{OpKind, RowMoves, SuperfileId, WalId};
 use crate::wal::Driver;
 use crate::wal::machine::Intention;
 
@@ -72,8 +71,7 @@ pub enum CommitOutcome {
 #[derive(Debug)]
 pub struct Mutation {
     parts: Option<Parts>,
-    block: IdBlock,
-    next: AtomicU32,
+    ids: StagedIds,
 }
 
 /// What a mutation is made of until it ends.
@@ -123,8 +121,7 @@ impl Mutation {
                 statement,
                 started_at_ms,
             }),
-            block,
-            next: AtomicU32::new(0),
+            ids: StagedIds::new(block),
         }
     }
 
@@ -136,9 +133,9 @@ impl Mutation {
         Ok(self.parts()?.driver.id())
     }
 
-    /// The ids of everything that the mutation stages.
-    pub fn block(&self) -> &IdBlock {
-        &self.block
+    /// The ids of everything that the mutation stages, also for those who write it.
+    pub fn ids(&self) -> &StagedIds {
+        &self.ids
     }
 
     /// The snapshot that the statement reads.
@@ -147,14 +144,6 @@ impl Mutation {
     /// None while the mutation is under way.
     pub fn base(&self) -> Result<&Arc<Snapshot>> {
         Ok(&self.parts()?.base)
-    }
-
-    /// An id for a superfile that the statement writes.
-    ///
-    /// # Errors
-    /// `Unsupported` once the block's 2^24 ids are used up.
-    pub fn next_superfile_id(&self) -> Result<SuperfileId> {
-        next_in(&self.block, &self.next).map(SuperfileId::from_uuid)
     }
 
     /// Waits until the INTENT document is durable. A superfile's upload may be *completed* only after that:
@@ -175,12 +164,11 @@ impl Mutation {
     pub async fn commit(mut self, effect: Effect) -> Result<CommitOutcome> {
         let parts = self.take()?;
         let id = parts.driver.id();
-        let next = AtomicU32::new(self.next.load(Ordering::Relaxed));
-        let block = self.block;
+        let ids = self.ids.clone();
         let inner = Arc::clone(&parts.inner);
         let cancelled = CancellationToken::new();
         let cancel = cancelled.clone().drop_guard();
-        let task = inner.spawn(async move { parts.run(effect, &block, &next, &cancelled).await });
+        let task = inner.spawn(async move { parts.run(effect, &ids, &cancelled).await });
         let outcome = task.await.unwrap_or_else(|_| Err(committer_gone(&id)));
         cancel.disarm();
         outcome
@@ -191,7 +179,7 @@ impl Mutation {
     /// # Errors
     /// The store's; nothing is visible, and recovery removes what is left.
     pub async fn abort(mut self) -> Result<()> {
-        let staged = self.has_staged();
+        let staged = self.ids.any();
         let parts = self.take()?;
         let inner = Arc::clone(&parts.inner);
         let id = parts.driver.id();
@@ -199,10 +187,6 @@ impl Mutation {
             .spawn(async move { parts.abandon(staged).await })
             .await
             .unwrap_or_else(|_| Err(committer_gone(&id)))
-    }
-
-    fn has_staged(&self) -> bool {
-        self.next.load(Ordering::Relaxed) > 0
     }
 
     fn parts(&self) -> Result<&Parts> {
@@ -216,7 +200,7 @@ impl Mutation {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        let staged = self.has_staged();
+        let staged = self.ids.any();
         if let Some(parts) = self.parts.take() {
             parts.abandon_in_background(staged);
         }
@@ -229,17 +213,4 @@ fn ended() -> Error {
         "mutation",
         "this mutation has ended already",
     )
-}
-
-pub(super) fn next_in(block: &IdBlock, next: &AtomicU32) -> Result<uuid::Uuid> {
-    let k = next.fetch_add(1, Ordering::Relaxed);
-    block.nth(k).ok_or_else(|| {
-        // Stay beyond the end: the counter must not wrap around.
-        next.store(ID_BLOCK_LEN, Ordering::Relaxed);
-        Error::new(
-            ErrorKind::Unsupported,
-            block.to_string(),
-            "one statement cannot write more than 2^24 objects",
-        )
-    })
 }

@@ -7,7 +7,6 @@
 //! A crash leaves what `mutation` says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
@@ -17,12 +16,12 @@ use super::commit::{Approach, Clear, Ending, Party, Ready};
 use super::draft::Draft;
 use super::drop::{dropped, is_grave};
 use super::effect::Staged;
-use super::mutation::{CommitOutcome, Effect, Parts, next_in};
+use super::mutation::{CommitOutcome, Effect, Parts};
 use super::recovery::committer_gone;
 use super::snapshot::Snapshot;
+use super::staged_ids::StagedIds;
 use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::IdBlock;
 use crate::wal::AppendOutcome;
 
 /// What became of the step to APPENDED.
@@ -41,12 +40,11 @@ impl Parts {
     pub(super) async fn run(
         self,
         effect: Effect,
-        block: &IdBlock,
-        next: &AtomicU32,
+        ids: &StagedIds,
         cancelled: &CancellationToken,
     ) -> Result<CommitOutcome> {
-        let had_staged = next.load(Ordering::Relaxed) > 0;
-        let staged = Staged::of(&self, effect, &|| next_in(block, next)).await;
+        let had_staged = ids.any();
+        let staged = Staged::of(&self, effect, ids).await;
         let staged = match staged {
             Ok(Some(staged)) => staged,
             Ok(None) => {

@@ -44,6 +44,7 @@ use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 use crate::table::PROGRESS;
+use crate::table::StagedIds;
 use crate::table::floats::{FloatBounds, without_float_statistics};
 use crate::table::tail::TailStore;
 
@@ -85,7 +86,7 @@ pub struct SuperfileWriter {
     schema: SchemaRef,
     options: WriterOptions,
     row_ids: RowIdSource,
-    next_id: Box<dyn FnMut() -> Result<SuperfileId> + Send>,
+    ids: StagedIds,
     created_at_ms: i64,
     open: Option<OpenSuperfile>,
     finished: Vec<SuperfileEntry>,
@@ -114,7 +115,7 @@ impl SuperfileWriter {
         schema: SchemaRef,
         mut options: WriterOptions,
         row_ids: RowIdSource,
-        next_id: Box<dyn FnMut() -> Result<SuperfileId> + Send>,
+        ids: StagedIds,
         created_at_ms: i64,
     ) -> Result<Self> {
         options.parquet = without_float_statistics(options.parquet, &schema);
@@ -126,7 +127,7 @@ impl SuperfileWriter {
             schema,
             options,
             row_ids,
-            next_id,
+            ids,
             created_at_ms,
             open: None,
             finished: Vec::new(),
@@ -211,7 +212,7 @@ impl SuperfileWriter {
     }
 
     fn open_superfile(&mut self) -> Result<OpenSuperfile> {
-        let id = (self.next_id)()?;
+        let id = self.ids.superfile()?;
         let url = private_url()?;
         let target = format!("{}{}", url.as_str(), paths::superfile(&id));
         let config = FileSinkConfig {

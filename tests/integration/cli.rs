@@ -120,6 +120,30 @@ fn a_script_with_a_failed_statement_goes_on_and_fails() {
 }
 
 #[test]
+fn every_row_is_written_but_of_a_table_that_is_cut_on_purpose() {
+    let home = tempfile::tempdir().unwrap();
+    let rows = 20_000;
+    let count = |arguments: &[&str], script: &str| {
+        let output = supertable(home.path())
+            .args(["-c", script])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = text(&output.stdout);
+        text.matches('#').count() / 2
+    };
+    let all = format!("SELECT concat('#', value, '#') AS v FROM range(0, {rows}) ORDER BY value");
+    for format in ["csv", "tsv", "json", "nd-json", "table", "automatic"] {
+        assert_eq!(count(&["--format", format], &all), rows, "{format}");
+    }
+    assert_eq!(count(&["--maxrows", "7"], &all), 7);
+    assert_eq!(count(&["--maxrows", "7", "--format", "csv"], &all), rows);
+    let script = format!("\\pset format csv\n{all};\n");
+    let output = piped(home.path(), &script);
+    assert!(text(&output.stdout).contains(&format!("#{}#", rows - 1)));
+}
+
+#[test]
 fn a_pipe_behaves_as_a_script() {
     let directory = tempfile::tempdir().unwrap();
     let good = piped(directory.path(), "SELECT 1\n AS a;\nSELECT 2 AS last");

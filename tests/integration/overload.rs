@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::error::{Error, ErrorKind};
 use datafusion_supertable::format::paths;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Table, VacuumOptions};
+use datafusion_supertable::table::{Snapshot, Table, VacuumOptions};
 use datafusion_supertable::wal::{Env, ManualClock};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -78,9 +78,10 @@ async fn rows(store: &Arc<InMemory>) -> String {
     rows
 }
 
-/// Recovers the table when every lease has expired, removes what nothing needs, and checks that nothing is
-/// left but what the current version consists of.
-async fn nothing_is_left(store: &Arc<InMemory>, of: &str) {
+/// Recovers the table when every lease has expired, and checks that nothing is there that no version ever had;
+/// then removes what nothing needs, and checks that only what the current version consists of is left.
+/// `base`: what was there before the statement.
+async fn nothing_is_left(base: &Arc<InMemory>, store: &Arc<InMemory>, of: &str) {
     let clock = ManualClock::at_ms(chrono::Utc::now().timestamp_millis());
     clock.advance(TimeDelta::days(30));
     let storage = Storage::new(
@@ -95,6 +96,16 @@ async fn nothing_is_left(store: &Arc<InMemory>, of: &str) {
         let report = table.recover().await.unwrap();
         assert!(report.failed.is_empty(), "{of}: {report:?}");
         table.settle().await;
+        // Before any vacuum: without a retention it would remove what a statement has leaked, too.
+        let mut known = beside_metadata(base).await;
+        for version in 1..=table.snapshot().await.unwrap().version() {
+            if let Ok(Some(snapshot)) = table.snapshot_at(version).await {
+                known.extend(needed_by(&snapshot));
+            }
+        }
+        let found = beside_metadata(store).await;
+        let leaked: Vec<_> = found.difference(&known).collect();
+        assert!(leaked.is_empty(), "{of}: in no version: {leaked:?}");
         clock.advance(TimeDelta::days(30));
         let options = VacuumOptions {
             retain: Duration::ZERO,
@@ -103,7 +114,12 @@ async fn nothing_is_left(store: &Arc<InMemory>, of: &str) {
         table.vacuum(options).await.unwrap();
         table.settle().await;
     }
-    let snapshot = table.snapshot().await.unwrap();
+    let needed = needed_by(&table.snapshot().await.unwrap());
+    assert_eq!(beside_metadata(store).await, needed, "{of}");
+}
+
+/// The superfiles and sidecars of a version.
+fn needed_by(snapshot: &Snapshot) -> BTreeSet<String> {
     let mut needed = BTreeSet::new();
     for entry in snapshot.manifest().entries() {
         needed.insert(paths::superfile(&entry.id).to_string());
@@ -111,17 +127,92 @@ async fn nothing_is_left(store: &Arc<InMemory>, of: &str) {
             needed.insert(paths::sidecar(&tombstones.sidecar).to_string());
         }
     }
-    let found: BTreeSet<String> = store
-        .list(Some(&Path::from("t")))
+    needed
+}
+
+/// All objects of the table that are not pointer or manifest.
+async fn beside_metadata(store: &Arc<InMemory>) -> BTreeSet<String> {
+    let objects = store.list(Some(&Path::from("t")));
+    let paths: Vec<_> = objects
         .map_ok(|meta| meta.location.to_string())
-        .try_collect::<Vec<_>>()
+        .try_collect()
         .await
-        .unwrap()
+        .unwrap();
+    paths
         .into_iter()
         .filter_map(|path| path.strip_prefix("t/").map(str::to_owned))
         .filter(|path| !path.starts_with("_supertable/"))
-        .collect();
-    assert_eq!(found, needed, "{of}");
+        .collect()
+}
+
+const SMALL_SUPERFILES: &str = "SET supertable.target_file_rows = 1000";
+
+/// `t` has many superfiles of 1,000 rows, and conditions.
+async fn table_with_conditions() -> Arc<InMemory> {
+    let store = Arc::new(InMemory::new());
+    let ctx = on_store(&store, &Plan::healthy());
+    for sql in [
+        SMALL_SUPERFILES,
+        "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v BIGINT) STORED AS SUPERTABLE \
+         LOCATION 'mem://bucket/t/' \
+         OPTIONS ('supertable.check.small' 'v < 29000')",
+        "INSERT INTO t SELECT value, value AS v FROM range(0, 28000)",
+    ] {
+        run(&ctx, sql).await;
+    }
+    datafusion_supertable::shutdown(&ctx).await;
+    store
+}
+
+#[tokio::test]
+async fn a_statement_that_fails_after_many_superfiles_takes_all_of_them_back() {
+    let base = table_with_conditions().await;
+    let there = beside_metadata(&base).await;
+    let merge = "MERGE INTO t USING (SELECT value AS k FROM range(0, 60000)) AS s ON t.id = s.k";
+    let violate = [
+        // CHECK, NOT NULL, and a failure of the query.
+        "INSERT INTO t SELECT value, value AS v FROM range(0, 30000)",
+        "INSERT INTO t SELECT NULLIF(value, 29000), 1 FROM range(0, 30000)",
+        "INSERT INTO t SELECT value, 1 / (29000 - value) FROM range(0, 30000)",
+        "INSERT OVERWRITE t SELECT value, value AS v FROM range(0, 30000)",
+        "UPDATE t SET v = v + 1500",
+        "UPDATE t SET id = NULLIF(id, 27000)",
+        "UPDATE t SET v = 1 / (27000 - id)",
+        &format!(
+            "{merge} WHEN MATCHED THEN UPDATE SET v = 0 WHEN NOT MATCHED THEN INSERT (id, v) VALUES (NULLIF(s.k, 59000), 0)"
+        ),
+        &format!("{merge} WHEN MATCHED THEN UPDATE SET id = NULLIF(t.id, 27000)"),
+    ];
+    for sql in violate {
+        let store = Arc::new(base.fork());
+        let plan = Plan::healthy();
+        let ctx = session(&store, &plan).await;
+        run(&ctx, SMALL_SUPERFILES).await;
+        // The row that fails comes last.
+        run(&ctx, "SET datafusion.execution.target_partitions = 1").await;
+        run(&ctx, "SET datafusion.execution.batch_size = 500").await;
+        let error = try_run(&ctx, sql).await.expect_err(sql);
+        datafusion_supertable::shutdown(&ctx).await;
+        let log = plan.log();
+        let written = log.iter().filter(|o| o.describe() == "put superfile");
+        assert!(written.count() > 0, "{sql} fails too early: {error}");
+        // At once, by the statement itself.
+        assert_eq!(beside_metadata(&store).await, there, "{sql}");
+        nothing_is_left(&base, &store, sql).await;
+    }
+    for sql in [
+        "SELECT * FROM supertable_optimize('t')",
+        "UPDATE t SET v = 0",
+    ] {
+        let store = Arc::new(base.fork());
+        let plan = Plan::full_from(5);
+        let ctx = session(&store, &plan).await;
+        run(&ctx, "SET supertable.target_file_rows = 4000").await;
+        try_run(&ctx, sql).await.expect_err(sql);
+        datafusion_supertable::shutdown(&ctx).await;
+        assert_eq!(beside_metadata(&store).await, there, "{sql}");
+        nothing_is_left(&base, &store, sql).await;
+    }
 }
 
 #[tokio::test]
@@ -164,7 +255,7 @@ async fn a_disk_that_gets_full_in_the_middle_of_any_statement_leaves_the_table_a
             run(&ctx, "INSERT INTO t (id, v) VALUES (9999, 'later')").await;
             run(&ctx, "DELETE FROM t WHERE id = 9999").await;
             datafusion_supertable::shutdown(&ctx).await;
-            nothing_is_left(&store, &of).await;
+            nothing_is_left(&base, &store, &of).await;
             let at_last = rows(&store).await;
             match &outcome {
                 Ok(_) => assert_eq!(at_last, after, "{of}"),
@@ -359,7 +450,7 @@ async fn a_statement_cancelled_at_any_moment_leaves_nothing_visible_and_nothing_
             }
             let alive = Handle::current().metrics().num_alive_tasks();
             assert_eq!(alive, idle, "{of}: tasks are still there");
-            nothing_is_left(&store, &of).await;
+            nothing_is_left(&base, &store, &of).await;
             assert_eq!(
                 rows(&store).await,
                 now,

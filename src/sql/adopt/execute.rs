@@ -258,7 +258,7 @@ async fn take_in(
     for file in files {
         let id = match file.adoption.rows {
             0 => None,
-            _ => Some(mutation.next_superfile_id()?),
+            _ => Some(mutation.ids().superfile()?),
         };
         jobs.push(async move {
             let Some(id) = id else {

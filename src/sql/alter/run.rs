@@ -13,7 +13,9 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr};
 
 use crate::config::{PREFIX, check_table_option};
@@ -291,7 +293,15 @@ fn value_of(
     let evaluate = || {
         let nothing = DFSchema::empty();
         let cast = expr.cast_to(data_type, &nothing)?;
-        let physical = state.create_physical_expr(cast, &nothing)?;
+        // The time of a statement, as in now(), is put in its place by DataFusion when it simplifies a plan.
+        let at_this_moment = SimplifyContext::builder()
+            .with_schema(Arc::new(nothing.clone()))
+            .with_config_options(Arc::clone(state.config_options()))
+            .with_current_time()
+            .build();
+        let simplifier = ExprSimplifier::new(at_this_moment);
+        let constant = simplifier.simplify(simplifier.coerce(cast, &nothing)?)?;
+        let physical = state.create_physical_expr(constant, &nothing)?;
         let one_row = RecordBatch::try_new_with_options(
             Arc::new(Schema::new(Vec::<Field>::new())),
             vec![],

@@ -90,9 +90,11 @@ async fn planned(ctx: &SessionContext, state: SessionState, sql: &str) -> Result
         true => with_zone(state),
         false => state,
     };
-    let plan = match statement::read(&understood.text, &state.config_options().sql_parser)? {
+    let options = &state.config_options().sql_parser;
+    let text = statement::with_exact_row_ids(&understood.text, options);
+    let plan = match statement::read(&text, options)? {
         Some(own) => statement::plan(&state, own).await?,
-        None => state.create_logical_plan(&understood.text).await?,
+        None => state.create_logical_plan(&text).await?,
     };
     with_names_as_meant(plan)
 }

@@ -12,7 +12,7 @@ use futures::FutureExt;
 
 use crate::sql::adopt::execute::{Added, add_files};
 use crate::sql::functions::args::{Call, Signature, required};
-use crate::sql::functions::rows::{batch, lazy_table};
+use crate::sql::functions::rows::{batch, effect_table};
 
 const SIGNATURE: Signature = Signature {
     function: "supertable_add_files",
@@ -41,7 +41,7 @@ impl TableFunctionImpl for AddFiles {
             Field::new("placed", DataType::Utf8, false),
         ]));
         let output = Arc::clone(&schema);
-        lazy_table(schema, move || {
+        effect_table(schema, move |_| {
             let (lookup, location) = (lookup.clone(), location.clone());
             let (runtime, output) = (Arc::clone(&runtime), Arc::clone(&output));
             async move {

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use crate::error::{Error, ErrorKind};
 use crate::sql::alter::run::alter;
 use crate::sql::functions::args::{Call, Signature, required};
-use crate::sql::functions::rows::{batch, lazy_table};
+use crate::sql::functions::rows::{batch, effect_table};
 
 const SIGNATURE: Signature = Signature {
     function: "supertable_alter",
@@ -42,7 +42,7 @@ impl TableFunctionImpl for Alter {
             Field::new("columns", DataType::UInt64, false),
         ]));
         let output = Arc::clone(&schema);
-        lazy_table(schema, move || {
+        effect_table(schema, move |_| {
             let (lookup, changes) = (lookup.clone(), changes.clone());
             let (state, output) = (Arc::clone(&state), Arc::clone(&output));
             async move {

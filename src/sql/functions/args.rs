@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
 use datafusion::catalog::{Session, TableFunctionArgs};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use crate::sql::functions::lookup::TableLookup;
@@ -64,6 +64,19 @@ pub(crate) struct Call {
     normalize: bool,
 }
 
+/// An error about the arguments of a function.
+macro_rules! argument_err {
+    ($function:expr, $($why:tt)*) => {
+        Err($crate::error::Error::new(
+            $crate::error::ErrorKind::InvalidArgument,
+            $function,
+            format!($($why)*),
+        )
+        .into())
+    };
+}
+pub(crate) use argument_err;
+
 impl Call {
     /// Takes a call apart.
     ///
@@ -74,8 +87,9 @@ impl Call {
         let mut exprs = args.exprs().iter();
         let table = if signature.table {
             let Some(name) = exprs.next() else {
-                return plan_err!(
-                    "{function} takes a table's name as its first argument: {}",
+                return argument_err!(
+                    function,
+                    "takes a table's name as its first argument: {}",
                     signature.usage()
                 );
             };
@@ -92,8 +106,9 @@ impl Call {
                     match known(signature, given) {
                         Some(name) => (name, value),
                         None => {
-                            return plan_err!(
-                                "{function} has no argument {given}: {}",
+                            return argument_err!(
+                                function,
+                                "has no argument {given}: {}",
                                 signature.usage()
                             );
                         }
@@ -102,8 +117,9 @@ impl Call {
                 _ => match places.next() {
                     Some(name) => (*name, expr),
                     None => {
-                        return plan_err!(
-                            "{function} takes fewer arguments by position: {}",
+                        return argument_err!(
+                            function,
+                            "takes fewer arguments by position: {}",
                             signature.usage()
                         );
                     }
@@ -111,10 +127,13 @@ impl Call {
             };
             let value = constant(function, name, expr, session)?;
             if value.is_null() {
-                return plan_err!("the argument {name} of {function} must not be NULL");
+                return argument_err!(
+                    function,
+                    "the argument {name} of {function} must not be NULL"
+                );
             }
             if values.insert(name, value).is_some() {
-                return plan_err!("the argument {name} of {function} is given twice");
+                return argument_err!(function, "the argument {name} of {function} is given twice");
             }
         }
         let options = session.config_options();
@@ -135,7 +154,7 @@ impl Call {
     pub(crate) fn table(&self) -> Result<TableLookup> {
         match &self.table {
             Some(table) => Ok(table.clone()),
-            None => plan_err!("{} takes no table", self.signature.function),
+            None => argument_err!(self.signature.function, "takes no table"),
         }
     }
 
@@ -233,7 +252,8 @@ impl Call {
         };
         match read(value) {
             Some(value) => Ok(Some(value)),
-            None => plan_err!(
+            None => argument_err!(
+                self.signature.function,
                 "the argument {name} of {} must be {wanted}, not {value}",
                 self.signature.function
             ),
@@ -262,7 +282,7 @@ fn name_in(expr: &Expr) -> Option<&str> {
 pub(crate) fn required<T>(function: &str, name: &str, value: Option<T>) -> Result<T> {
     match value {
         Some(value) => Ok(value),
-        None => plan_err!("{function} needs the argument {name}"),
+        None => argument_err!(function, "needs the argument {name}"),
     }
 }
 
@@ -277,9 +297,9 @@ fn known(signature: &Signature, name: &str) -> Option<&'static str> {
 
 fn table_name(signature: &Signature, expr: &Expr, session: &dyn Session) -> Result<TableLookup> {
     let refuse = || {
-        plan_err!(
-            "{} takes a table's name in quotes as its first argument: {}",
+        argument_err!(
             signature.function,
+            "takes a table's name in quotes as its first argument: {}",
             signature.usage()
         )
     };
@@ -312,7 +332,8 @@ fn constant(function: &str, name: &str, expr: &Expr, session: &dyn Session) -> R
         ))
     })?;
     if depends {
-        return plan_err!(
+        return argument_err!(
+            function,
             "the argument {name} of {function} must be a constant (text in quotes, a number, …), \
              not {expr}: a function's arguments are read when the statement is planned"
         );

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 
 use crate::dml::{SupertableProvider, VersionProvider};
 use crate::error::{ErrorKind, Result as OwnResult};
 use crate::scan::Pin;
 use crate::scan::schema::session_schema;
-use crate::sql::functions::args::{Call, Signature};
+use crate::sql::functions::args::{Call, Signature, argument_err};
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::wait::wait;
 use crate::table::Moment;
@@ -41,7 +41,7 @@ impl TableFunctionImpl for At {
         let given = [call.moment("at")?, version, time];
         let mut given = given.into_iter().flatten();
         let (Some(moment), None) = (given.next(), given.next()) else {
-            return plan_err!("{AT} takes a table's name and one version or timestamp");
+            return argument_err!(AT, "takes a table's name and one version or timestamp");
         };
         let (table, pin, schema) = pinned(&call.table()?, Some(moment))?;
         Ok(Arc::new(VersionProvider::new(&table, pin, schema)))

@@ -89,7 +89,14 @@ impl TableLookup {
         let provider = schema
             .table(&name.table)
             .await
-            .map_err(|e| missing().with_source(e))?
+            .map_err(|e| match Error::find_in(&e) {
+                // A table that is there and cannot be opened.
+                Some(known) if known.kind() != ErrorKind::NotFound => {
+                    Error::new(known.kind(), name.to_string(), "the table cannot be opened")
+                        .with_source(e)
+                }
+                _ => missing().with_source(e),
+            })?
             .ok_or_else(missing)?;
         match provider.downcast_ref::<SupertableProvider>() {
             Some(provider) => Ok(provider.clone()),

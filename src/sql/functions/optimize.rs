@@ -7,18 +7,18 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::Result;
 use datafusion::execution::TaskContext;
-use futures::{StreamExt, stream};
+use futures::FutureExt;
 
 use crate::config::CLUSTER_BY;
 use crate::dml::cluster::ClusterBy;
 use crate::dml::optimize::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
-use crate::sql::functions::args::{Call, Signature};
+use crate::sql::functions::args::{Call, Signature, argument_err};
 use crate::sql::functions::lookup::TableLookup;
-use crate::sql::functions::rows::{batch, lazy_stream};
+use crate::sql::functions::rows::{batch, effect_table};
 use crate::table::compaction::Targets;
 
 const SIGNATURE: Signature = Signature {
@@ -62,9 +62,9 @@ impl TableFunctionImpl for Optimize {
             ])),
         };
         let schema = Arc::clone(&work.output);
-        lazy_stream(schema, move |context| {
+        effect_table(schema, move |context| {
             let work = work.clone();
-            stream::once(async move { work.run(&context).await }).boxed()
+            async move { work.run(&context).await }.boxed()
         })
     }
 }
@@ -77,10 +77,16 @@ fn scope(call: &Call) -> Result<Scope> {
     let full = call.bool("full")?;
     let again = call.bool("rewrite")? == Some(true);
     if by.is_some() && full == Some(false) {
-        return plan_err!("an order is one of the whole table: full => false contradicts it");
+        return argument_err!(
+            SIGNATURE.function,
+            "an order is one of the whole table: full => false contradicts it"
+        );
     }
     if again && full == Some(false) {
-        return plan_err!("rewrite => true is about the whole table: full => false contradicts it");
+        return argument_err!(
+            SIGNATURE.function,
+            "rewrite => true is about the whole table: full => false contradicts it"
+        );
     }
     let scope = match (again, by.is_some() || full == Some(true)) {
         (true, _) => Scope::Again { by },
@@ -89,7 +95,8 @@ fn scope(call: &Call) -> Result<Scope> {
     };
     for choice in ["target_bytes", "deleted_percent"] {
         if call.value(choice).is_some() {
-            return plan_err!(
+            return argument_err!(
+                SIGNATURE.function,
                 "{choice} chooses superfiles, but all of them are to be written anew"
             );
         }
@@ -99,7 +106,8 @@ fn scope(call: &Call) -> Result<Scope> {
 
 fn at_least_one(call: &Call, name: &str) -> Result<Option<u64>> {
     match call.u64(name)? {
-        Some(0) => plan_err!(
+        Some(0) => argument_err!(
+            SIGNATURE.function,
             "the argument {name} of {} must be at least 1",
             SIGNATURE.function
         ),

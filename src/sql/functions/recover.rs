@@ -10,7 +10,7 @@ use futures::FutureExt;
 
 use crate::format::WalId;
 use crate::sql::functions::args::{Call, Signature};
-use crate::sql::functions::rows::{batch, lazy_table};
+use crate::sql::functions::rows::{batch, effect_table};
 use crate::table::RecoveryReport;
 
 const SIGNATURE: Signature = Signature {
@@ -33,7 +33,7 @@ impl TableFunctionImpl for Recover {
             Field::new("detail", DataType::Utf8, true),
         ]));
         let output = Arc::clone(&schema);
-        lazy_table(schema, move || {
+        effect_table(schema, move |_| {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
                 let report = lookup.find_for(SIGNATURE.function).await?.recover().await?;

@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use futures::FutureExt;
 
 use crate::sql::functions::args::{Call, Signature, required};
-use crate::sql::functions::rows::{batch, lazy_table};
+use crate::sql::functions::rows::{batch, effect_table};
 
 const SIGNATURE: Signature = Signature {
     function: "supertable_restore",
@@ -33,7 +33,7 @@ impl TableFunctionImpl for Restore {
             Field::new("live_rows", DataType::UInt64, false),
         ]));
         let output = Arc::clone(&schema);
-        lazy_table(schema, move || {
+        effect_table(schema, move |_| {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
                 let done = lookup

@@ -12,7 +12,7 @@ use datafusion::common::Result;
 use futures::FutureExt;
 
 use crate::sql::functions::args::{Call, Signature};
-use crate::sql::functions::rows::{batch, lazy_table};
+use crate::sql::functions::rows::{batch, effect_table};
 use crate::table::{Removed, VacuumOptions, VacuumReport};
 
 const SIGNATURE: Signature = Signature {
@@ -42,7 +42,7 @@ impl TableFunctionImpl for Vacuum {
             Field::new("bytes", DataType::UInt64, true),
         ]));
         let output = Arc::clone(&schema);
-        lazy_table(schema, move || {
+        effect_table(schema, move |_| {
             let (lookup, output) = (lookup.clone(), Arc::clone(&output));
             async move {
                 let table = match options.dry_run {

@@ -14,6 +14,7 @@
 //! - `with`: the queries of a `WITH` where DataFusion would not look for them.
 //! - `default`: `DEFAULT` as a value.
 //! - `returning`: the changed rows as a result.
+//! - `row_ids`: literals that are compared with row ids; this is done to every statement's text.
 //! - `tree`: building blocks of syntax trees.
 //!
 //! Invariant: a form that is not understood is refused, or left to DataFusion, which refuses it.
@@ -26,6 +27,7 @@ mod merge;
 mod planner;
 mod read;
 mod returning;
+mod row_ids;
 mod target;
 mod tree;
 mod with;
@@ -33,3 +35,4 @@ mod with;
 pub(crate) use create::without_clauses;
 pub(crate) use planner::plan;
 pub(crate) use read::{Own, read, with_stand_ins};
+pub(crate) use row_ids::with_exact_row_ids;

@@ -92,7 +92,7 @@ fn split<'t>(text: &'t str, dialect: &dyn Dialect) -> Option<Vec<&'t str>> {
 }
 
 /// Where in `text`, in bytes, a place is that a token tells in lines and characters.
-fn offset_of(text: &str, place: Location) -> Option<usize> {
+pub(super) fn offset_of(text: &str, place: Location) -> Option<usize> {
     let line = match usize::try_from(place.line).ok()?.checked_sub(1)? {
         0 => 0,
         before => text.match_indices('\n').nth(before - 1)?.0 + 1,
@@ -142,7 +142,7 @@ fn read_one(text: &str, dialect: &dyn Dialect, recursion_limit: usize) -> Result
     }
 }
 
-fn is(token: &Token, keyword: Keyword) -> bool {
+pub(super) fn is(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none())
 }
 

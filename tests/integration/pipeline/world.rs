@@ -161,7 +161,7 @@ pub async fn stage(
     rows: u64,
 ) -> Result<SuperfileEntry> {
     mutation.durable().await?;
-    let id = mutation.next_superfile_id()?;
+    let id = mutation.ids().superfile()?;
     let body = Bytes::from(format!("{label}:{rows}"));
     table
         .storage()

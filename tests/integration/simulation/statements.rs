@@ -335,7 +335,7 @@ impl Process {
         mutation.durable().await?;
         let most = rows.len().div_ceil(dice.random_range(1..=3));
         for rows in rows.chunks(most) {
-            let id = mutation.next_superfile_id()?;
+            let id = mutation.ids().superfile()?;
             let body = encode(rows);
             let size = body.len() as u64;
             let known = Arc::new(rows.to_vec());
