@@ -67,7 +67,7 @@
 //! | `wal_id`, `operation`, `state`, `owner` | `Utf8` | the state is `INTENT`, `APPENDED` or `COMPLETE` |
 //! | `created` | `Timestamp(ms, UTC)` | |
 //! | `age_ms` | `Int64` | |
-//! | `lease_expires`, `lease_expired` | `Timestamp(ms, UTC)`, `Boolean` | an owner that lives renews its lease |
+//! | `lease_expires`, `lease_expired` | `Timestamp(ms, UTC)`, `Boolean` | the first by its owner's clock; whether this process has seen the document stand still for one lease (60 s) |
 //! | `base_version` | `UInt64` | the version that the statement read |
 //! | `new_rows` | `UInt64` | |
 //! | `statement` | `Utf8` | |
@@ -188,3 +188,8 @@
 //! Finishes or undoes what crashed statements left; opening a table does it, too. One row for each WAL document that
 //! was looked at: `wal_id`, `action` and `detail`, all `Utf8`. The action is `committed`, `retired`, `undone`,
 //! `conflicting`, `in flight` (left alone, its owner lives), `orphan removed`, `left to vacuum` or `failed`.
+//!
+//! What was ready to be committed is committed at once. Any other statement is undone once its document stood still for
+//! one lease (60 s) of this process's own time, whatever the clocks of both machines say: so this function, and a vacuum,
+//! wait for up to a lease if there is such a document that the process has not watched for so long. After opening a table
+//! that goes on in the background.

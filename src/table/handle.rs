@@ -27,9 +27,9 @@ use crate::format::manifest::{
     Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
 };
 use crate::format::paths::{self, ObjectName};
-use crate::format::{FormatError, Head, OpKind, Pointer, TableId, WalId};
+use crate::format::{FormatError, Head, OpKind, Pointer, StateDoc, TableId, WalId};
 use crate::storage::{CasOutcome, Fetched, ObjectVersion, Storage};
-use crate::wal::{Env, WalStore};
+use crate::wal::{Env, Standing, WalResult, WalStore, Watch};
 
 /// What a new table is to be.
 #[derive(Clone, Debug)]
@@ -62,6 +62,8 @@ pub(super) struct Inner {
     pub(super) active: Mutex<HashSet<WalId>>,
     /// Mutations in the tip's records whose documents are gone.
     pub(super) gone: Mutex<HashSet<WalId>>,
+    /// How long this process has seen others' documents stand still.
+    pub(super) watch: Watch,
     pub(super) sweeping: tokio::sync::Mutex<()>,
     /// Whether other processes are at the pointer too: then it is worth looking before leaping, and helping.
     pub(super) contended: AtomicBool,
@@ -224,12 +226,7 @@ impl Table {
             return Ok(table);
         }
         // Readers need not wait for it: what it commits was never acknowledged.
-        let inner = Arc::clone(&table.inner);
-        table.inner.spawn(async move {
-            if let Err(error) = inner.recover().await {
-                tracing::warn!(%error, "recovery on open did not succeed");
-            }
-        });
+        table.inner.recover_in_background();
         Ok(table)
     }
 
@@ -250,6 +247,7 @@ impl Table {
             )
             .with_source(source)
         })?;
+        let lease = limits.lease.to_std().unwrap_or_default();
         let tracker = TaskTracker::new();
         // A closed tracker still takes tasks; closed, it can be waited for.
         tracker.close();
@@ -264,6 +262,7 @@ impl Table {
                 committer: Committer::default(),
                 active: Mutex::default(),
                 gone: Mutex::default(),
+                watch: Watch::new(lease),
                 sweeping: tokio::sync::Mutex::default(),
                 contended: AtomicBool::default(),
                 // Opening lists the documents.
@@ -305,12 +304,20 @@ impl Table {
         Mutation::begin(&self.inner, op, base, statement)
     }
 
-    /// Ends what dead writers began: commits what is APPENDED, undoes what is not and whose lease expired.
+    /// Ends what dead writers began: commits what is APPENDED, and undoes what is not and that stands still for one
+    /// lease of this process's own time. That lease is waited for if there is such a document, and this process
+    /// has not seen it for as long already; less, if its owner turns out to be at work.
     ///
     /// # Errors
     /// The store cannot be listed. What goes wrong with one mutation is in the report.
     pub async fn recover(&self) -> Result<RecoveryReport> {
         self.inner.recover().await
+    }
+
+    /// A document in flight, and whether its owner is at it as far as this process can tell.
+    pub(crate) async fn look_at_document(&self, id: &WalId) -> WalResult<(StateDoc, Standing)> {
+        let (doc, _, standing) = self.inner.read_and_watch(id).await?;
+        Ok((doc, standing))
     }
 
     /// Waits until nothing of this table goes on in the background.

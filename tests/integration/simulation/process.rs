@@ -264,6 +264,7 @@ impl Process {
         match self.table.recover().await {
             Ok(report) => {
                 let mut state = self.world.state();
+                state.count("recoveries", 1);
                 for (what, many) in [
                     ("recovered: committed", report.committed.len()),
                     ("recovered: retired", report.retired.len()),
