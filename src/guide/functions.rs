@@ -75,7 +75,8 @@
 //!
 //! # `supertable_at`
 //!
-//! A relation with the columns of that version. Filters, projections and limits reach its files as they do for the
+//! A relation with the columns of that version. Finding it takes a number of reads that grows with the logarithm of its
+//! distance: some forty of a million versions. Filters, projections and limits reach its files as they do for the
 //! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; and where
 //! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
 //! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.

@@ -13,6 +13,7 @@ mod commit;
 pub mod compaction;
 pub mod conflict;
 mod crowd;
+mod descent;
 pub mod diff;
 mod draft;
 pub mod drop;
