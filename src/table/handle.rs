@@ -62,6 +62,8 @@ pub(super) struct Inner {
     pub(super) active: Mutex<HashSet<WalId>>,
     /// Mutations in the tip's records whose documents are gone.
     pub(super) gone: Mutex<HashSet<WalId>>,
+    /// Recoveries take turns, so that each sees what another one did wholly done.
+    pub(super) recovering: tokio::sync::Mutex<()>,
     /// How long this process has seen others' documents stand still.
     pub(super) watch: Watch,
     pub(super) sweeping: tokio::sync::Mutex<()>,
@@ -262,6 +264,7 @@ impl Table {
                 committer: Committer::default(),
                 active: Mutex::default(),
                 gone: Mutex::default(),
+                recovering: tokio::sync::Mutex::default(),
                 watch: Watch::new(lease),
                 sweeping: tokio::sync::Mutex::default(),
                 contended: AtomicBool::default(),

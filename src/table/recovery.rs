@@ -226,6 +226,7 @@ impl Inner {
         report: &mut RecoveryReport,
         first: bool,
     ) -> Watched {
+        let _turn = self.recovering.lock().await;
         let steps: Vec<_> = futures::stream::iter(these.documents)
             .map(|id| async move { (id, self.recover_one(&id, first).await) })
             .buffered(self.limits.concurrency)
