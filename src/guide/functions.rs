@@ -162,7 +162,7 @@
 //! | `bytes_before`, `bytes_after` | `UInt64` | |
 //!
 //! What is not known is NULL: what a dry run, or a group that was left, would have come to. Rows that other statements
-//! delete or update meanwhile are deleted in the copy too. A group is left, after five attempts, if others keep taking
+//! delete or update meanwhile are deleted in the copy too. A group is left, after ten attempts, if others keep taking
 //! its superfiles.
 //!
 //! After writes, where `supertable.auto_compact` asks for it, a compaction waits until sixteen small superfiles of

@@ -30,6 +30,7 @@ mod mutation;
 mod owner;
 mod reader;
 mod recovery;
+mod reruns;
 mod restore;
 mod snapshot;
 mod tail;
@@ -54,6 +55,7 @@ pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
+pub(crate) use reruns::{Reruns, RunEnd};
 pub(crate) use tail::{EndError, SealedEnd, judge_end};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
 
