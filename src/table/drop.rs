@@ -74,7 +74,10 @@ impl Table {
             .encode()
             .map_err(|error| FormatError::from(error).at(&path))?;
         match self.storage().replace(&path, expected, bytes).await? {
-            CasOutcome::Committed(_) => Ok(true),
+            CasOutcome::Committed(_) => {
+                self.reader().forget();
+                Ok(true)
+            }
             CasOutcome::Lost => Ok(false),
         }
     }

@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use tokio_util::task::TaskTracker;
 
+use super::closing::Background;
 use super::commit::Committer;
 use super::drop::{dropped, reserved};
 use super::limits::Limits;
@@ -326,6 +327,12 @@ impl Table {
     /// Waits until nothing of this table goes on in the background.
     pub async fn settle(&self) {
         self.inner.tracker.wait().await;
+    }
+
+    /// What the table does in the background, without the table.
+    pub fn background(&self) -> Background {
+        let table: Weak<Inner> = Arc::downgrade(&self.inner);
+        Background::new(table, self.inner.tracker.clone())
     }
 
     /// Asks for a turn of background upkeep; `None` if one waits already. The turn ends when the token

@@ -9,6 +9,7 @@ pub mod apply;
 mod background;
 mod cache;
 pub mod claim;
+mod closing;
 mod commit;
 pub mod compaction;
 pub mod conflict;
@@ -43,6 +44,8 @@ mod writer;
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
+pub use cache::Cache;
+pub use closing::Background;
 pub use conflict::{Conflict, ConflictReason};
 pub use diff::{Difference, difference};
 pub use handle::{CreateTable, Table};
