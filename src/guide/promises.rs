@@ -107,6 +107,8 @@
 //! | who opened a version within the retention finds all of it | none | `integration::pipeline::vacuum::a_version_stays_as_long_as_someone_may_have_opened_it_within_the_retention` |
 //! | what a live statement staged or reads stays | it runs at the same time | `integration::pipeline::vacuum::what_a_live_statement_has_staged_and_what_it_reads_stay` |
 //! | what may be needed is kept | a document cannot be read | `integration::pipeline::vacuum::a_document_that_cannot_be_read_keeps_what_it_may_be_about` |
+//! | an older version, found by number or by time, takes few reads, and one that was cut stays out of reach | 6,000 versions, reads are counted; of a million, by arithmetic | `integration::pipeline::travel::any_version_or_moment_of_thousands_takes_few_reads`, `…::what_a_vacuum_cut_is_out_of_reach_also_by_skip_pointers`, `table::descent::tests::any_version_of_a_million_takes_few_reads` |
+//! | the tables of a process share one budget of memory; one that is dropped or no longer referred to gives its part back | none | `table::cache::tests::a_table_that_is_closed_gives_back_what_was_kept_for_it_and_nothing_else`, `integration::sessions::a_table_that_is_dropped_is_not_kept_in_memory_by_its_session` |
 //!
 //! # Files of others stay as they are, and are never a wrong answer
 //!
