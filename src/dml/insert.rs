@@ -33,7 +33,7 @@ use crate::dml::check::Checks;
 use crate::dml::opaque::Opaque;
 use crate::dml::optimize::compact_after_write;
 use crate::dml::provider::{SupertableProvider, TableAccess};
-use crate::dml::rerun::{Attempt, MAX_RUNS, Rerun, Run, statement_span};
+use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
 use crate::dml::returning::KeptRows;
 use crate::dml::sort::sorted_in_part;
 use crate::error::{Error, ErrorKind};
@@ -41,7 +41,7 @@ use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::{numbered, session_schema};
 use crate::table::{
-    CommitOutcome, Effect, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null,
+    Effect, Mutation, Reruns, RowIdSource, RunEnd, SuperfileWriter, WriterOptions, check_not_null,
 };
 
 /// What the planning rule knows of an `INSERT`.
@@ -484,8 +484,8 @@ impl DataSink for TruncateSink {
     ) -> Result<u64> {
         SupertableOptions::of(context.session_config().options()).check_writable("TRUNCATE")?;
         let table = &self.access.table;
-        let mut lost = None;
-        for _ in 0..MAX_RUNS {
+        let mut reruns = Reruns::of("TRUNCATE", table);
+        loop {
             let snapshot = table.snapshot().await?;
             let effect = Effect {
                 drop: snapshot.manifest().entries().map(|e| e.id).collect(),
@@ -493,18 +493,11 @@ impl DataSink for TruncateSink {
                 ..Effect::default()
             };
             let mutation = table.begin(OpKind::Truncate, snapshot, "TRUNCATE".to_owned());
-            match mutation.commit(effect).await? {
-                CommitOutcome::Committed { rows_affected, .. } => return Ok(rows_affected),
-                CommitOutcome::NothingToCommit => return Ok(0),
-                CommitOutcome::Conflict(conflict) => lost = Some(conflict),
+            match RunEnd::of(mutation.commit(effect).await)? {
+                RunEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
+                RunEnd::Nothing => return Ok(0),
+                RunEnd::Lost(why) => reruns.after_loss(why).await?,
             }
         }
-        let why = lost.map(|c| c.to_string()).unwrap_or_default();
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "TRUNCATE",
-            format!("other statements kept committing first ({why}); nothing was changed"),
-        )
-        .into())
     }
 }

@@ -34,17 +34,13 @@ use crate::dml::insert::{conform, first_batch, superfile_writer};
 use crate::dml::moved::Moved;
 use crate::dml::provider::TableAccess;
 use crate::dml::sink::with_row_id;
-use crate::error::ErrorKind;
 use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::table::compaction::{Group, Targets, plan, plan_clustered};
-use crate::table::{CommitOutcome, Effect, Mutation, RowIdSource, Snapshot};
-
-/// How often a group is tried when others take its sources first.
-const MAX_RUNS: usize = 5;
+use crate::table::{CommitOutcome, Effect, Mutation, Reruns, RowIdSource, RunEnd, Snapshot};
 
 /// How many small superfiles of one size a compaction after writes waits for.
 pub const AUTO_FILES_PER_TIER: usize = 16;
@@ -147,7 +143,7 @@ pub async fn optimize(
 /// As [`optimize`], as `request` says.
 ///
 /// # Errors
-/// As [`optimize`]; and [`ErrorKind::Unsupported`] for another order than the one that the table declares.
+/// As [`optimize`]; and [`ErrorKind::Unsupported`](crate::error::ErrorKind::Unsupported) for another order than the one that the table declares.
 #[tracing::instrument(level = "debug", name = "optimize", skip_all, fields(dry_run = request.dry_run))]
 pub async fn optimize_as(
     access: &TableAccess,
@@ -215,8 +211,8 @@ impl Job<'_> {
         progress: &Progress,
     ) -> Result<Optimized> {
         let mut report = Optimized::planned(&group);
-        let mut why = String::new();
-        for _ in 0..MAX_RUNS {
+        let mut reruns = Reruns::of("OPTIMIZE", &self.access.table);
+        loop {
             let snapshot = self.access.table.snapshot().await?;
             let sources: HashSet<SuperfileId> = group
                 .sources
@@ -240,7 +236,6 @@ impl Job<'_> {
                 Ok(prepared) => prepared,
                 Err(error) if self.can_do_with_less(&error) => {
                     tracing::debug!(%error, "a compaction starts again with one sort at a time");
-                    why = error.strip_backtrace();
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -248,8 +243,8 @@ impl Job<'_> {
             let written = &prepared.effect.add;
             report.superfiles = written.len();
             report.bytes_after = written.iter().map(|entry| entry.size).sum();
-            why = match prepared.commit().await {
-                Ok(CommitOutcome::Committed { version, .. }) => {
+            let why = match RunEnd::of(prepared.commit().await)? {
+                RunEnd::Committed { version, .. } => {
                     tracing::info!(
                         version,
                         sources = report.sources,
@@ -260,20 +255,18 @@ impl Job<'_> {
                     report.ending = Ending::Committed(version);
                     return Ok(report);
                 }
-                Ok(CommitOutcome::NothingToCommit) => {
+                RunEnd::Nothing => {
                     report.ending = Ending::Overtaken;
                     return Ok(report);
                 }
-                Ok(CommitOutcome::Conflict(conflict)) => conflict.to_string(),
-                // Another process took this one for dead and undid it: as good as a lost race.
-                Err(e) if e.kind() == ErrorKind::Conflict => e.to_string(),
-                Err(e) => return Err(e.into()),
+                RunEnd::Lost(why) => why,
             };
-            tracing::debug!(conflict = why, "a compaction starts again");
+            if reruns.after_loss(&why).await.is_err() {
+                (report.superfiles, report.bytes_after) = (0, 0);
+                report.ending = Ending::GivenUp(why);
+                return Ok(report);
+            }
         }
-        (report.superfiles, report.bytes_after) = (0, 0);
-        report.ending = Ending::GivenUp(why);
-        Ok(report)
     }
 
     /// Whether what failed for want of memory may succeed with less; from then on it is done so.

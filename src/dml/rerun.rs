@@ -1,16 +1,14 @@
 //! A statement that lost against another one runs again.
 //!
 //! Owns the loop: attempt, and on a conflict a pause, a plan over the versions that are current
-//! then, and another attempt; bounded. Does not own what an attempt does, nor what a conflict is.
+//! then, and another attempt; how often is `table::reruns`' to say. Does not own what an attempt does, nor what a conflict is.
 //!
 //! Invariant: an attempt that lost left nothing visible. What a caller sees after the last one is an
 //! error of kind `Conflict`: nothing was changed, and the statement may be run again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
@@ -27,10 +25,7 @@ use crate::dml::sort::SortInPartExec;
 use crate::dml::spill::plan_in;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
-use crate::table::{CommitOutcome, ConflictReason};
-
-/// How often a statement is attempted.
-pub(crate) const MAX_RUNS: usize = 10;
+use crate::table::{CommitOutcome, ConflictReason, Reruns, RunEnd};
 
 /// How one attempt ended.
 pub(crate) enum Run {
@@ -44,8 +39,6 @@ impl Run {
     /// The end of an attempt whose commit ended like this.
     pub(crate) fn of(outcome: crate::error::Result<CommitOutcome>) -> Result<Self> {
         match outcome {
-            Ok(CommitOutcome::Committed { rows_affected, .. }) => Ok(Self::Done(rows_affected)),
-            Ok(CommitOutcome::NothingToCommit) => Ok(Self::Done(0)),
             // Rows of the old schema cannot be added, however often they are made.
             Ok(CommitOutcome::Conflict(c)) if c.reason == ConflictReason::SchemaChanged => {
                 Err(Error::new(
@@ -55,10 +48,11 @@ impl Run {
                 )
                 .into())
             }
-            Ok(CommitOutcome::Conflict(conflict)) => Ok(Self::Lost(conflict.to_string())),
-            // Another process took this one for dead and undid it: as good as a lost race.
-            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Self::Lost(e.to_string())),
-            Err(e) => Err(e.into()),
+            outcome => Ok(match RunEnd::of(outcome)? {
+                RunEnd::Committed { rows_affected, .. } => Self::Done(rows_affected),
+                RunEnd::Nothing => Self::Done(0),
+                RunEnd::Lost(why) => Self::Lost(why),
+            }),
         }
     }
 }
@@ -117,7 +111,7 @@ impl Rerun {
         &self.statement
     }
 
-    /// Attempts the statement until it is committed, or has lost [`MAX_RUNS`] times.
+    /// Attempts the statement until it is committed, or has lost too often.
     pub(crate) async fn run(
         &self,
         attempt: &dyn Attempt,
@@ -126,12 +120,7 @@ impl Rerun {
         context: &Arc<TaskContext>,
         reruns: Count,
     ) -> Result<u64> {
-        let mut pauses = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(5))
-            .with_max_delay(Duration::from_secs(1))
-            .with_max_times(MAX_RUNS - 1)
-            .with_jitter()
-            .build();
+        let mut pauses = Reruns::of(self.statement.as_str(), self.provider.table());
         let mut rows = rows;
         let mut pin = Arc::clone(pin);
         loop {
@@ -139,20 +128,11 @@ impl Rerun {
                 Run::Done(rows) => return Ok(rows),
                 Run::Lost(conflict) => conflict,
             };
-            let (Some(pause), Some(session)) = (pauses.next(), &self.session) else {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    &self.statement,
-                    format!(
-                        "other statements kept committing first ({conflict}); nothing was \
-                         changed, and the statement can be run again"
-                    ),
-                )
-                .into());
+            let Some(session) = &self.session else {
+                return Err(pauses.given_up(conflict).into());
             };
-            tracing::debug!(statement = self.statement, %conflict, "conflict: running again");
+            pauses.after_loss(conflict).await?;
             reruns.add(1);
-            tokio::time::sleep(pause).await;
             let pins = Pins::default();
             let again = plan_again(&self.template, &pins, Arc::clone(session))?;
             pin = pins.pin(&self.provider);

@@ -36,7 +36,7 @@
 //! | `a mutation cannot be recovered` | warn | `wal_id`, `error` | its document stays |
 //! | `a commit attempt failed` | warn | `error`, `mutations` | the store failed at a commit, which is tried again |
 //! | `a mutation is left to recovery` | warn | `wal_id`, `error` | its owner's outcome is unknown |
-//! | `another process took this mutation: it will not commit` | warn | `wal_id` | a lease expired while its owner was alive |
+//! | `another process took this mutation: it will not commit` | warn | `wal_id` | an owner that lives did not get to renew its lease in time |
 //! | `compacted` | info | `version`, `sources`, `superfiles`, `rows` | superfiles were written anew |
 //! | `vacuumed` | info | `report` | what no version needs was deleted |
 //!

@@ -69,7 +69,7 @@
 //! | `wal_id`, `operation`, `state`, `owner` | `Utf8` | the state is `INTENT`, `APPENDED` or `COMPLETE` |
 //! | `created` | `Timestamp(ms, UTC)` | |
 //! | `age_ms` | `Int64` | |
-//! | `lease_expires`, `lease_expired` | `Timestamp(ms, UTC)`, `Boolean` | an owner that lives renews its lease |
+//! | `lease_expires`, `lease_expired` | `Timestamp(ms, UTC)`, `Boolean` | the first by its owner's clock; whether this process has seen the document stand still for one lease (60 s) |
 //! | `base_version` | `UInt64` | the version that the statement read |
 //! | `new_rows` | `UInt64` | |
 //! | `statement` | `Utf8` | |
@@ -77,7 +77,8 @@
 //!
 //! # `supertable_at`
 //!
-//! A relation with the columns of that version. Filters, projections and limits reach its files as they do for the
+//! A relation with the columns of that version. Finding it takes a number of reads that grows with the logarithm of its
+//! distance: some forty of a million versions. Filters, projections and limits reach its files as they do for the
 //! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; and where
 //! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
 //! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
@@ -165,7 +166,7 @@
 //! | `bytes_before`, `bytes_after` | `UInt64` | |
 //!
 //! What is not known is NULL: what a dry run, or a group that was left, would have come to. Rows that other statements
-//! delete or update meanwhile are deleted in the copy too. A group is left, after five attempts, if others keep taking
+//! delete or update meanwhile are deleted in the copy too. A group is left, after ten attempts, if others keep taking
 //! its superfiles.
 //!
 //! After writes, where `supertable.auto_compact` asks for it, a compaction waits until sixteen small superfiles of
@@ -192,3 +193,8 @@
 //! Finishes or undoes what crashed statements left; opening a table does it, too. One row for each WAL document that
 //! was looked at: `wal_id`, `action` and `detail`, all `Utf8`. The action is `committed`, `retired`, `undone`,
 //! `conflicting`, `in flight` (left alone, its owner lives), `orphan removed`, `left to vacuum` or `failed`.
+//!
+//! What was ready to be committed is committed at once. Any other statement is undone once its document stood still for
+//! one lease (60 s) of this process's own time, whatever the clocks of both machines say: so this function, and a vacuum,
+//! wait for up to a lease if there is such a document that the process has not watched for so long. After opening a table
+//! that goes on in the background.

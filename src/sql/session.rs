@@ -19,7 +19,7 @@ use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::{refused_functions, table_functions};
 use crate::sql::relations::SupertableRelations;
-use crate::table::Table;
+use crate::table::{Background, Table};
 
 /// Name after `STORED AS`; DataFusion looks factories up in upper case.
 const FILE_TYPE: &str = "SUPERTABLE";
@@ -170,16 +170,17 @@ fn with_rules(state: &mut SessionState) {
 pub async fn shutdown(ctx: &SessionContext) {
     let open = ctx.copied_config().get_extension::<OpenTables>();
     if let Some(open) = open {
-        for table in open.all() {
-            table.settle().await;
+        for background in open.all() {
+            background.settle().await;
         }
     }
 }
 
-/// The tables that a session has opened, also those whose name was dropped since.
+/// What the tables that a session has opened do in the background, also those whose name was dropped since. It
+/// keeps no table in memory.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTables {
-    tables: Arc<Mutex<Vec<Table>>>,
+    tables: Arc<Mutex<Vec<Background>>>,
     /// The session's catalogs of supertables.
     catalogs: Mutex<Vec<SupertableCatalog>>,
 }
@@ -187,8 +188,10 @@ pub(crate) struct OpenTables {
 impl OpenTables {
     pub(crate) fn add(&self, table: &Table) {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if !tables.iter().any(|known| known.is_same(table)) {
-            tables.push(table.clone());
+        tables.retain(|known| !known.is_over());
+        let background = table.background();
+        if !tables.iter().any(|known| known.is_same(&background)) {
+            tables.push(background);
         }
     }
 
@@ -211,7 +214,7 @@ impl OpenTables {
         catalogs.iter().find(|known| known.name() == name).cloned()
     }
 
-    fn all(&self) -> Vec<Table> {
+    fn all(&self) -> Vec<Background> {
         self.tables
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -17,7 +17,7 @@ use super::snapshot::Snapshot;
 use crate::error::Result;
 use crate::format::{ChangeSet, SidecarId, StateDoc, WalId, WalState};
 use crate::wal::driver;
-use crate::wal::{Driver, Etag, WalError, lease, machine};
+use crate::wal::{Driver, Etag, Standing, WalError, WalResult, machine};
 
 /// How long after another process's version others are taken to be writing.
 const OTHERS_WRITE_FOR: Duration = Duration::from_secs(30);
@@ -265,13 +265,13 @@ impl Inner {
     }
 
     async fn sweep_one(&self, id: &WalId) -> Result<()> {
-        match self.wal.read(id).await {
+        match self.read_and_watch(id).await {
             Err(WalError::NotFound { .. }) => {
                 if self.wal.is_gone(id).await? {
                     self.note_gone(*id);
                 }
             }
-            Ok((doc, etag)) if lease::is_expired(&doc, self.env.now(), self.limits.lease) => {
+            Ok((doc, etag, Standing::Abandoned)) => {
                 driver::retire(&self.wal, id, Some((doc, etag))).await?;
                 self.note_gone(*id);
             }
@@ -280,6 +280,15 @@ impl Inner {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// A document, and whether its owner is gone as far as this process can tell.
+    pub(super) async fn read_and_watch(&self, id: &WalId) -> WalResult<(StateDoc, Etag, Standing)> {
+        let asked = self.env.monotonic();
+        let (doc, etag) = self.wal.read(id).await?;
+        let answered = self.env.monotonic();
+        let standing = self.watch.note(id, Some(&etag), asked, answered);
+        Ok((doc, etag, standing))
     }
 
     /// Whether other processes are at the pointer too, as far as this one knows.

@@ -11,6 +11,7 @@
 use futures::{StreamExt, TryStreamExt};
 
 use super::handle::Table;
+use super::reruns::Reruns;
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::paths::{self, ObjectName};
@@ -27,23 +28,23 @@ const RESERVED: &str = "this location is kept for a table of a catalog that was 
 /// What is said of a table that is gone.
 const DROPPED: &str = "this table was dropped; a new one needs another location";
 
+/// Why a drop is tried again.
+pub(crate) const SWUNG: &str = "the table's current version changed";
+
 impl Table {
     /// Drops the table: no statement sees it any more, and its objects are deleted.
     ///
     /// # Errors
     /// `NotFound` if it is dropped already. The store's: if the table is gone then, [`sweep`] goes on.
     pub async fn drop_table(&self) -> Result<()> {
-        for _ in 0..=self.limits().commit_attempts {
+        let mut reruns = Reruns::of("DROP TABLE", self).at_most(self.limits().commit_attempts);
+        loop {
             let current = self.snapshot().await?;
             if self.bury(&current).await? {
                 return sweep(self.storage()).await;
             }
+            reruns.after_loss(SWUNG).await?;
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            paths::pointer().as_ref(),
-            "other statements kept committing first; the table is still there",
-        ))
     }
 
     /// Drops the table if `current` is still its current version; says whether it was.
@@ -73,7 +74,10 @@ impl Table {
             .encode()
             .map_err(|error| FormatError::from(error).at(&path))?;
         match self.storage().replace(&path, expected, bytes).await? {
-            CasOutcome::Committed(_) => Ok(true),
+            CasOutcome::Committed(_) => {
+                self.reader().forget();
+                Ok(true)
+            }
             CasOutcome::Lost => Ok(false),
         }
     }

@@ -7,10 +7,11 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio_util::task::TaskTracker;
 
+use super::closing::Background;
 use super::commit::Committer;
 use super::drop::{dropped, reserved};
 use super::limits::Limits;
@@ -22,9 +23,9 @@ use super::tip::{Tip, TipCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, TableMetadata};
 use crate::format::paths;
-use crate::format::{FormatError, Head, OpKind, Pointer, TableId, WalId};
+use crate::format::{FormatError, Head, OpKind, Pointer, StateDoc, TableId, WalId};
 use crate::storage::{Fetched, ObjectVersion, Storage};
-use crate::wal::{Env, WalStore};
+use crate::wal::{Env, Standing, WalResult, WalStore, Watch};
 
 /// A table on a store. Cheap to clone; clones share caches, and commit together.
 #[derive(Clone, Debug)]
@@ -46,6 +47,10 @@ pub(super) struct Inner {
     pub(super) active: Mutex<HashSet<WalId>>,
     /// Mutations in the tip's records whose documents are gone.
     pub(super) gone: Mutex<HashSet<WalId>>,
+    /// Recoveries take turns, so that each sees what another one did wholly done.
+    pub(super) recovering: tokio::sync::Mutex<()>,
+    /// How long this process has seen others' documents stand still.
+    pub(super) watch: Watch,
     pub(super) sweeping: tokio::sync::Mutex<()>,
     /// Whether other processes are at the pointer too: then it is worth looking before leaping, and helping.
     pub(super) contended: AtomicBool,
@@ -127,12 +132,7 @@ impl Table {
             return Ok(table);
         }
         // Readers need not wait for it: what it commits was never acknowledged.
-        let inner = Arc::clone(&table.inner);
-        table.inner.spawn(async move {
-            if let Err(error) = inner.recover().await {
-                tracing::warn!(%error, "recovery on open did not succeed");
-            }
-        });
+        table.inner.recover_in_background();
         Ok(table)
     }
 
@@ -153,6 +153,7 @@ impl Table {
             )
             .with_source(source)
         })?;
+        let lease = limits.lease.to_std().unwrap_or_default();
         let tracker = TaskTracker::new();
         // A closed tracker still takes tasks; closed, it can be waited for.
         tracker.close();
@@ -167,6 +168,8 @@ impl Table {
                 committer: Committer::default(),
                 active: Mutex::default(),
                 gone: Mutex::default(),
+                recovering: tokio::sync::Mutex::default(),
+                watch: Watch::new(lease),
                 sweeping: tokio::sync::Mutex::default(),
                 contended: AtomicBool::default(),
                 // Opening lists the documents.
@@ -209,7 +212,9 @@ impl Table {
         Mutation::begin(&self.inner, op, base, statement)
     }
 
-    /// Ends what dead writers began: commits what is APPENDED, undoes what is not and whose lease expired.
+    /// Ends what dead writers began: commits what is APPENDED, and undoes what is not and that stands still for one
+    /// lease of this process's own time. That lease is waited for if there is such a document, and this process
+    /// has not seen it for as long already; less, if its owner turns out to be at work.
     ///
     /// # Errors
     /// The store cannot be listed. What goes wrong with one mutation is in the report.
@@ -217,9 +222,21 @@ impl Table {
         self.inner.recover().await
     }
 
+    /// A document in flight, and whether its owner is at it as far as this process can tell.
+    pub(crate) async fn look_at_document(&self, id: &WalId) -> WalResult<(StateDoc, Standing)> {
+        let (doc, _, standing) = self.inner.read_and_watch(id).await?;
+        Ok((doc, standing))
+    }
+
     /// Waits until nothing of this table goes on in the background.
     pub async fn settle(&self) {
         self.inner.tracker.wait().await;
+    }
+
+    /// What the table does in the background, without the table.
+    pub fn background(&self) -> Background {
+        let table: Weak<Inner> = Arc::downgrade(&self.inner);
+        Background::new(table, self.inner.tracker.clone())
     }
 
     /// Asks for a turn of background upkeep; `None` if one waits already. The turn ends when the token

@@ -1,11 +1,13 @@
 //! Looking a mutation up in the table's history.
 //!
-//! Owns the walk from a version back over its parents. Does not own the records (`format::manifest`).
+//! Owns the walk from a version back over its parents, each of which it has to see. Does not own the records (`format::manifest`).
 //! Invariant: `Absent` is said only after every version since the base was seen; a walk that cannot be
 //! finished says so. Reads only, so a crash leaves nothing.
 
+use super::descent::Goal;
 use super::handle::Inner;
 use super::snapshot::Snapshot;
+use super::versions::{Moment, Nodes, descend};
 use crate::error::{ErrorKind, Result};
 use crate::format::manifest::CommitRecord;
 use crate::format::{ContentHash, WalId};
@@ -63,25 +65,8 @@ impl Inner {
         from: &Snapshot,
         version: u64,
     ) -> Result<Option<ContentHash>> {
-        let mut hash = from.root();
-        let mut at = from.version();
-        let mut parent = from.manifest().header().parent;
-        let mut steps = 0;
-        while at > version {
-            let Some(next) = parent else { return Ok(None) };
-            steps += 1;
-            if steps > self.limits.history_at_most {
-                return Ok(None);
-            }
-            let header = match self.reader.header(&next).await {
-                Ok(header) => header,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            hash = next;
-            at = header.version;
-            parent = header.parent;
-        }
-        Ok((at == version).then_some(hash))
+        let goal = Goal::Moment(Moment::Version(version));
+        let found = descend(&self.reader, from, goal, Nodes::Cached).await?;
+        Ok(found.ok().map(|info| info.root))
     }
 }

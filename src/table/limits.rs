@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::cache::Cache;
+
 /// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
 /// `total` (0 while that is not known), `bytes`.
 pub const PROGRESS: &str = "datafusion_supertable::progress";
@@ -17,10 +19,9 @@ pub struct Limits {
     /// How long a mutation's document is left alone after its owner was last heard of. Owners renew
     /// three times within it.
     pub lease: TimeDelta,
-    /// Bytes of manifest nodes kept in memory besides those of the current version.
-    pub node_cache_bytes: usize,
-    /// Bytes of decoded tombstone bitmaps kept in memory.
-    pub tombstone_cache_bytes: usize,
+    /// Where manifest nodes, besides those of the current version, and decoded tombstones are kept in memory: by
+    /// default in the one cache of the process, 160 MiB for all tables together.
+    pub cache: Cache,
     /// Requests of one operation that are under way at once.
     pub concurrency: usize,
     /// Pointer races in a row that a commit may lose before its outcome is reported as unknown.
@@ -46,8 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             lease: TimeDelta::seconds(60),
-            node_cache_bytes: 32 << 20,
-            tombstone_cache_bytes: 128 << 20,
+            cache: Cache::of_process(),
             concurrency: 32,
             commit_attempts: 256,
             commit_failures: 8,

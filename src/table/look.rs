@@ -19,7 +19,6 @@ use super::tip::Tip;
 use super::verify::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ChangeSet, ContentHash, FormatError, WalId, WalState, paths};
-use crate::wal::lease;
 
 /// What a turn starts from.
 #[derive(Debug)]
@@ -166,13 +165,13 @@ impl Inner {
     async fn read_other(&self, candidate: Coming, tip: &Tip) -> Option<Other> {
         let Coming { id, foreseen } = candidate;
         // Together, because a round trip costs more than a change set that turns out not to be needed.
-        let (doc, bytes) = futures::join!(self.wal.read(&id), async {
+        let (doc, bytes) = futures::join!(self.read_and_watch(&id), async {
             match foreseen {
                 Some(_) => None,
                 None => self.wal.get_arrow(&id, None).await.ok(),
             }
         });
-        let (doc, etag) = doc.ok()?;
+        let (doc, etag, _) = doc.ok()?;
         let appended = doc.state == WalState::Appended;
         let now = self.env.now();
         // A change set that was named once was APPENDED once: that mutation is being undone.
@@ -235,7 +234,7 @@ impl Inner {
 
     /// Whether somebody is likely to lead for this mutation.
     pub(super) fn is_attended(&self, ready: &Ready) -> bool {
-        !lease::is_expired(&ready.doc, self.env.now(), self.limits.lease)
+        !self.watch.is_abandoned(&ready.id, &ready.etag)
     }
 
     /// A mutation as its objects tell it; `None` unless its document is APPENDED.

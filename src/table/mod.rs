@@ -9,11 +9,13 @@ pub mod apply;
 mod background;
 mod cache;
 pub mod claim;
+mod closing;
 mod commit;
 pub mod compaction;
 pub mod conflict;
 mod creation;
 mod crowd;
+mod descent;
 pub mod diff;
 mod draft;
 pub mod drop;
@@ -30,6 +32,7 @@ mod mutation;
 mod owner;
 mod reader;
 mod recovery;
+mod reruns;
 mod restore;
 mod snapshot;
 mod staged_ids;
@@ -43,6 +46,8 @@ mod writer;
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
+pub use cache::Cache;
+pub use closing::Background;
 pub use conflict::{Conflict, ConflictReason};
 pub use creation::CreateTable;
 pub use diff::{Difference, difference};
@@ -57,6 +62,7 @@ pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use versions::{Moment, VersionInfo};
 pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 
+pub(crate) use reruns::{Reruns, RunEnd};
 pub(crate) use tail::{EndError, SealedEnd, judge_end};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
 

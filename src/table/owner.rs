@@ -333,7 +333,7 @@ impl Parts {
         Error::new(
             ErrorKind::Conflict,
             self.driver.id().to_string(),
-            "another process undid this mutation, because its lease expired or because it conflicts with a \
+            "another process undid this mutation, because it saw no renewal for a whole lease or because it conflicts with a \
              committed version; nothing of it is visible, and running the statement again may succeed",
         )
     }

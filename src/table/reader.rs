@@ -1,6 +1,6 @@
 //! Reading the immutable objects of a table: manifest nodes and tombstones, verified and cached.
 //!
-//! Owns: fetching, hash checks, and two caches bounded by bytes. Does not own the pointer (`handle`) nor which
+//! Owns: fetching and hash checks. Does not own what stays in memory (`cache`), the pointer (`handle`) nor which
 //! version is current.
 //! Invariant: nothing enters a cache, or leaves this file, whose bytes do not hash to the name or to the hash
 //! that asked for it. Reads only, so a crash leaves nothing.
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use super::cache::ByteCache;
+use super::cache::TableCache;
 use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, TombstoneRef};
@@ -28,10 +28,8 @@ const WARM_AT_MOST: usize = 16;
 pub(super) struct Reader {
     storage: Storage,
     wal: WalStore,
-    /// Bytes of nodes, by their hash.
-    nodes: ByteCache<ContentHash, Bytes>,
-    /// Decoded sidecars. A sidecar's id stands for its bytes: it is written once.
-    bitmaps: ByteCache<SidecarId, Arc<RoaringBitmap>>,
+    /// Nodes by their hash, and decoded sidecars. A sidecar's id stands for its bytes: it is written once.
+    cache: TableCache,
     concurrency: usize,
 }
 
@@ -40,8 +38,7 @@ impl Reader {
         Self {
             storage,
             wal,
-            nodes: ByteCache::new(limits.node_cache_bytes),
-            bitmaps: ByteCache::new(limits.tombstone_cache_bytes),
+            cache: limits.cache.open_table(),
             concurrency: limits.concurrency,
         }
     }
@@ -114,7 +111,7 @@ impl Reader {
 
     /// The deleted positions that `tombstones` names.
     pub(super) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
-        if let Some(bitmap) = self.bitmaps.get(&tombstones.sidecar) {
+        if let Some(bitmap) = self.cache.bitmap(&tombstones.sidecar) {
             return Ok(bitmap);
         }
         let sidecar = self
@@ -157,7 +154,7 @@ impl Reader {
             .filter_map(|entry| {
                 let old = before.get(&entry.id)?.tombstones?;
                 let new = entry.tombstones?;
-                let is_warm = self.bitmaps.get(&old.sidecar).is_some();
+                let is_warm = self.cache.bitmap(&old.sidecar).is_some();
                 (is_warm && old.sidecar != new.sidecar).then_some(new)
             })
             .take(WARM_AT_MOST)
@@ -172,24 +169,27 @@ impl Reader {
 
     /// Keeps a bitmap that this process has just made.
     pub(super) fn remember_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
-        let weight = bitmap.serialized_size();
-        self.bitmaps.insert(sidecar, bitmap, weight);
+        self.cache.keep_bitmap(sidecar, bitmap);
     }
 
     /// Keeps a node that this process has just written.
     pub(super) fn remember_node(&self, hash: ContentHash, bytes: Bytes) {
-        let weight = bytes.len();
-        self.nodes.insert(hash, bytes, weight);
+        self.cache.keep_node(hash, bytes);
     }
 
     /// Empties the cache of nodes, after some were deleted from the store.
     pub(super) fn forget_nodes(&self) {
-        self.nodes.clear();
+        self.cache.forget_nodes();
+    }
+
+    /// Gives back all that is kept for a table that was dropped.
+    pub(super) fn forget(&self) {
+        self.cache.forget();
     }
 
     /// A node's bytes. Those from the cache were verified when they came in.
     async fn node(&self, hash: &ContentHash) -> Result<Bytes> {
-        match self.nodes.get(hash) {
+        match self.cache.node(hash) {
             Some(bytes) => Ok(bytes),
             None => self.stored_node(hash).await,
         }

@@ -7,11 +7,15 @@
 //! | --- | --- |
 //! | COMPLETE | its change set and the document are deleted |
 //! | APPENDED | committed exactly as its owner would, or retired if the history has it, or undone if it conflicts |
-//! | APPENDED, without its change set | retired if the history has it, else reported, and deleted once the lease expired |
-//! | INTENT, lease live | left alone |
-//! | INTENT, lease expired | taken by compare-and-swap; then what it staged is deleted, the document last |
+//! | APPENDED, without its change set | retired if the history has it, else deleted once it is abandoned |
+//! | INTENT | left alone while its owner renews it |
+//! | INTENT, abandoned | taken by compare-and-swap; then what it staged is deleted, the document last |
 //! | damaged | reported, never deleted, never in the way of the others |
-//! | change set without a document | deleted once it is older than a lease |
+//! | change set without a document | deleted once it is abandoned |
+//!
+//! *Abandoned* is what stood unchanged for one lease of the observer's own monotonic time (`wal::watch`); no wall
+//! clock is asked. So a process that has just begun needs a lease to end what a dead writer left: opening a table
+//! starts that in the background, a recovery that is asked for waits for it.
 //!
 //! Invariants: an INTENT is undone only after it was fenced, and its staged objects are deleted only if no
 //! version since its base committed it. Any number of processes may recover at once. A crash leaves fewer
@@ -19,6 +23,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::oneshot;
@@ -28,7 +33,12 @@ use super::handle::Inner;
 use super::history::Found;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{StateDoc, WalId, WalState};
-use crate::wal::{Etag, WalError, driver, lease, machine};
+use crate::wal::{Etag, Standing, WalError, WalListing, driver, machine};
+
+/// The first look at a watched document comes after so much of a lease, each further one after twice the time.
+const FIRST_LOOK: u32 = 64;
+/// But no later than after so much of it: an owner renews three times in a lease.
+const LAST_LOOK: u32 = 6;
 
 /// What one recovery found and did.
 #[derive(Debug, Default)]
@@ -95,6 +105,8 @@ enum Step {
     },
     LeftToVacuum,
     InFlight,
+    /// Whether its owner is at it shows within a lease.
+    Watched,
     /// Its owner ended it meanwhile.
     Gone,
     Appended(oneshot::Receiver<Result<Ending>>, Box<Ready>),
@@ -107,22 +119,120 @@ impl Step {
             Self::Undone { .. } => "undone",
             Self::LeftToVacuum => "left to vacuum",
             Self::InFlight => "in flight",
+            Self::Watched => "watching",
             Self::Gone => "gone",
             Self::Appended(..) => "committing",
         }
     }
 }
 
+/// What is to be looked at: ids of documents, and of change sets without one.
+#[derive(Debug, Default)]
+struct Watched {
+    documents: Vec<WalId>,
+    orphans: Vec<WalId>,
+}
+
+impl Watched {
+    fn is_empty(&self) -> bool {
+        self.documents.is_empty() && self.orphans.is_empty()
+    }
+}
+
 impl Inner {
+    /// Ends what dead writers left, and waits for as long as it takes to tell who is dead: one lease at most.
     #[tracing::instrument(level = "debug", name = "recovery", skip_all, fields(table = %self.table_id))]
     pub(super) async fn recover(self: &Arc<Self>) -> Result<RecoveryReport> {
-        let listing = self.wal.list_wal().await?;
         let mut report = RecoveryReport::default();
-        let steps: Vec<_> = futures::stream::iter(listing.documents)
-            .map(|id| async move { (id, self.recover_one(&id).await) })
+        let mut watched = self.recover_listed(&mut report).await?;
+        let mut looks = self.looks();
+        while !watched.is_empty() {
+            tokio::time::sleep(looks.next().unwrap_or_default()).await;
+            watched = self.recover_these(watched, &mut report, false).await;
+        }
+        if !report.is_empty() {
+            tracing::info!(%report, "recovered");
+        }
+        Ok(report)
+    }
+
+    /// The same, beside everything else. [`Table::settle`](super::Table::settle) waits only for what can be ended at
+    /// once; the rest is watched for as long as the table is open.
+    pub(super) fn recover_in_background(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        self.spawn(async move {
+            let mut report = RecoveryReport::default();
+            let watched = match inner.recover_listed(&mut report).await {
+                Ok(watched) => watched,
+                Err(error) => {
+                    tracing::warn!(%error, "recovery on open did not succeed");
+                    return;
+                }
+            };
+            if !report.is_empty() {
+                tracing::info!(%report, "recovered");
+            }
+            if !watched.is_empty() {
+                inner.watch_in_background(watched);
+            }
+        });
+    }
+
+    /// Not tracked: whoever waits for background work need not wait for a lease. Ends with the table.
+    fn watch_in_background(self: &Arc<Self>, mut watched: Watched) {
+        let mut looks = self.looks();
+        let table = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            while !watched.is_empty() {
+                tokio::time::sleep(looks.next().unwrap_or_default()).await;
+                let Some(inner) = table.upgrade() else { return };
+                let mut report = RecoveryReport::default();
+                watched = inner.recover_these(watched, &mut report, false).await;
+                if !report.is_empty() {
+                    tracing::info!(%report, "recovered");
+                }
+            }
+        });
+    }
+
+    /// The times between looks at watched documents.
+    fn looks(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        let lease = self.limits.lease.to_std().unwrap_or_default();
+        // A lease of no time is for tests; the loop must not spin even then.
+        let least = Duration::from_millis(1);
+        let last = (lease / LAST_LOOK).max(least);
+        std::iter::successors(Some((lease / FIRST_LOOK).max(least)), move |pause| {
+            Some(pause.saturating_mul(2).min(last))
+        })
+    }
+
+    /// Ends what can be ended at once; what is to be watched.
+    async fn recover_listed(self: &Arc<Self>, report: &mut RecoveryReport) -> Result<Watched> {
+        let WalListing {
+            documents,
+            orphan_arrows: orphans,
+        } = self.wal.list_wal().await?;
+        self.watch
+            .retain(&documents.iter().chain(&orphans).copied().collect());
+        let listed = Watched { documents, orphans };
+        Ok(self.recover_these(listed, report, true).await)
+    }
+
+    /// Looks at these, and ends what can be ended; what is to be looked at again. At the `first` look, a document that
+    /// moved since an earlier recovery says nothing about its owner now.
+    async fn recover_these(
+        self: &Arc<Self>,
+        these: Watched,
+        report: &mut RecoveryReport,
+        first: bool,
+    ) -> Watched {
+        let _turn = self.recovering.lock().await;
+        let steps: Vec<_> = futures::stream::iter(these.documents)
+            .map(|id| async move { (id, self.recover_one(&id, first).await) })
             .buffered(self.limits.concurrency)
             .collect()
             .await;
+        let mut again = Watched::default();
         let (mut ready, mut waiting) = (Vec::new(), Vec::new());
         for (id, step) in steps {
             if let Ok(step) = &step {
@@ -136,6 +246,7 @@ impl Inner {
                 }
                 Ok(Step::LeftToVacuum) => report.left_to_vacuum.push(id),
                 Ok(Step::InFlight) => report.in_flight.push(id),
+                Ok(Step::Watched) => again.documents.push(id),
                 Ok(Step::Gone) => {}
                 Ok(Step::Appended(reply, mutation)) => {
                     ready.push(*mutation);
@@ -160,38 +271,35 @@ impl Inner {
                 Err(_) => report.failed.push((id, committer_gone(&id))),
             }
         }
-        for id in listing.orphan_arrows {
+        for id in these.orphans {
             match self.remove_orphan(&id).await {
-                Ok(true) => report.orphans.push(id),
-                Ok(false) => {}
+                Ok(Orphan::Removed) => report.orphans.push(id),
+                Ok(Orphan::Watched) => again.orphans.push(id),
+                Ok(Orphan::None) => {}
                 Err(error) => report.failed.push((id, error)),
             }
         }
-        if !report.is_empty() {
-            tracing::info!(%report, "recovered");
-        }
-        Ok(report)
+        again
     }
 
-    async fn recover_one(self: &Arc<Self>, id: &WalId) -> Result<Step> {
+    async fn recover_one(self: &Arc<Self>, id: &WalId, first: bool) -> Result<Step> {
         if self.is_active(id) {
             return Ok(Step::InFlight);
         }
-        let (doc, etag) = match self.wal.read(id).await {
+        let (doc, etag, standing) = match self.read_and_watch(id).await {
             Ok(read) => read,
             Err(WalError::NotFound { .. }) => return Ok(Step::Gone),
             Err(error) => return Err(error.into()),
         };
-        match doc.state {
-            WalState::Complete => {
+        match (doc.state, standing) {
+            (WalState::Complete, _) => {
                 driver::retire(&self.wal, id, Some((doc, etag))).await?;
                 Ok(Step::Retired)
             }
-            WalState::Appended => self.adopt(id).await,
-            WalState::Intent if lease::is_expired(&doc, self.env.now(), self.limits.lease) => {
-                self.undo_expired(&doc, &etag).await
-            }
-            WalState::Intent => Ok(Step::InFlight),
+            (WalState::Appended, _) => self.adopt(id).await,
+            (WalState::Intent, Standing::Abandoned) => self.undo_abandoned(&doc, &etag).await,
+            (WalState::Intent, Standing::Moved) if !first => Ok(Step::InFlight),
+            (WalState::Intent, _) => Ok(Step::Watched),
         }
     }
 
@@ -231,19 +339,20 @@ impl Inner {
         {
             Found::Record(_) => Step::Retired,
             // Nobody can commit it, and it must not keep what it reads and staged from vacuum for ever.
-            Found::Absent | Found::OutOfReach
-                if lease::is_expired(&doc, self.env.now(), self.limits.lease) =>
-            {
+            Found::Absent | Found::OutOfReach if self.watch.is_abandoned(&id, &etag) => {
                 Step::LeftToVacuum
             }
-            Found::Absent | Found::OutOfReach => return Err(missing),
+            Found::Absent | Found::OutOfReach => {
+                tracing::debug!(wal_id = %id, error = %missing, "an APPENDED mutation is watched");
+                return Ok(Step::Watched);
+            }
         };
         tracing::warn!(wal_id = %id, "an APPENDED mutation without its change set is ended");
         driver::retire(&self.wal, &id, Some((doc, etag))).await?;
         Ok(step)
     }
 
-    async fn undo_expired(self: &Arc<Self>, doc: &StateDoc, etag: &Etag) -> Result<Step> {
+    async fn undo_abandoned(self: &Arc<Self>, doc: &StateDoc, etag: &Etag) -> Result<Step> {
         let id = doc.wal_id;
         let by = self.fresh_owner();
         let fenced = match machine::fence(doc, &by, self.env.now(), self.limits.lease) {
@@ -280,20 +389,32 @@ impl Inner {
     }
 
     /// Deletes a change set that has no document, unless a document may still be on its way.
-    async fn remove_orphan(&self, id: &WalId) -> Result<bool> {
-        let age_ms = self.env.now_ms().saturating_sub_unsigned(id.millis());
-        if self.is_active(id) || age_ms < self.limits.lease.num_milliseconds() {
-            return Ok(false);
+    async fn remove_orphan(&self, id: &WalId) -> Result<Orphan> {
+        if self.is_active(id) {
+            return Ok(Orphan::None);
         }
         // The listing saw the two names at two moments.
+        let asked = self.env.monotonic();
         match self.wal.read(id).await {
-            Err(WalError::NotFound { .. }) => {
-                self.wal.delete_arrow(id).await?;
-                Ok(true)
-            }
-            _ => Ok(false),
+            Err(WalError::NotFound { .. }) => {}
+            _ => return Ok(Orphan::None),
         }
+        let answered = self.env.monotonic();
+        if self.watch.note(id, None, asked, answered) != Standing::Abandoned {
+            return Ok(Orphan::Watched);
+        }
+        self.wal.delete_arrow(id).await?;
+        Ok(Orphan::Removed)
     }
+}
+
+/// What was done about a change set without a document.
+enum Orphan {
+    Removed,
+    /// Whether its document is on its way shows within a lease.
+    Watched,
+    /// It is none.
+    None,
 }
 
 /// The committer's task ended without an answer: the runtime is being shut down.

@@ -12,15 +12,13 @@ use std::sync::Arc;
 
 use super::diff::difference;
 use super::handle::Table;
-use super::mutation::{CommitOutcome, Effect};
+use super::mutation::Effect;
+use super::reruns::{Reruns, RunEnd};
 use super::snapshot::Snapshot;
 use super::versions::{Moment, Nodes};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::OpKind;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
-
-/// How often a restore is made anew because another statement was committed first.
-const MAX_RUNS: usize = 10;
 
 /// What a restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +38,14 @@ impl Table {
     /// # Errors
     /// `NotFound` says which versions there are; `Conflict` if other statements kept committing first.
     pub async fn restore(&self, moment: Moment) -> Result<Restored> {
-        for _ in 0..MAX_RUNS {
+        let words = match moment {
+            Moment::Version(version) => format!("RESTORE to version {version}"),
+            Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
+        };
+        let mut reruns = Reruns::of(words.as_str(), self);
+        loop {
             let base = self.snapshot().await?;
-            let words = match moment {
-                Moment::Version(version) => format!("RESTORE to version {version}"),
-                Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
-            };
-            let mutation = self.begin(OpKind::Restore, Arc::clone(&base), words);
+            let mutation = self.begin(OpKind::Restore, Arc::clone(&base), words.clone());
             // Dropping the mutation where this fails aborts it.
             mutation.durable().await?;
             let old = self.find(moment, Arc::clone(&base), Nodes::Stored).await?;
@@ -55,17 +54,12 @@ impl Table {
                 version,
                 live_rows: old.manifest().totals().live_rows,
             };
-            match mutation.commit(effect(&base, &old)).await? {
-                CommitOutcome::Committed { version, .. } => return Ok(done(version)),
-                CommitOutcome::NothingToCommit => return Ok(done(base.version())),
-                CommitOutcome::Conflict(_) => {}
+            match RunEnd::of(mutation.commit(effect(&base, &old)).await)? {
+                RunEnd::Committed { version, .. } => return Ok(done(version)),
+                RunEnd::Nothing => return Ok(done(base.version())),
+                RunEnd::Lost(why) => reruns.after_loss(why).await?,
             }
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            "RESTORE",
-            "other statements kept committing first; nothing was changed",
-        ))
     }
 }
 

@@ -1,21 +1,25 @@
 //! The versions of a table: walking back from one, and finding one by number or by time.
 //!
-//! Owns the walk over the parents, and the error that says which versions remain. Does not own what a
-//! version holds (`format::manifest`) nor which ones are removed (vacuum).
+//! Finding one takes a number of reads that grows with the logarithm of its distance (`descent`); listing them takes
+//! one read for each.
+//!
+//! Owns the reads of both, and the error that says which versions remain. Does not own what a version holds
+//! (`format::manifest`), the choice of the way (`descent`), nor which ones are removed (vacuum).
 //! Invariant: a version that is returned was reachable from a current pointer; where the chain ends before
 //! it, that is an error, never an older or newer version. Reads only, so a crash leaves nothing.
 
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
+use super::descent::{Descent, Goal, Next};
 use super::handle::Table;
 use super::reader::Reader;
 use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ContentHash;
 use crate::format::manifest::ManifestHeader;
+use crate::format::{ContentHash, paths};
 
 /// Which version of a table is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub(super) enum Nodes {
 impl Table {
     /// The versions from `from` back to the oldest that remains, one read for each as the stream is polled.
     pub fn versions(&self, from: &Snapshot) -> BoxStream<'static, Result<VersionInfo>> {
-        walk(Arc::clone(self.reader()), from, Nodes::Cached).boxed()
+        walk(Arc::clone(self.reader()), from).boxed()
     }
 
     /// The version that `moment` means.
@@ -71,25 +75,14 @@ impl Table {
         tip: Arc<Snapshot>,
         nodes: Nodes,
     ) -> Result<Arc<Snapshot>> {
-        let mut versions = Box::pin(walk(Arc::clone(self.reader()), &tip, nodes));
-        while let Some(info) = versions.try_next().await? {
-            let header = &info.header;
-            let found = match moment {
-                Moment::Version(version) if header.version < version => break,
-                Moment::Version(version) => header.version == version,
-                Moment::Time(time) => header.created_at_ms <= time,
-            };
-            if !found {
-                continue;
-            }
+        if let Ok(info) = descend(self.reader(), &tip, Goal::Moment(moment), nodes).await? {
             if info.root == tip.root() {
                 return Ok(tip);
             }
             // It may be remembered and yet be gone.
-            if nodes == Nodes::Cached && !self.reader().is_stored(&info.root).await? {
-                break;
+            if nodes == Nodes::Stored || self.reader().is_stored(&info.root).await? {
+                return self.snapshot_under(&info.root, &tip).await;
             }
-            return self.snapshot_under(&info.root, &tip).await;
         }
         Err(self.not_there(moment, &tip).await)
     }
@@ -106,11 +99,11 @@ impl Table {
     }
 
     async fn not_there(&self, moment: Moment, tip: &Snapshot) -> Error {
-        let mut oldest = tip.version();
-        let mut versions = Box::pin(walk(Arc::clone(self.reader()), tip, Nodes::Stored));
-        while let Ok(Some(info)) = versions.try_next().await {
-            oldest = info.header.version;
-        }
+        let end = descend(self.reader(), tip, Goal::Oldest, Nodes::Stored).await;
+        let oldest = match end {
+            Ok(Ok(info) | Err(info)) => info.header.version,
+            Err(_) => tip.version(),
+        };
         let subject = match moment {
             Moment::Version(version) => format!("version {version}"),
             Moment::Time(ms) => match chrono::DateTime::from_timestamp_millis(ms) {
@@ -131,11 +124,52 @@ impl Table {
     }
 }
 
+/// Goes down from `from`. `Err`: what is looked for is not there, and this is the oldest version that was reached.
+pub(super) async fn descend(
+    reader: &Reader,
+    from: &Snapshot,
+    goal: Goal,
+    nodes: Nodes,
+) -> Result<std::result::Result<VersionInfo, VersionInfo>> {
+    let from = VersionInfo {
+        root: from.root(),
+        header: from.manifest().header().clone(),
+    };
+    let mut descent = Descent::new(from, goal);
+    loop {
+        let (version, root) = match descent.next() {
+            Next::Read(version, root) => (version, root),
+            Next::Found(info) => return Ok(Ok(info)),
+            Next::End(info) => return Ok(Err(info)),
+        };
+        let header = match nodes {
+            Nodes::Cached => reader.header(&root).await,
+            Nodes::Stored => reader.stored_header(&root).await,
+        };
+        match header {
+            Ok(header) if header.version == version => {
+                descent.supply(version, Some(VersionInfo { root, header }));
+            }
+            Ok(header) => {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    paths::manifest_node(&root).as_ref(),
+                    format!(
+                        "is version {}, and a later version names it as version {version}",
+                        header.version
+                    ),
+                ));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => descent.supply(version, None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The versions from `from` back, until there is no parent, or vacuum has removed it.
 fn walk(
     reader: Arc<Reader>,
     from: &Snapshot,
-    nodes: Nodes,
 ) -> impl futures::Stream<Item = Result<VersionInfo>> + Send + 'static {
     let header = from.manifest().header().clone();
     let parent = header.parent;
@@ -145,11 +179,7 @@ fn walk(
     };
     let rest = stream::try_unfold((reader, parent), move |(reader, next)| async move {
         let Some(root) = next else { return Ok(None) };
-        let header = match nodes {
-            Nodes::Cached => reader.header(&root).await,
-            Nodes::Stored => reader.stored_header(&root).await,
-        };
-        let header = match header {
+        let header = match reader.header(&root).await {
             Ok(header) => header,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
 use crate::wal::env::Env;
 
 const FIRST: Duration = Duration::from_millis(10);
@@ -19,7 +21,7 @@ pub fn jittered(env: &Env, bound: Duration) -> Duration {
 /// Delays that double, each drawn between half and the whole of its bound.
 #[derive(Debug)]
 pub struct Backoff {
-    next: Duration,
+    bounds: ExponentialBackoff,
     longest: Duration,
 }
 
@@ -32,17 +34,18 @@ impl Default for Backoff {
 impl Backoff {
     /// Delays that stop growing at `longest`.
     pub fn up_to(longest: Duration) -> Self {
-        Self {
-            next: FIRST.min(longest),
-            longest,
-        }
+        let bounds = ExponentialBuilder::default()
+            .with_min_delay(FIRST.min(longest))
+            .with_max_delay(longest)
+            .with_factor(2.0)
+            .without_max_times()
+            .build();
+        Self { bounds, longest }
     }
 
     /// The next delay.
     pub fn delay(&mut self, env: &Env) -> Duration {
-        let bound = self.next;
-        self.next = (bound * 2).min(self.longest);
-        jittered(env, bound)
+        jittered(env, self.bounds.next().unwrap_or(self.longest))
     }
 
     /// Waits for the next delay.

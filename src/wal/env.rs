@@ -7,12 +7,14 @@
 //! A crash leaves nothing: ids that were minted and not used are lost.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::format::{IdBlock, RowId, WalId};
@@ -20,10 +22,16 @@ use crate::format::{IdBlock, RowId, WalId};
 const WORKER_MASK: u64 = (1 << 40) - 1;
 const LAST_SEQ: u32 = (1 << 24) - 1;
 
-/// Tells the time. Decides only who bothers (leases) and what people read (timestamps).
+/// Tells the time, of two kinds.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time now.
+    /// The time of day: what people read, and what retention counts in. It can be wrong by any amount, and jump.
     fn now(&self) -> DateTime<Utc>;
+
+    /// A time that only passes, at the pace of this machine's own clock, and says nothing about the time of day. It
+    /// decides who bothers: leases are judged by it alone.
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// Mints ids that nobody else mints.
@@ -67,6 +75,11 @@ impl Env {
         self.clock.now()
     }
 
+    /// The time that only passes.
+    pub fn monotonic(&self) -> Instant {
+        self.clock.monotonic()
+    }
+
     /// The time now, in milliseconds since 1970.
     pub fn now_ms(&self) -> i64 {
         self.now().timestamp_millis()
@@ -89,26 +102,49 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is moved: for tests and simulations.
+/// A clock whose time of day stands until it is moved: for tests and simulations.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<Moved>);
+
+#[derive(Debug)]
+struct Moved {
+    now_ms: AtomicI64,
+    /// What passed beside the runtime's own time.
+    passed_ms: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `ms` milliseconds since 1970.
     pub fn at_ms(ms: i64) -> Self {
-        Self(Arc::new(AtomicI64::new(ms)))
+        Self(Arc::new(Moved {
+            now_ms: ms.into(),
+            passed_ms: 0.into(),
+        }))
     }
 
-    /// Moves every clone of this clock by `delta`, forwards or backwards.
+    /// Lets so much time pass for every clone of this clock. A negative `delta` sets the time of day back.
     pub fn advance(&self, delta: TimeDelta) {
-        self.0
-            .fetch_add(delta.num_milliseconds(), Ordering::Relaxed);
+        self.set_by(delta);
+        let passed = u64::try_from(delta.num_milliseconds()).unwrap_or(0);
+        self.0.passed_ms.fetch_add(passed, Ordering::Relaxed);
+    }
+
+    /// Sets the time of day forwards or backwards, while no time passes.
+    pub fn set_by(&self, delta: TimeDelta) {
+        let ms = delta.num_milliseconds();
+        self.0.now_ms.fetch_add(ms, Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.0.load(Ordering::Relaxed)).unwrap_or_default()
+        DateTime::from_timestamp_millis(self.0.now_ms.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    fn monotonic(&self) -> Instant {
+        let now = Instant::now();
+        let passed = Duration::from_millis(self.0.passed_ms.load(Ordering::Relaxed));
+        now.checked_add(passed).unwrap_or(now)
     }
 }
 

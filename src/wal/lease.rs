@@ -1,6 +1,7 @@
-//! Leases: who is expected to move a document next, and until when.
+//! Leases: who is expected to move a document next, and how often.
 //!
-//! Owns: the arithmetic. Does not own the clock (passed in) nor the writing of a document.
+//! Owns: the arithmetic. Does not own the clock (passed in), the writing of a document, nor the judgement that an
+//! owner is gone (`wal::watch`): the moments in a lease are of its owner's clock, for people to read.
 //! Invariant: a lease decides only who bothers. Nothing is safe or unsafe because a lease is live or
 //! expired; the compare-and-swap on the document decides. A crash leaves a lease that expires.
 
@@ -27,16 +28,6 @@ pub fn renewed(lease: &Lease, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
         acquired_at: lease.acquired_at,
         expires_at: fresh.expires_at.max(lease.expires_at),
     }
-}
-
-/// Whether nobody is expected to move the document any more. A document without a lease counts from
-/// its creation.
-pub fn is_expired(doc: &StateDoc, now: DateTime<Utc>, ttl: TimeDelta) -> bool {
-    let expires = match &doc.lease {
-        Some(lease) => Some(lease.expires_at),
-        None => doc.created_at.checked_add_signed(ttl),
-    };
-    expires.is_none_or(|expires| now >= expires)
 }
 
 /// Whether `owner` holds the document's lease, live or expired.

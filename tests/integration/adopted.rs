@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_supertable::error::{Error, ErrorKind};
 use datafusion_supertable::format::ContentHash;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Env, Table, VacuumOptions};
+use datafusion_supertable::table::{Env, Limits, Table, VacuumOptions};
 use datafusion_supertable::wal::env::ManualClock;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -242,7 +242,11 @@ async fn a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothi
                 clock: Arc::new(clock),
                 ids: system.ids,
             };
-            let table = Table::open(storage, env).await.unwrap();
+            let limits = Limits {
+                lease: TimeDelta::milliseconds(50),
+                ..Limits::default()
+            };
+            let table = Table::open_with(storage, env, limits).await.unwrap();
             table.recover().await.unwrap();
             let options = VacuumOptions {
                 retain: Duration::ZERO,

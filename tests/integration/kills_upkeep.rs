@@ -104,8 +104,8 @@ async fn check(dir: &Path, expected: &Expected, acknowledged: bool) {
         true => &expected.after,
         false => &expected.before,
     };
-    let session = Session::fresh(dir, Time::Now).await;
-    // The dead process's lease is live for a while: what it staged stays, and nothing else.
+    let session = Session::fresh(dir, Time::Later(0)).await;
+    // It waits until it knows that the process is dead.
     session.run(VACUUM).await;
     session.settle().await;
     assert_eq!(rows(&session).await, *expected);

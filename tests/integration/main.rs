@@ -43,5 +43,6 @@ mod sqllogic;
 mod storage;
 mod support;
 mod trust;
+mod undone;
 mod upkeep;
 mod write_options;

@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::error::{Error, ErrorKind};
 use datafusion_supertable::format::paths;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Snapshot, Table, VacuumOptions};
+use datafusion_supertable::table::{Limits, Snapshot, Table, VacuumOptions};
 use datafusion_supertable::wal::{Env, ManualClock};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
@@ -89,7 +89,11 @@ async fn nothing_is_left(base: &Arc<InMemory>, store: &Arc<InMemory>, of: &str) 
         &Path::from("t"),
         RetryPolicy::default(),
     );
-    let table = Table::open(storage, Env::seeded(99, clock.clone()))
+    let limits = Limits {
+        lease: TimeDelta::milliseconds(50),
+        ..Limits::default()
+    };
+    let table = Table::open_with(storage, Env::seeded(99, clock.clone()), limits)
         .await
         .unwrap();
     for _ in 0..2 {

@@ -11,7 +11,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::{Error, ErrorKind, SupertableSessionExt};
+use datafusion_supertable::dml::SupertableProvider;
+use datafusion_supertable::table::Background;
+use datafusion_supertable::{Error, ErrorKind, SupertableCatalog, SupertableSessionExt};
 use tempfile::TempDir;
 
 use crate::support::sql::{context, number, run};
@@ -28,6 +30,45 @@ async fn registered(dir: &TempDir) -> SessionContext {
     datafusion_supertable::register(&ctx).unwrap();
     run(&ctx, &create(dir)).await.unwrap();
     ctx
+}
+
+/// What the table of that name does in the background, without the table.
+async fn background(ctx: &SessionContext, name: &str) -> Background {
+    let provider = ctx.table_provider(name).await.unwrap();
+    let provider = provider.downcast_ref::<SupertableProvider>().unwrap();
+    provider.table().background()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_dropped_is_not_kept_in_memory_by_its_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = registered(&dir).await;
+    let root = dir.path().join("lake").display().to_string();
+    SupertableCatalog::open(&ctx, "lake", &root).unwrap();
+    run(&ctx, "CREATE SCHEMA lake.s").await.unwrap();
+    let create = "CREATE TABLE lake.s.u (id BIGINT NOT NULL, n BIGINT)";
+    datafusion_supertable::sql(&ctx, create)
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    for name in ["t", "lake.s.u"] {
+        for sql in [
+            format!("INSERT INTO {name} VALUES (1, 1), (2, 2)"),
+            format!("DELETE FROM {name} WHERE id = 1"),
+        ] {
+            run(&ctx, &sql).await.unwrap();
+        }
+        let background = background(&ctx, name).await;
+        datafusion_supertable::shutdown(&ctx).await;
+        assert!(!background.is_over(), "{name}");
+        let drop = format!("DROP TABLE {name}");
+        let dropped = datafusion_supertable::sql(&ctx, &drop).await.unwrap();
+        dropped.collect().await.unwrap();
+        background.settle().await;
+        assert!(background.is_over(), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 //! | `a.x = b.x` above a join on `a.k IS NOT DISTINCT FROM b.k` | found here | draws the equality into a join in which NULLs are equal | `seal`, `key` |
 //! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
+//! | `GROUP BY` a column that was unique before a join, and others | found here | leaves the others out | `rewrite`: columns that depend on nothing |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `seal`, `exact` |
@@ -147,6 +148,20 @@ mod tests {
         let sql = "SELECT a.x FROM t AS a JOIN t AS b ON a.k IS NOT DISTINCT FROM b.k \
                    WHERE a.x = b.x";
         is_still_wrong(&plain(&[table, sql]).await, &["", "1"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn groups_are_left_out() {
+        let sql = "SELECT d.k FROM (SELECT DISTINCT k FROM a WHERE k = 3) AS d JOIN a AS s ON s.k < d.k \
+                   GROUP BY d.k, s.k HAVING count(*) = 1";
+        let distinct = "SELECT d.k FROM (SELECT DISTINCT k FROM a WHERE k = 3) AS d JOIN a AS s \
+                        ON s.k < d.k GROUP BY d.k, s.k HAVING count(DISTINCT s.k) = 1";
+        let answers = [with_tables(sql).await, with_tables(distinct).await];
+        let right = ["3", "3"];
+        assert!(
+            answers.iter().any(|answer| *answer != right),
+            "DataFusion is right now: the treatment can go"
+        );
     }
 
     #[tokio::test]

@@ -86,6 +86,50 @@ fn has_float(data_type: &DataType) -> bool {
     }
 }
 
+/// `value` itself, of which the engine does not know what it depends on.
+pub(super) fn independent(value: Expr) -> Expr {
+    let function = Independent {
+        signature: Signature::any(1, Volatility::Immutable),
+    };
+    ScalarUDF::new_from_impl(function).call(vec![value])
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Independent {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Independent {
+    fn name(&self) -> &str {
+        "independent"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types {
+            [data_type] => Ok(data_type.clone()),
+            _ => internal_err!("independent has one argument"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match args.arg_fields {
+            [field] => Ok(Arc::clone(field)),
+            _ => internal_err!("independent has one argument"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.into_iter().next() {
+            Some(value) => Ok(value),
+            None => internal_err!("independent has one argument"),
+        }
+    }
+}
+
 /// The inverse of a key of one value.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RowValue {

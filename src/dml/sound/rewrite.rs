@@ -1,11 +1,14 @@
 //! The whole of a plan made sound, node by node.
 
+use std::sync::Arc;
+
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::logical_expr::logical_plan::Sort;
+use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Sort};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::key::independent;
 use super::names::Names;
 use super::references::{as_named_before, input_schema};
 use super::seal::{Mode, Sealer};
@@ -55,6 +58,10 @@ impl Rewrite<'_> {
     }
 
     fn seal(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = match plan {
+            LogicalPlan::Aggregate(aggregate) => grouped_by_all(aggregate)?,
+            other => other,
+        };
         let changes = self.mode == Mode::Change;
         let schema = match &plan {
             LogicalPlan::Filter(_) | LogicalPlan::Join(_) => input_schema(&plan)?,
@@ -110,4 +117,24 @@ impl Rewrite<'_> {
         };
         sealed.recompute_schema()
     }
+}
+
+/// `aggregate` with all of its groups. DataFusion leaves those out that depend on another one, and holds a column
+/// for unique that was so before a join.
+fn grouped_by_all(mut aggregate: Aggregate) -> Result<LogicalPlan> {
+    let schema = aggregate.input.schema();
+    if aggregate.group_expr.len() < 2 || schema.functional_dependencies().is_empty() {
+        return Ok(LogicalPlan::Aggregate(aggregate));
+    }
+    let groups = &aggregate.group_expr;
+    let columns = schema.columns().into_iter().map(|column| {
+        let expr = Expr::Column(column.clone());
+        match groups.contains(&expr) {
+            true => independent(expr).alias_qualified(column.relation, column.name),
+            false => expr,
+        }
+    });
+    let input = Projection::try_new(columns.collect(), Arc::clone(&aggregate.input))?;
+    aggregate.input = Arc::new(LogicalPlan::Projection(input));
+    Ok(LogicalPlan::Aggregate(aggregate))
 }

@@ -35,6 +35,12 @@ pub enum InvariantViolation {
         /// The parent that the proposal names.
         proposed: Option<ContentHash>,
     },
+    /// The skip pointers do not lead where those of the current version and its root say.
+    #[error("the skip pointers of version {version} do not follow from the version before")]
+    Skips {
+        /// The version proposed.
+        version: u64,
+    },
     /// The table is another one.
     #[error("the table's id changes")]
     TableId,
@@ -137,6 +143,12 @@ pub fn check_successor(current: &Manifest, proposed: &Manifest) -> Result<(), In
         return Err(InvariantViolation::Parent {
             current: current.hash(),
             proposed: new.parent,
+        });
+    }
+    let skips = current.hash().and_then(|root| old.skips_after(root));
+    if skips.as_ref() != Some(&new.skips) {
+        return Err(InvariantViolation::Skips {
+            version: new.version,
         });
     }
     if new.metadata.table_id != old.metadata.table_id {

@@ -67,6 +67,14 @@ pub enum ManifestError {
         /// The node.
         node: ContentHash,
     },
+    /// A root's skip pointers are more or fewer than its number says.
+    #[error("version {version} has {found} skip pointers, which does not fit its number")]
+    BadSkips {
+        /// The version.
+        version: u64,
+        /// Its skip pointers.
+        found: usize,
+    },
     /// A count exceeds 64 bits.
     #[error("the totals exceed 64 bits")]
     TotalsOverflow,

@@ -2,7 +2,7 @@
 //!
 //! A manifest is a tree of content-addressed nodes that versions share, so that a commit's cost
 //! follows what changed and not the number of superfiles. What it says is in [`types`], the tree
-//! in [`tree`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], what each
+//! in [`tree`], the way to older versions in [`skips`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], what each
 //! node must satisfy in `shape`, and what must hold between versions in [`check`].
 
 mod any;
@@ -13,6 +13,7 @@ pub mod load;
 pub mod properties;
 pub mod schema;
 pub(crate) mod shape;
+pub mod skips;
 mod stats_wire;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use error::{EditError, ManifestError};
 pub use load::ManifestLoader;
 pub use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
 pub use schema::{ADDED_KEY, FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
+pub use skips::{STRIDE, skip_versions};
 pub(crate) use stats_wire::{decode_stats, encode_stats};
 pub use tree::{EncodedManifest, Group, Leaf, Manifest, NodeRef};
 pub use types::{

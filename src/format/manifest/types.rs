@@ -190,6 +190,8 @@ pub struct ManifestHeader {
     pub version: u64,
     /// The root of the version before; `None` in version 1 only.
     pub parent: Option<ContentHash>,
+    /// The roots of the versions that [`skip_versions`](super::skip_versions) names.
+    pub skips: Vec<ContentHash>,
     /// When the version was made, by its committer's clock: milliseconds since the Unix epoch.
     pub created_at_ms: i64,
     /// The table's metadata.
@@ -223,6 +225,7 @@ impl ManifestHeader {
         Self {
             version: 1,
             parent: None,
+            skips: Vec::new(),
             created_at_ms,
             metadata,
             metadata_changed_at: 1,

@@ -14,6 +14,7 @@
 //!                     next_field_id i32
 //!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
 //!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
+//!                     skips seq<[u8;32]>: roots of older versions, see `skips`
 //!                     rows_changed_at u64 · restored_at u64, left out when they are `version` and 0
 //!                     and no salt follows
 //!                     salt [u8;16], if it is not zero
@@ -55,6 +56,7 @@ use uuid::Uuid;
 use super::error::ManifestError;
 use super::shape;
 use super::shape::{check_len, check_order, check_ref};
+use super::skips::skip_versions;
 use super::stats_wire::{WireColumn, stats, wire_stats};
 use super::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef};
 use super::types::{
@@ -100,6 +102,7 @@ pub(super) fn encode_root(
         commits: header.commits.iter().map(WireCommit::from).collect(),
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
+        skips: header.skips.iter().map(|h| *h.as_bytes()).collect(),
     };
     let last = (header.rows_changed_at, header.restored_at);
     Ok(match (salt.is_nil(), last == (header.version, 0)) {
@@ -119,12 +122,20 @@ pub(super) fn decode_root(
         true => (wire.version, 0),
         false => envelope::take(tail, SALT_LEN)?,
     };
+    if wire.skips.len() != skip_versions(wire.version).count() {
+        return Err(ManifestError::BadSkips {
+            version: wire.version,
+            found: wire.skips.len(),
+        });
+    }
+    let skips = wire.skips.into_iter().map(ContentHash::from_bytes);
     let groups = refs(wire.groups)?;
     let totals =
         Totals::sum(groups.iter().map(|g| g.totals)).ok_or(ManifestError::TotalsOverflow)?;
     let header = ManifestHeader {
         version: wire.version,
         parent: wire.parent.map(ContentHash::from_bytes),
+        skips: skips.collect(),
         created_at_ms: wire.created_at_ms,
         metadata: Arc::new(wire.metadata.try_into()?),
         metadata_changed_at: wire.metadata_changed_at,
@@ -258,6 +269,7 @@ struct WireRoot {
     commits: Vec<WireCommit>,
     pending: Vec<WireCommit>,
     groups: Vec<WireRef>,
+    skips: Vec<[u8; 32]>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -27,11 +27,8 @@ use crate::scan::in_place::{InPlaceStore, own};
 use crate::sql::adopt::plan::{Adoption, adopt, check_table};
 use crate::sql::location::refuse_credentials;
 use crate::table::{
-    CommitOutcome, Effect, EndError, Mutation, SealedEnd, Snapshot, Table, judge_end,
+    Effect, EndError, Mutation, Reruns, RunEnd, SealedEnd, Snapshot, Table, judge_end,
 };
-
-/// How often an adoption is tried on a newer version.
-const MAX_RUNS: usize = 10;
 
 /// Files that are read, or copied, at the same time.
 pub(super) const CONCURRENCY: usize = 8;
@@ -93,8 +90,8 @@ pub(crate) async fn add_files(
         .with_source(e)
     })?;
     let places = Places::new(from, parsed.object_store(), location.clone(), table.clone()).await;
-    let mut lost = None;
-    for _ in 0..MAX_RUNS {
+    let mut reruns = Reruns::of(url, table);
+    loop {
         let snapshot = table.snapshot().await?;
         check_table(snapshot.metadata())?;
         let candidates = find(&places, &parsed, &snapshot, url).await?;
@@ -112,18 +109,12 @@ pub(crate) async fn add_files(
                 return Err(e);
             }
         };
-        match mutation.commit(effect).await? {
-            CommitOutcome::Committed { .. } => return Ok(added),
-            CommitOutcome::NothingToCommit => return Ok(Vec::new()),
-            CommitOutcome::Conflict(conflict) => lost = Some(conflict),
+        match RunEnd::of(mutation.commit(effect).await)? {
+            RunEnd::Committed { .. } => return Ok(added),
+            RunEnd::Nothing => return Ok(Vec::new()),
+            RunEnd::Lost(why) => reruns.after_loss(why).await?,
         }
     }
-    let why = lost.map(|c| c.to_string()).unwrap_or_default();
-    Err(Error::new(
-        ErrorKind::Conflict,
-        url,
-        format!("other statements kept changing the table first ({why}); nothing was changed"),
-    ))
 }
 
 /// Judges every file by its footer.

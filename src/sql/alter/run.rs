@@ -31,10 +31,7 @@ use crate::sql::schema::check_storable;
 use crate::sql::written::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
-use crate::table::{CommitOutcome, Effect, Table};
-
-/// How often a change is tried on a newer version.
-const MAX_RUNS: usize = 10;
+use crate::table::{Effect, Reruns, RunEnd, Table};
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +116,8 @@ fn parsed(state: &SessionState, text: &str) -> Result<Alter> {
 
 /// Commits `changes`.
 async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
-    let mut lost = None;
-    for _ in 0..MAX_RUNS {
+    let mut reruns = Reruns::of("ALTER TABLE", table);
+    loop {
         let snapshot = table.snapshot().await?;
         let metadata = snapshot.metadata();
         let next = evolve(metadata, changes)?;
@@ -145,21 +142,15 @@ async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Al
             ..Effect::default()
         };
         let mutation = table.begin(OpKind::Alter, snapshot, statement.to_owned());
-        match mutation.commit(effect).await? {
-            CommitOutcome::Committed { version, .. } => return Ok(Altered { version, columns }),
-            CommitOutcome::NothingToCommit => {
+        match RunEnd::of(mutation.commit(effect).await)? {
+            RunEnd::Committed { version, .. } => return Ok(Altered { version, columns }),
+            RunEnd::Nothing => {
                 let version = table.cached_snapshot().version();
                 return Ok(Altered { version, columns });
             }
-            CommitOutcome::Conflict(conflict) => lost = Some(conflict),
+            RunEnd::Lost(why) => reruns.after_loss(why).await?,
         }
     }
-    let why = lost.map(|c| c.to_string()).unwrap_or_default();
-    Err(Error::new(
-        ErrorKind::Conflict,
-        "ALTER TABLE",
-        format!("other statements kept changing the table first ({why}); nothing was changed"),
-    ))
 }
 
 async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change> {

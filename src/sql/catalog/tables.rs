@@ -30,8 +30,9 @@ use crate::scan::ScanLocation;
 use crate::sql::factory::CreateOptions;
 use crate::sql::location::resolve;
 use crate::storage::Storage;
-use crate::table::Env;
 use crate::table::claim::slot_of;
+use crate::table::drop::SWUNG;
+use crate::table::{Env, Reruns};
 
 /// The schema that every catalog has.
 pub(super) const DEFAULT_SCHEMA: &str = "public";
@@ -341,7 +342,7 @@ impl SupertableCatalog {
         schema: &str,
         name: &str,
     ) -> Result<bool> {
-        let mut attempts = 0;
+        let mut reruns = None;
         loop {
             // Each time anew: the table may have been renamed, which changes its pointer as a commit does.
             let Some(found) = self.find(schema, name).await? else {
@@ -350,13 +351,12 @@ impl SupertableCatalog {
             SupertableOptions::of(session.config_options()).check_writable("DROP TABLE")?;
             let table = found.provider.table();
             match table.drop_unchanged(&found.snapshot).await {
-                Ok(false) if attempts < table.limits().commit_attempts => attempts += 1,
                 Ok(false) => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!("{schema}.{name}"),
-                        "other statements kept committing first; the table is still there",
-                    ));
+                    let reruns = reruns.get_or_insert_with(|| {
+                        Reruns::of(format!("DROP TABLE {schema}.{name}"), table)
+                            .at_most(table.limits().commit_attempts)
+                    });
+                    reruns.after_loss(SWUNG).await?;
                 }
                 Ok(true) => {
                     let place = encode(schema)?;

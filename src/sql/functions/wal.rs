@@ -19,7 +19,7 @@ use crate::error::{Error, Result as OwnResult};
 use crate::format::{StateDoc, WalId};
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::rows::{batch, lazy_stream, moment_type};
-use crate::wal::{WalError, WalResult, lease};
+use crate::wal::{Standing, WalError, WalResult};
 
 const SIGNATURE: Signature = Signature {
     function: "supertable_wal",
@@ -59,13 +59,12 @@ impl TableFunctionImpl for Wal {
                 let table = lookup.find().await?;
                 let ids = table.wal().list_wal_ids().await?;
                 let concurrency = table.limits().concurrency;
-                let ttl = table.limits().lease;
                 let env = table.env().clone();
                 Ok::<_, Error>(
                     stream::iter(ids)
                         .map(move |id| {
-                            let wal = table.wal().clone();
-                            async move { (id, wal.read(&id).await.map(|read| read.0)) }
+                            let table = table.clone();
+                            async move { (id, table.look_at_document(&id).await) }
                         })
                         .buffered(concurrency)
                         // What ended since the listing is not in flight.
@@ -74,12 +73,7 @@ impl TableFunctionImpl for Wal {
                             std::future::ready(!gone)
                         })
                         .chunks(AT_ONCE)
-                        .map(move |documents| {
-                            let now = env.now();
-                            wal_batch(&output, &documents, now, |doc| {
-                                lease::is_expired(doc, now, ttl)
-                            })
-                        }),
+                        .map(move |documents| wal_batch(&output, &documents, env.now())),
                 )
             }
             .try_flatten_stream()
@@ -91,11 +85,11 @@ impl TableFunctionImpl for Wal {
 
 fn wal_batch(
     schema: &SchemaRef,
-    documents: &[(WalId, WalResult<StateDoc>)],
+    documents: &[(WalId, WalResult<(StateDoc, Standing)>)],
     now: DateTime<Utc>,
-    is_expired: impl Fn(&StateDoc) -> bool,
 ) -> OwnResult<RecordBatch> {
-    let docs = || documents.iter().map(|(_, doc)| doc.as_ref().ok());
+    let seen = || documents.iter().map(|(_, seen)| seen.as_ref().ok());
+    let docs = || seen().map(|seen| seen.map(|(doc, _)| doc));
     let texts = |of: &dyn Fn(&StateDoc) -> Option<String>| -> ArrayRef {
         Arc::new(docs().map(|doc| of(doc?)).collect::<StringArray>())
     };
@@ -123,8 +117,8 @@ fn wal_batch(
         Arc::new(docs().map(|doc| Some(age(doc?))).collect::<Int64Array>()),
         moments(&|doc| Some(doc.lease.as_ref()?.expires_at)),
         Arc::new(
-            docs()
-                .map(|doc| Some(is_expired(doc?)))
+            seen()
+                .map(|seen| Some(seen?.1 == Standing::Abandoned))
                 .collect::<BooleanArray>(),
         ),
         numbers(&|doc| Some(doc.base_version)),

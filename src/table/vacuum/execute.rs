@@ -4,7 +4,7 @@
 //! (`plan`).
 //!
 //! Invariant: nothing is deleted that was not listed before the documents and the pointer were read,
-//! but for the one root at which the chain of versions is cut. A crash leaves fewer objects than before,
+//! but for the few roots at which the chain of versions is cut. A crash leaves fewer objects than before,
 //! and no reachable version that lacks one; the next vacuum goes on.
 
 use std::sync::Arc;
@@ -76,8 +76,9 @@ struct Vacuum<'t> {
     referenced: Referenced,
     /// The newest version that is marked.
     marked: Arc<Snapshot>,
-    /// The root below the oldest retained version, if there is one.
-    beyond: Option<ContentHash>,
+    /// The roots that the oldest retained version names, the oldest first, its parent last. All ways to older versions
+    /// lead through them.
+    beyond: Vec<ContentHash>,
     born_before_ms: Option<i64>,
 }
 
@@ -118,7 +119,7 @@ impl<'t> Vacuum<'t> {
             report,
             referenced: Referenced::default(),
             marked: Arc::clone(&marked),
-            beyond: None,
+            beyond: Vec::new(),
             born_before_ms: (!grace.is_zero()).then(|| ago(grace)),
         };
         vacuum.mark_retained(retention).await?;
@@ -126,17 +127,18 @@ impl<'t> Vacuum<'t> {
     }
 
     async fn run(mut self) -> Result<VacuumReport> {
-        if let Some(root) = self.beyond
-            && !self.options.dry_run
-        {
-            // The cut: from here on the older versions are out of everybody's reach.
-            let path = paths::manifest_node(&root);
-            let bytes = self.inner.storage.get(&path).await?;
-            self.inner.storage.delete(&path).await?;
-            self.inner.reader.forget_nodes();
-            if let Some((bytes, _)) = bytes {
-                self.report.manifest_nodes.add(bytes.len() as u64);
+        if !self.beyond.is_empty() && !self.options.dry_run {
+            // The cut: once all of these are gone, the older versions are out of everybody's reach. One by one, and
+            // the parent last: if this is cut off, the next vacuum still finds its way to what was not cut.
+            for root in std::mem::take(&mut self.beyond) {
+                let path = paths::manifest_node(&root);
+                let bytes = self.inner.storage.get(&path).await?;
+                self.inner.storage.delete(&path).await?;
+                if let Some((bytes, _)) = bytes {
+                    self.report.manifest_nodes.add(bytes.len() as u64);
+                }
             }
+            self.inner.reader.forget_nodes();
         }
         for prefix in [paths::manifest_prefix(), paths::superfile_prefix()] {
             let mut objects = self.inner.storage.list(Some(&prefix));
@@ -170,7 +172,8 @@ impl<'t> Vacuum<'t> {
                 return Err(not_a_history(root));
             }
             if !retention.keeps(header.version, newer.header().created_at_ms) {
-                self.beyond = Some(root);
+                let ancestors = newer.header().ancestors().into_iter();
+                self.beyond = ancestors.map(|(_, root)| root).collect();
                 break;
             }
             let version = self.inner.reader.manifest(&root, Some(&newer)).await?;

@@ -8,9 +8,10 @@
 //!
 //! Not because of clocks. An object is deleted only after these steps, in this order:
 //!
-//! 1. **Cut.** The chain of versions is cut below the oldest retained one, by deleting one root: from
-//!    then on nobody reaches an older version from the pointer. A crash after it leaves garbage,
-//!    and no reachable version refers to anything that is gone.
+//! 1. **Cut.** The chain of versions is cut below the oldest retained one, by deleting the few roots that it names,
+//!    its parent last: all retained versions name no others below it (`format::manifest::skips`), so from then on
+//!    nobody reaches an older version from the pointer. A crash after it leaves garbage, and no reachable version
+//!    refers to anything that is gone.
 //! 2. **List.** The object is found by a listing, and no version known so far refers to it.
 //! 3. **Documents.** Then all WAL documents are read.
 //! 4. **Pointer.** Then the pointer is read, and every version that came since is looked through.

@@ -116,14 +116,6 @@ proptest! {
             prop_assert!(lease::is_held_by(&doc, "me"));
         }
     }
-
-    #[test]
-    fn a_lease_expires_at_its_end_and_not_before(ms in 0i64..200_000) {
-        let doc = intent();
-        prop_assert_eq!(lease::is_expired(&doc, at(ms), TTL), ms >= 60_000);
-        let nobodys = StateDoc { lease: None, ..doc };
-        prop_assert_eq!(lease::is_expired(&nobodys, at(ms), TTL), ms >= 60_000);
-    }
 }
 
 #[test]

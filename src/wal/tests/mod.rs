@@ -9,3 +9,4 @@
 mod driver;
 mod machine;
 mod store;
+mod watch;

@@ -18,10 +18,12 @@ async fn an_owner_whose_lease_expired_is_undone_and_cannot_commit_any_more() {
     let base = slow.snapshot().await.unwrap();
     let mutation = slow.begin(OpKind::Insert, base, "INSERT".into());
     let entry = stage(&slow, &mutation, "slow", 3).await.unwrap();
-    // No tokio time passes, so the owner does not renew: it is paused.
-    world.clock.advance(TimeDelta::minutes(5));
     let other = world.open(&Plan::healthy()).await.unwrap();
     other.settle().await;
+    // No tokio time passes, so the owner does not renew: it is paused.
+    world.clock.advance(TimeDelta::minutes(5));
+    let report = other.recover().await.unwrap();
+    assert_eq!(report.undone.len(), 1, "{report:?}");
     assert_eq!(superfiles(&world).await.len(), 3);
     let late = stage(&slow, &mutation, "late", 3).await.unwrap();
     let effect = Effect {
@@ -55,6 +57,59 @@ async fn a_live_lease_is_left_alone() {
     committed(mutation.commit(effect).await);
     table.settle().await;
     world.assert_clean(&table).await;
+}
+
+/// A statement takes long, and others recover again and again, whose clocks are ahead or behind.
+#[tokio::test(start_paused = true)]
+async fn no_machine_whose_clock_is_wrong_undoes_a_live_statement() {
+    for wrong in [
+        TimeDelta::minutes(2),
+        TimeDelta::hours(9),
+        -TimeDelta::hours(9),
+    ] {
+        let world = World::new().await;
+        let table = world.recovered().await;
+        let base = table.snapshot().await.unwrap();
+        let mutation = table.begin(OpKind::Insert, base, "INSERT".into());
+        let entry = stage(&table, &mutation, "mine", 3).await.unwrap();
+        world.clock.set_by(wrong);
+        for _ in 0..5 {
+            let other = world.open(&Plan::healthy()).await.unwrap();
+            other.settle().await;
+            let report = other.recover().await.unwrap();
+            assert_eq!(report.in_flight.len(), 1, "{wrong}: {report:?}");
+            assert!(report.is_empty(), "{wrong}: {report:?}");
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            other.settle().await;
+        }
+        let effect = Effect {
+            add: vec![entry],
+            rows_inserted: 3,
+            ..Effect::default()
+        };
+        committed(mutation.commit(effect).await);
+        table.settle().await;
+        world.assert_clean(&table).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_undoes_what_a_dead_writer_left_within_a_lease_and_no_one_waits_for_it() {
+    let world = World::new().await;
+    let writer = world.recovered().await;
+    let base = writer.snapshot().await.unwrap();
+    let mutation = writer.begin(OpKind::Insert, base, "INSERT".into());
+    stage(&writer, &mutation, "dead", 3).await.unwrap();
+    // Here the writer does not live on.
+    let world = world.fork();
+    let started = tokio::time::Instant::now();
+    let first = world.open(&Plan::healthy()).await.unwrap();
+    first.settle().await;
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert_eq!(superfiles(&world).await.len(), 4);
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    assert_eq!(superfiles(&world).await.len(), 3);
+    world.assert_clean(&first).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,9 +188,9 @@ async fn a_change_set_without_a_document_goes_once_it_is_old() {
     let table = world.recovered().await;
     let id = table.env().ids.wal_id();
     put_raw(&world, &paths::wal_arrow(&id), "x".into()).await;
-    assert!(table.recover().await.unwrap().orphans.is_empty());
-    world.let_leases_expire();
+    let started = tokio::time::Instant::now();
     assert_eq!(table.recover().await.unwrap().orphans, vec![id]);
+    assert!(started.elapsed() >= Duration::from_secs(60));
     world.assert_clean(&table).await;
 }
 
@@ -235,8 +290,10 @@ async fn an_intent_that_lands_again_after_it_was_undone_does_not_revive_its_muta
     let entry = stage(&slow, &mutation, "slow", 3).await.unwrap();
     let path = paths::wal_doc(&mutation.wal_id().unwrap());
     let intent = raw(&world, &path).await.unwrap();
+    let other = world.open(&Plan::healthy()).await.unwrap();
+    other.settle().await;
     world.let_leases_expire();
-    let other = world.recovered().await;
+    other.recover().await.unwrap();
     assert!(raw(&world, &path).await.is_none());
     // What was staged is gone; another try of the document's creation lands only now.
     put_raw(&world, &path, intent).await;

@@ -12,5 +12,6 @@ mod restores;
 mod round_trips;
 mod throughput;
 mod together;
+mod travel;
 mod vacuum;
 mod world;

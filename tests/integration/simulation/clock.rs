@@ -49,4 +49,8 @@ impl Clock for SkewedClock {
         self.0.latest_ms.fetch_max(ms, Ordering::SeqCst);
         DateTime::from_timestamp_millis(ms).unwrap()
     }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
 }

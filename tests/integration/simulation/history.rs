@@ -40,13 +40,19 @@ pub struct Report {
 
 /// Lives through the history of a seed.
 pub fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Report {
+    live_in(Weather::of(seed), sabotage, verbose)
+}
+
+/// The same, in other weather.
+pub fn live_in(weather: Weather, sabotage: Option<Sabotage>, verbose: bool) -> Report {
+    let seed = weather.seed;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     let world = runtime.block_on(async {
-        let world = World::new(Weather::of(seed), sabotage, verbose);
+        let world = World::new(weather, sabotage, verbose);
         if timeout(STUCK, history(&world)).await.is_err() {
             world.violation("it never ends".to_owned());
         }
@@ -120,9 +126,13 @@ async fn incarnations(world: &Arc<World>, weather: &Arc<Weather>, n: u64) {
     let mut dice = SmallRng::seed_from_u64(mix(&[weather.seed, n, 4]));
     for life in 0..LIVES {
         let process = n + 10 * life;
-        let hour = 3_600_000;
+        let (minute, half_day) = (60_000, 12 * 3_600_000);
         let skew = match dice.random_ratio(1, 3) {
-            true => dice.random_range(-hour..hour),
+            // Wrong for as long as the process lives.
+            true => {
+                let by = dice.random_range(minute..half_day);
+                if dice.random() { by } else { -by }
+            }
             false => dice.random_range(-200..200),
         };
         let birth = Birth::new(world, process, weather, skew);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use datafusion_supertable::error::{Error, ErrorKind, Result};
 use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Limits, Moment, Snapshot, Table, VacuumOptions};
+use datafusion_supertable::table::{Cache, Limits, Moment, Snapshot, Table, VacuumOptions};
 use datafusion_supertable::wal::Env;
 use object_store::path::Path;
 use rand::rngs::SmallRng;
@@ -53,7 +53,7 @@ impl Birth {
             env: Env::seeded(mix(&[weather.seed, process, 2]), clock),
             limits: Limits {
                 lease: TimeDelta::from_std(weather.lease).unwrap(),
-                node_cache_bytes: weather.node_cache_bytes,
+                cache: Cache::of_bytes(weather.cache_bytes),
                 pending_at_most: weather.pending_at_most,
                 history_at_most: weather.history_at_most,
                 ..Limits::default()
@@ -264,6 +264,7 @@ impl Process {
         match self.table.recover().await {
             Ok(report) => {
                 let mut state = self.world.state();
+                state.count("recoveries", 1);
                 for (what, many) in [
                     ("recovered: committed", report.committed.len()),
                     ("recovered: retired", report.retired.len()),

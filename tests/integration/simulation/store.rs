@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use datafusion_supertable::format::paths::{self, ObjectName};
-use datafusion_supertable::format::{ContentHash, SuperfileId, WalId};
+use datafusion_supertable::format::{ContentHash, StateDoc, SuperfileId, WalId, WalState};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, PutMode, Result};
 use tokio::time::Instant;
@@ -182,6 +182,9 @@ impl World {
             false => format!("\"{}\"", state.next_etag),
         };
         self.landed(&mut state, process, kind, path, &etag);
+        if let Some(now) = state.objects.get(path).cloned() {
+            self.check_taking(&mut state, path, &now, &bytes);
+        }
         let forgets = self.sabotage == Some(Sabotage::ForgetsObjects)
             && mix(&[self.weather.seed, state.next_etag]).is_multiple_of(40)
             && *path != paths::pointer();
@@ -228,6 +231,30 @@ impl World {
         let result = page.len().to_string();
         self.landed(&mut state, process, "list", prefix, &result);
         page
+    }
+
+    /// An INTENT may be taken from its owner only if it stood unchanged for a lease. An owner that lives renews it in
+    /// that time, so none is undone, whatever the clocks of others say.
+    fn check_taking(&self, state: &mut State, path: &Path, now: &Object, next: &Bytes) {
+        let Some(ObjectName::WalDoc(id)) = paths::parse(path) else {
+            return;
+        };
+        let (Ok(held), Ok(next)) = (StateDoc::decode(&now.bytes), StateDoc::decode(next)) else {
+            return;
+        };
+        let both_intents = held.state == WalState::Intent && next.state == WalState::Intent;
+        let owner = |doc: &StateDoc| doc.lease.as_ref().map(|lease| lease.owner.clone());
+        if !both_intents || owner(&held) == owner(&next) {
+            return;
+        }
+        state.count("INTENT taken from its owner", 1);
+        let stood = self.store_time() - now.modified;
+        let lease = TimeDelta::from_std(self.weather.lease).unwrap();
+        if stood < lease {
+            state.violation(format!(
+                "{id} was taken from its owner after {stood} of {lease}"
+            ));
+        }
     }
 
     fn store_time(&self) -> DateTime<Utc> {

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use datafusion_supertable::format::{StateDoc, WalState};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -57,6 +58,8 @@ pub struct Plan {
     /// Up to so much is added to the latency of each operation.
     spread: Duration,
     dice: Mutex<Option<StdRng>>,
+    /// So many mutations are taken for dead right before they become APPENDED.
+    undoings: AtomicU64,
     operations: AtomicU64,
     crashed: AtomicBool,
     log: Mutex<Vec<Operation>>,
@@ -127,6 +130,19 @@ impl Plan {
             lost_answers: lost_answers.into_iter().collect(),
             ..Self::default()
         })
+    }
+
+    /// Another process takes the document of each of the first `many` mutations right before they become APPENDED.
+    pub fn undone(many: u64) -> Arc<Self> {
+        Arc::new(Self {
+            undoings: many.into(),
+            ..Self::default()
+        })
+    }
+
+    /// How many more mutations would be undone.
+    pub fn undoings_left(&self) -> u64 {
+        self.undoings.load(Ordering::SeqCst)
     }
 
     /// Whether anything goes wrong at all.
@@ -398,6 +414,23 @@ impl FaultStore {
         Self { inner, plan }
     }
 
+    /// Takes a document from its owner, if `payload` would make it APPENDED.
+    async fn undo(&self, location: &Path, payload: &PutPayload) -> Result<()> {
+        let appended =
+            |bytes: &[u8]| StateDoc::decode(bytes).is_ok_and(|doc| doc.state == WalState::Appended);
+        let bytes: Vec<u8> = payload.iter().flatten().copied().collect();
+        if !location.as_ref().ends_with(".json") || !appended(&bytes) {
+            return Ok(());
+        }
+        let held = self.inner.get(location).await?.bytes().await?;
+        let mut doc = StateDoc::decode(&held).unwrap();
+        doc.lease.as_mut().unwrap().owner = "another process".to_owned();
+        let taken = PutPayload::from(doc.encode().unwrap());
+        self.inner.put(location, taken).await?;
+        self.plan.undoings.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn listing(
         &self,
         prefix: Option<&Path>,
@@ -434,6 +467,9 @@ impl ObjectStore for FaultStore {
             .plan
             .before("put", location, payload.content_length())
             .await?;
+        if self.plan.undoings_left() > 0 {
+            self.undo(location, &payload).await?;
+        }
         let result = self.inner.put_opts(location, payload, opts).await;
         self.plan.dawdle().await;
         self.plan.after(k, result)

@@ -109,7 +109,7 @@ pub struct Death {
 }
 
 impl Kill {
-    /// A child that nobody kills, and that judges leases by `time`.
+    /// A child that nobody kills, and that judges others by `time`.
     pub fn never(sql: &str, time: Time) -> Self {
         Self {
             sql: sql.to_owned(),

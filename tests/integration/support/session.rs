@@ -16,17 +16,18 @@ use datafusion_supertable::dml::{SupertableProvider, TableAccess};
 use datafusion_supertable::format::paths;
 use datafusion_supertable::scan::schema::session_schema;
 use datafusion_supertable::sql::location::resolve;
-use datafusion_supertable::table::{Env, Snapshot, Table};
+use datafusion_supertable::table::{Env, Limits, Snapshot, Table};
 use datafusion_supertable::wal::env::ManualClock;
 
 use super::sql::context;
 
-/// By which clock a session judges leases.
+/// What a session makes of statements that others began.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Time {
-    /// The system's. The lease of a process that was just killed is live.
+    /// It waits for a lease of the usual length before it undoes one.
     Now,
-    /// One that is so many minutes ahead: leases that were taken by an earlier one have expired.
+    /// It hardly waits, because all others are dead; and its clock is so many minutes ahead, so that all that they
+    /// left is old.
     Later(u32),
 }
 
@@ -62,7 +63,11 @@ impl Session {
                     clock: Arc::new(clock),
                     ids: system.ids,
                 };
-                let table = Table::open(storage, env).await.unwrap();
+                let limits = Limits {
+                    lease: TimeDelta::milliseconds(50),
+                    ..Limits::default()
+                };
+                let table = Table::open_with(storage, env, limits).await.unwrap();
                 let provider = SupertableProvider::new(TableAccess {
                     table: table.clone(),
                     location: scan,

@@ -32,6 +32,9 @@ fn next(manifest: &Manifest) -> ManifestHeader {
     ManifestHeader {
         version: manifest.version() + 1,
         parent: manifest.hash(),
+        skips: (manifest.hash())
+            .and_then(|root| manifest.header().skips_after(root))
+            .unwrap(),
         commits: vec![samples::commit(manifest.version() + 1)],
         ..manifest.header().clone()
     }

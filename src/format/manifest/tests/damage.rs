@@ -259,6 +259,8 @@ proptest! {
     ) {
         let mut header = ManifestHeader::first(samples::metadata().into(), created_at_ms);
         header.version = versions[0];
+        let skips = skip_versions(header.version);
+        header.skips = skips.map(|version| ContentHash::of(&version.to_le_bytes())).collect();
         header.moved_at = versions[1];
         header.rows_changed_at = versions[4];
         header.restored_at = versions[5];

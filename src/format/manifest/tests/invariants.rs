@@ -48,6 +48,10 @@ fn versions_and_parents_make_a_chain() {
         check(|h| h.parent = Some(ContentHash::of(b"other"))),
         Err(V::Parent { .. })
     ));
+    assert!(matches!(
+        check(|h| h.skips.push(ContentHash::of(b"other"))),
+        Err(V::Skips { .. })
+    ));
 }
 
 #[test]

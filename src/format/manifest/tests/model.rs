@@ -25,6 +25,9 @@ fn next_header(manifest: &Manifest) -> ManifestHeader {
     ManifestHeader {
         version: manifest.version() + 1,
         parent: manifest.hash(),
+        skips: (manifest.hash())
+            .and_then(|root| manifest.header().skips_after(root))
+            .unwrap_or_default(),
         commits: Vec::new(),
         pending: Vec::new(),
         ..manifest.header().clone()

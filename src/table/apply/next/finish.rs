@@ -76,6 +76,8 @@ impl Next<'_> {
         let header = ManifestHeader {
             version: self.version,
             parent: Some(*manifest_hash),
+            // Never empty where they should not be: what was read was checked.
+            skips: old.skips_after(*manifest_hash).unwrap_or_default(),
             created_at_ms: ctx.now_ms,
             metadata: self.metadata,
             metadata_changed_at: self.metadata_changed_at,
