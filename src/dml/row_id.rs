@@ -170,12 +170,14 @@ fn without_casts(mut expr: &Expr) -> &Expr {
 /// Whether it is a row's id: a call, or a column that hands one up to `node`.
 fn is_row_id(node: &LogicalPlan, expr: &Expr) -> bool {
     match without_casts(expr) {
-        Expr::Column(column) if column.name == ROW_ID => node.inputs().iter().any(|input| {
-            let schema = input.schema();
-            schema
-                .maybe_index_of_column(column)
-                .is_some_and(|at| schema.field(at).data_type() == &ROW_ID_TYPE)
-        }),
+        Expr::Column(column) if column.name == EXPOSED_ROW_ID => {
+            node.inputs().iter().any(|input| {
+                let schema = input.schema();
+                schema
+                    .maybe_index_of_column(column)
+                    .is_some_and(|at| schema.field(at).data_type() == &ROW_ID_TYPE)
+            })
+        }
         other => call(other).is_some(),
     }
 }

@@ -14,7 +14,7 @@ use super::planner::{Planner, refused};
 use super::target::Target;
 use super::tree::{self, Rows};
 use crate::dml::returning::changed_rows;
-use crate::scan::row_address::ROW_ID;
+use crate::scan::row_address::EXPOSED_ROW_ID;
 
 /// The `RETURNING` of a `MERGE`.
 ///
@@ -72,16 +72,22 @@ fn over_changed(
     };
     // DISTINCT, aggregates, windows and unnest() stand between the list and the table.
     let mut below = list.input.as_ref();
-    loop {
+    let has_own = loop {
         match below {
             LogicalPlan::SubqueryAlias(alias) => below = alias.input.as_ref(),
             LogicalPlan::Projection(exposing) => below = exposing.input.as_ref(),
-            LogicalPlan::TableScan(_) => break,
+            LogicalPlan::TableScan(scan) => {
+                let columns = &scan.projected_schema;
+                break columns.has_column_with_unqualified_name(EXPOSED_ROW_ID);
+            }
             _ => return Err(only_expressions()),
         }
-    }
+    };
     let mut exprs = list.expr;
-    exprs.retain(|expr| !matches!(expr, Expr::Column(column) if column.name == ROW_ID));
+    // The changed rows have no ids to show; a column of the table may have that name.
+    exprs.retain(|expr| {
+        has_own || !matches!(expr, Expr::Column(column) if column.name == EXPOSED_ROW_ID)
+    });
     for expr in &exprs {
         expr.apply(|part| match part {
             Expr::Exists(_)

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::read::{is, offset_of};
-use crate::scan::ROW_ID;
+use crate::scan::EXPOSED_ROW_ID;
 
 /// Another name of the function `_id`.
 const ALIAS: &str = "supertable_row_id";
@@ -27,7 +27,7 @@ const MOST_DIGITS: usize = 38;
 /// `text` with the literals that are compared with row ids as decimal numbers.
 pub(crate) fn with_exact_row_ids<'t>(text: &'t str, options: &SqlParserOptions) -> Cow<'t, str> {
     let unchanged = Cow::Borrowed(text);
-    if !text.to_ascii_lowercase().contains(ROW_ID) {
+    if !text.to_ascii_lowercase().contains(EXPOSED_ROW_ID) {
         return unchanged;
     }
     let Some(dialect) = dialect_from_str(options.dialect) else {
@@ -192,9 +192,10 @@ impl Tokens<'_> {
     /// Whether the word is the name of a row id's column or function.
     fn is_name(&self, at: usize) -> bool {
         match self.get(at) {
-            Some(Token::Word(word)) if word.quote_style.is_some() => word.value == ROW_ID,
+            Some(Token::Word(word)) if word.quote_style.is_some() => word.value == EXPOSED_ROW_ID,
             Some(Token::Word(word)) => {
-                word.value.eq_ignore_ascii_case(ROW_ID) || word.value.eq_ignore_ascii_case(ALIAS)
+                word.value.eq_ignore_ascii_case(EXPOSED_ROW_ID)
+                    || word.value.eq_ignore_ascii_case(ALIAS)
             }
             _ => false,
         }
