@@ -11,6 +11,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
+use crate::dml::sound::NullableJoinFilter;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
@@ -151,6 +152,7 @@ fn with_rules(state: &mut SessionState) {
         .with_session_id(session_id)
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(optimisation)
+        .with_physical_optimizer_rule(Arc::new(NullableJoinFilter))
         .with_physical_optimizer_rule(Arc::new(KeepScanOrder))
         .build();
     let rewrites = state.analyzer().function_rewrites().to_vec();

@@ -21,8 +21,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt64Type;
@@ -31,6 +29,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::support::programs::{from_environment, run_programs};
 use generate::{Action, Dialect, Generator, Kind, Statement, When};
 use oracle::{Oracle, Outcome, Row, for_datafusion, parameter, render_batch, with_parameter};
 
@@ -43,52 +42,7 @@ const TABLES: [&str; 2] = ["t", "u"];
 fn random_programs_agree_with_the_oracle() {
     let first = from_environment("SUPERTABLE_DIFFERENTIAL_SEED", DEFAULT_SEED);
     let programs = from_environment("SUPERTABLE_DIFFERENTIAL_PROGRAMS", DEFAULT_PROGRAMS);
-    let next = AtomicU64::new(first);
-    let failures = Mutex::new(Vec::new());
-    let tally = Mutex::new(BTreeMap::<String, u64>::new());
-    std::thread::scope(|scope| {
-        let workers = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .min(8);
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + programs {
-                        return;
-                    }
-                    let mut counts = BTreeMap::new();
-                    if let Err(failure) = run_program(seed, &mut counts) {
-                        eprintln!("{failure}");
-                        failures.lock().unwrap().push(failure);
-                    }
-                    let mut tally = tally.lock().unwrap();
-                    for (what, n) in counts {
-                        *tally.entry(what).or_default() += n;
-                    }
-                }
-            });
-        }
-    });
-    for (what, n) in tally.into_inner().unwrap() {
-        println!("{n:6} {what}");
-    }
-    let failures = failures.into_inner().unwrap();
-    assert!(
-        failures.is_empty(),
-        "{} of {programs} programs differ, for example: {}",
-        failures.len(),
-        failures[0]
-    );
-}
-
-fn from_environment(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(value) => value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
-        Err(_) => default,
-    }
+    run_programs(first, programs, run_program);
 }
 
 fn run_program(seed: u64, counts: &mut BTreeMap<String, u64>) -> Result<(), String> {

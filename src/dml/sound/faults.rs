@@ -15,6 +15,7 @@
 //! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
 //! | `GROUP BY` a column that was unique before a join, and others | found here | leaves the others out | `rewrite`: columns that depend on nothing |
+//! | an outer sort-merge join whose filter names a `NOT NULL` column | found here | fails on rows without a partner | `join_filter` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `seal`, `exact` |
@@ -177,6 +178,21 @@ mod tests {
         let sql = "SELECT count(*) FROM t WHERE CAST(c AS TIMESTAMP(6)) < \
                    CAST('2024-01-01T00:00:00.001500' AS TIMESTAMP(6))";
         is_still_wrong(&plain(&[table, sql]).await, &["0"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn an_outer_sort_merge_join_fails_on_rows_without_a_partner() {
+        let config = SessionConfig::new().set_bool("datafusion.optimizer.prefer_hash_join", false);
+        let ctx = SessionContext::new_with_config(config);
+        let tables = "CREATE TABLE l (k INT NOT NULL, v INT NOT NULL) AS VALUES (1, 1), (2, 2)";
+        let sql = "SELECT l.k FROM l LEFT JOIN (SELECT * FROM l WHERE k = 1) AS r ON l.k = r.k AND l.v <= r.v";
+        in_session(&ctx, &[tables]).await;
+        let failure = ctx.sql(sql).await.unwrap().collect().await.err();
+        let message = failure.map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            message.contains("declared as non-nullable"),
+            "DataFusion is right now: the treatment can go: {message}"
+        );
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //!   ones);
 //! - [`seal`] leaves visible the forms of conditions that it is known to keep, and hides all others in
 //!   functions ([`exact`]);
+//! - [`join_filter`] keeps one of its joins from failing;
 //! - [`prepared`] keeps it from a prepared statement until that has its parameters.
 //!
 //! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
@@ -14,6 +15,7 @@
 mod exact;
 pub mod faults;
 mod join;
+mod join_filter;
 mod key;
 mod names;
 mod one_row;
@@ -27,4 +29,5 @@ mod subquery;
 mod trust;
 mod unnest;
 
+pub(crate) use join_filter::NullableJoinFilter;
 pub(crate) use rewrite::{sound_change, sound_query};

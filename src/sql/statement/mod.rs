@@ -15,6 +15,7 @@
 //! - `default`: `DEFAULT` as a value.
 //! - `returning`: the changed rows as a result.
 //! - `row_ids`: literals that are compared with row ids; this is done to every statement's text.
+//! - `stand_in`: text for the command line, which parses statements itself.
 //! - `tree`: building blocks of syntax trees.
 //!
 //! Invariant: a form that is not understood is refused, or left to DataFusion, which refuses it.
@@ -28,11 +29,15 @@ mod planner;
 mod read;
 mod returning;
 mod row_ids;
+#[cfg(feature = "cli")]
+mod stand_in;
 mod target;
 mod tree;
 mod with;
 
 pub(crate) use create::without_clauses;
 pub(crate) use planner::plan;
-pub(crate) use read::{Own, read, with_stand_ins};
+pub(crate) use read::read;
 pub(crate) use row_ids::with_exact_row_ids;
+#[cfg(feature = "cli")]
+pub(crate) use {read::Own, stand_in::with_stand_ins};

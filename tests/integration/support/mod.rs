@@ -16,6 +16,7 @@ pub mod kill;
 pub mod killed_table;
 pub mod location;
 pub mod lying_http;
+pub mod programs;
 pub mod s3;
 pub mod server;
 pub mod session;
