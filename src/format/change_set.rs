@@ -66,9 +66,8 @@ use self::moves::{MovesError, RowMoves};
 use super::ids::{ContentHash, SidecarId, SuperfileId};
 use super::ipc::{self, IpcError};
 use super::manifest::ManifestError;
-use super::manifest::types::{
-    MAX_STATEMENT_LEN, SuperfileEntry, TableMetadata, TombstoneRef, shorten_statement,
-};
+use super::manifest::header::MAX_STATEMENT_LEN;
+use super::manifest::{SuperfileEntry, TableMetadata, TombstoneRef, shorten_statement};
 use super::manifest::{shape, wire};
 use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;

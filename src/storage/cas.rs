@@ -44,6 +44,7 @@ use super::error::StorageError;
 use super::exact::ExactStore;
 use super::local::{LocalStore, SyncCounts};
 use super::outcome::{CasOutcome, Fetched, Replaced};
+use super::read_only::ReadOnlyStore;
 use super::retry::{Answer, RetryPolicy, classify};
 use super::version::ObjectVersion;
 
@@ -53,10 +54,10 @@ const DELETES_AT_ONCE: usize = 16;
 /// The objects of one table. Cheap to clone; all paths are relative to the table's root.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) local: Option<LocalStore>,
-    pub(super) policy: Arc<RetryPolicy>,
-    pub(super) read_only: bool,
+    store: Arc<dyn ObjectStore>,
+    local: Option<LocalStore>,
+    policy: Arc<RetryPolicy>,
+    read_only: bool,
 }
 
 /// What the read back after an uncertain write found.
@@ -100,6 +101,38 @@ impl Storage {
             policy: Arc::new(policy),
             read_only: false,
         })
+    }
+
+    /// The same objects, of which none can be changed through this.
+    #[must_use]
+    pub fn read_only(self) -> Self {
+        Self {
+            store: Arc::new(ReadOnlyStore(self.store)),
+            read_only: true,
+            ..self
+        }
+    }
+
+    /// Checks what the store itself would when it reads the object, for those who read it by other
+    /// ways: on a local disk, that no symbolic link leads to it.
+    ///
+    /// # Errors
+    /// [`StorageError::Store`] if one does.
+    pub fn check_inside(&self, path: &Path) -> Result<(), StorageError> {
+        let Some(local) = &self.local else {
+            return Ok(());
+        };
+        local.check(path).map_err(|source| StorageError::Store {
+            path: path.to_string(),
+            operation: "get",
+            attempts: 1,
+            source,
+        })
+    }
+
+    /// Whether this only reads.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The object's bytes and version; `None` if there is none.
@@ -278,7 +311,7 @@ impl Storage {
         let about = prefix.map(ToString::to_string).unwrap_or_default();
         self.store
             .list(prefix)
-            .map(move |item| item.map_err(|e| list_error(&about, e)))
+            .map(move |item| item.map_err(|e| StorageError::of_list(&about, e)))
             .fuse()
             .boxed()
     }
@@ -295,7 +328,7 @@ impl Storage {
         self.store
             .list_with_offset(Some(prefix), &offset)
             .try_filter(move |object| ready(object.location > offset))
-            .map(move |item| item.map_err(|e| list_error(&about, e)))
+            .map(move |item| item.map_err(|e| StorageError::of_list(&about, e)))
             .boxed()
     }
 
@@ -432,7 +465,9 @@ impl Storage {
                     return Ok(Replaced::Lost(found));
                 }
                 Ok(Settled::StillOld(_)) if answer == Answer::Definite => {
-                    return Err(failed(path, operation, attempts, in_flight, source));
+                    return Err(StorageError::of_write(
+                        path, operation, attempts, in_flight, source,
+                    ));
                 }
                 Ok(Settled::StillOld(version)) => {
                     debug!(%path, attempts, operation, ?answer, error = %source, "retry");
@@ -442,7 +477,9 @@ impl Storage {
                         Some(delay) => tokio::time::sleep(delay).await,
                         None => {
                             // A refusal while the old state is there contradicts itself.
-                            return Err(failed(path, operation, attempts, true, source));
+                            return Err(StorageError::of_write(
+                                path, operation, attempts, true, source,
+                            ));
                         }
                     }
                 }
@@ -453,7 +490,9 @@ impl Storage {
                     );
                     // A refusal that cannot be checked may hide a success.
                     in_flight |= answer == Answer::Refused;
-                    return Err(failed(path, operation, attempts, in_flight, source));
+                    return Err(StorageError::of_write(
+                        path, operation, attempts, in_flight, source,
+                    ));
                 }
             }
         }
@@ -535,39 +574,5 @@ impl Storage {
                 }
             }
         }
-    }
-}
-
-fn failed(
-    path: &Path,
-    operation: &'static str,
-    attempts: u32,
-    in_flight: bool,
-    source: StoreError,
-) -> StorageError {
-    let path = path.to_string();
-    if in_flight {
-        StorageError::OutcomeUnknown {
-            path,
-            operation,
-            attempts,
-            source,
-        }
-    } else {
-        StorageError::Store {
-            path,
-            operation,
-            attempts,
-            source,
-        }
-    }
-}
-
-fn list_error(prefix: &str, source: StoreError) -> StorageError {
-    StorageError::Store {
-        path: prefix.to_owned(),
-        operation: "list",
-        attempts: 1,
-        source,
     }
 }

@@ -6,8 +6,14 @@
 //! Invariant: an error of a conditional write says whether the write is known not to be in force
 //! ([`StorageError::Store`]) or may be, now or later ([`StorageError::OutcomeUnknown`]).
 
-use super::read_only::ReadOnly;
+use object_store::path::Path;
+
 use crate::error::{Error, ErrorKind};
+
+/// Why a request was not sent.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this session only reads (supertable.read_only); nothing was changed")]
+pub struct ReadOnly;
 
 /// A failure of the object store, naming the object by its path relative to the table's root.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,41 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// A conditional write failed; while one of its requests is in flight, it may still come into force.
+    pub(super) fn of_write(
+        path: &Path,
+        operation: &'static str,
+        attempts: u32,
+        in_flight: bool,
+        source: object_store::Error,
+    ) -> Self {
+        let path = path.to_string();
+        match in_flight {
+            true => Self::OutcomeUnknown {
+                path,
+                operation,
+                attempts,
+                source,
+            },
+            false => Self::Store {
+                path,
+                operation,
+                attempts,
+                source,
+            },
+        }
+    }
+
+    /// A listing of what begins with `prefix` failed.
+    pub(super) fn of_list(prefix: &str, source: object_store::Error) -> Self {
+        Self::Store {
+            path: prefix.to_owned(),
+            operation: "list",
+            attempts: 1,
+            source,
+        }
+    }
+
     /// The object, or the directory, that the error is about.
     pub fn path(&self) -> &str {
         match self {

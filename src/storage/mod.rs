@@ -28,11 +28,10 @@ mod retry;
 mod version;
 
 pub use cas::Storage;
-pub use error::StorageError;
+pub use error::{ReadOnly, StorageError};
 pub(crate) use exact::ExactStore;
 pub use local::{LocalStore, SyncCounts};
 pub use outcome::{CasOutcome, Fetched, Replaced};
-pub use read_only::ReadOnly;
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
 

@@ -1,4 +1,4 @@
-//! A store through which nothing can be changed, and what else [`Storage`] has for those who only read.
+//! A store through which nothing can be changed.
 //!
 //! Owns the refusal of every request that writes, before it is sent. Does not own who is refused: a
 //! session's option decides, and refuses its statements with a sentence of their own; this is what
@@ -20,51 +20,11 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use super::cas::Storage;
-use super::error::StorageError;
-
-/// Why a request was not sent.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("this session only reads (supertable.read_only); nothing was changed")]
-pub struct ReadOnly;
+use super::error::ReadOnly;
 
 /// See the module.
 #[derive(Debug)]
-struct ReadOnlyStore(Arc<dyn ObjectStore>);
-
-impl Storage {
-    /// The same objects, of which none can be changed through this.
-    #[must_use]
-    pub fn read_only(self) -> Self {
-        Self {
-            store: Arc::new(ReadOnlyStore(self.store)),
-            read_only: true,
-            ..self
-        }
-    }
-
-    /// Checks what the store itself would when it reads the object, for those who read it by other
-    /// ways: on a local disk, that no symbolic link leads to it.
-    ///
-    /// # Errors
-    /// [`StorageError::Store`] if one does.
-    pub fn check_inside(&self, path: &Path) -> std::result::Result<(), StorageError> {
-        let Some(local) = &self.local else {
-            return Ok(());
-        };
-        local.check(path).map_err(|source| StorageError::Store {
-            path: path.to_string(),
-            operation: "get",
-            attempts: 1,
-            source,
-        })
-    }
-
-    /// Whether this only reads.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-}
+pub(super) struct ReadOnlyStore(pub(super) Arc<dyn ObjectStore>);
 
 impl fmt::Display for ReadOnlyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

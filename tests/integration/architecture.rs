@@ -75,15 +75,19 @@ impl Source {
     fn module(&self) -> &str {
         self.path.split('/').next().unwrap().trim_end_matches(".rs")
     }
-
-    /// Whether the whole file is unit tests.
-    fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
-    }
 }
 
 /// Every source file but those of unit tests.
 fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    source_texts(&root)
+        .into_iter()
+        .map(|(path, text)| Source { path, text })
+        .collect()
+}
+
+/// The paths and texts of the files below `root` that are not unit tests.
+pub fn source_texts(root: &Path) -> Vec<(String, String)> {
     fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -94,22 +98,23 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
-    collect(&root, &mut paths);
+    collect(root, &mut paths);
     paths.sort();
     paths
         .into_iter()
-        .map(|path| Source {
-            path: path
-                .strip_prefix(&root)
-                .unwrap()
-                .to_string_lossy()
-                .replace('\\', "/"),
-            text: std::fs::read_to_string(&path).unwrap(),
+        .map(|path| {
+            let below = path.strip_prefix(root).unwrap().to_string_lossy();
+            let text = std::fs::read_to_string(&path).unwrap();
+            (below.replace('\\', "/"), text)
         })
-        .filter(|source| !source.is_test())
+        .filter(|(path, _)| !is_test(path))
         .collect()
+}
+
+/// Whether the whole file is unit tests.
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("tests.rs")
 }
 
 /// `format` and `storage` stand side by side at the left end.

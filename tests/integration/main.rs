@@ -10,6 +10,7 @@
 mod adopted;
 mod architecture;
 mod cases;
+mod circles;
 mod cli;
 mod clustering;
 mod concurrent;

@@ -20,7 +20,7 @@ use super::moves::RowMoves;
 use super::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
 use crate::format::ids::{ContentHash, RowId};
 use crate::format::ipc::IpcError;
-use crate::format::manifest::types::{RowIds, SuperfileEntry, TombstoneRef};
+use crate::format::manifest::entry::{RowIds, SuperfileEntry, TombstoneRef};
 use crate::format::manifest::{decode_stats, encode_stats};
 use crate::format::tombstones::{SidecarCodecError, decode_bitmap};
 

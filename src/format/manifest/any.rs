@@ -5,9 +5,8 @@
 
 use uuid::Uuid;
 
+use super::entry::{NodeRef, Totals};
 use super::stats_wire::decode_stats;
-use super::tree::NodeRef;
-use super::types::Totals;
 use super::wire::decode_metadata;
 use super::wire::{GROUP, LEAF, ROOT, decode_group, decode_leaf, decode_root};
 use crate::format::envelope;

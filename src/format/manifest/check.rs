@@ -9,10 +9,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::entry::Totals;
 use super::error::ManifestError;
 use super::shape;
 use super::tree::{Group, Leaf, Manifest};
-use super::types::Totals;
 use crate::format::ids::{ContentHash, SuperfileId, WalId};
 use crate::format::state_doc::OpKind;
 

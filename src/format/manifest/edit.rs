@@ -22,10 +22,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::entry::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, SuperfileEntry, TombstoneRef};
 use super::error::{EditError, ManifestError};
+use super::header::ManifestHeader;
 use super::shape;
-use super::tree::{Group, Leaf, MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, Manifest};
-use super::types::{ManifestHeader, SuperfileEntry, TombstoneRef};
+use super::tree::{Group, Leaf, Manifest};
 use crate::format::ids::SuperfileId;
 
 /// Nodes with fewer children than this look for a neighbour to join.
@@ -67,31 +68,17 @@ impl ManifestEdit {
             && self.set_tombstones.is_empty()
             && self.drop.is_empty()
     }
-}
 
-/// One change of one entry.
-enum Change {
-    Add(Arc<SuperfileEntry>),
-    Replace(Arc<SuperfileEntry>),
-    Tombstones(TombstoneUpdate),
-    Drop,
-}
-
-type Changes = [(SuperfileId, Change)];
-/// A node, if there is one yet, and the changes that fall into its range.
-type Part<'n, 'a, T> = (Option<&'n Arc<T>>, &'a Changes);
-
-impl Manifest {
-    /// The version that follows from this one by `edit`, with `header` (whose totals are
+    /// The version that follows from `manifest` by this edit, with `header` (whose totals are
     /// computed).
     ///
     /// # Errors
     /// [`EditError`] when the edit contradicts the manifest; nothing is changed then.
-    pub fn edit(&self, edit: ManifestEdit, header: ManifestHeader) -> Result<Self, EditError> {
-        let salt = edit.salt;
-        let changes = collect(edit)?;
-        let parts = route(&changes, self.groups(), |g| g.first())?;
-        let mut groups = Vec::with_capacity(self.groups().len() + 1);
+    pub fn apply(self, manifest: &Manifest, header: ManifestHeader) -> Result<Manifest, EditError> {
+        let salt = self.salt;
+        let changes = collect(self)?;
+        let parts = route(&changes, manifest.groups(), |g| g.first())?;
+        let mut groups = Vec::with_capacity(manifest.groups().len() + 1);
         let mut touched = Vec::new();
         let last = parts.len().saturating_sub(1);
         for (i, (group, changes)) in parts.into_iter().enumerate() {
@@ -117,9 +104,21 @@ impl Manifest {
             |g| g.leaves(),
             |leaves| Group::new(leaves, salt),
         )?;
-        Ok(Self::new(header, groups, salt)?)
+        Ok(Manifest::new(header, groups, salt)?)
     }
 }
+
+/// One change of one entry.
+enum Change {
+    Add(Arc<SuperfileEntry>),
+    Replace(Arc<SuperfileEntry>),
+    Tombstones(TombstoneUpdate),
+    Drop,
+}
+
+type Changes = [(SuperfileId, Change)];
+/// A node, if there is one yet, and the changes that fall into its range.
+type Part<'n, 'a, T> = (Option<&'n Arc<T>>, &'a Changes);
 
 /// The changes by ascending id, each valid on its own.
 fn collect(edit: ManifestEdit) -> Result<Vec<(SuperfileId, Change)>, EditError> {

@@ -20,9 +20,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::entry::NodeRef;
 use super::error::ManifestError;
-use super::tree::{Group, Leaf, Manifest, NodeRef};
-use super::types::ManifestHeader;
+use super::header::ManifestHeader;
+use super::tree::{Group, Leaf, Manifest};
 use super::{shape, wire};
 use crate::format::ids::ContentHash;
 

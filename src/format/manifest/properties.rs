@@ -2,8 +2,6 @@
 //!
 //! Owns the names. Does not own who sets them or what follows from them.
 
-use super::types::TableMetadata;
-
 /// `column.default.<name>`: the default of a column that an `INSERT` leaves out, as SQL.
 pub const COLUMN_DEFAULT: &str = "column.default.";
 
@@ -14,13 +12,3 @@ pub const INITIAL_DEFAULT: &str = "column.initial_default.";
 
 /// `supertable.check.<name>`: a condition that every row must satisfy, as SQL.
 pub const CHECK: &str = "supertable.check.";
-
-impl TableMetadata {
-    /// The value, as text, that rows have which were written before the column with this field id
-    /// was there; `None`: NULL.
-    pub fn initial_default(&self, field_id: i32) -> Option<&str> {
-        self.properties
-            .get(&format!("{INITIAL_DEFAULT}{field_id}"))
-            .map(String::as_str)
-    }
-}

@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
-use super::types::TableMetadata;
-
 /// The metadata key of a field that holds its id; Parquet's Arrow writer and reader use it too.
 pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
@@ -119,40 +117,16 @@ fn assign_type(data_type: &DataType, next: &mut i32) -> Result<DataType, SchemaE
     })
 }
 
-impl TableMetadata {
-    /// Checks the schema's field ids.
-    ///
-    /// # Errors
-    /// [`SchemaError`], naming the first field that breaks the invariant.
-    pub fn check(&self) -> Result<(), SchemaError> {
-        let mut seen = HashSet::new();
-        self.schema
-            .fields()
-            .iter()
-            .try_for_each(|f| check(f, self.next_field_id, &mut seen))
-    }
-
-    /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a
-    /// `NOT NULL` column for which rows that are there already have no value.
-    pub fn needs_empty_table(&self, next: &Self) -> bool {
-        next.schema.fields().iter().any(|field| {
-            let Some(id) = field_id(field).filter(|_| !field.is_nullable()) else {
-                return false;
-            };
-            match self.field_by_id(id) {
-                Some(before) => before.is_nullable(),
-                None => next.initial_default(id).is_none(),
-            }
-        })
-    }
-
-    /// The top-level column with this field id.
-    pub fn field_by_id(&self, id: i32) -> Option<&FieldRef> {
-        self.schema
-            .fields()
-            .iter()
-            .find(|f| field_id(f) == Some(id))
-    }
+/// Checks the field ids of `schema`, of which `next` is the first that was not given out.
+///
+/// # Errors
+/// [`SchemaError`], naming the first field that breaks the invariant.
+pub fn check_field_ids(schema: &Schema, next: i32) -> Result<(), SchemaError> {
+    let mut seen = HashSet::new();
+    schema
+        .fields()
+        .iter()
+        .try_for_each(|f| check(f, next, &mut seen))
 }
 
 fn check(field: &Field, next: i32, seen: &mut HashSet<i32>) -> Result<(), SchemaError> {

@@ -4,9 +4,8 @@
 //!
 //! Invariant: they read and change nothing.
 
+use super::entry::{NodeRef, SuperfileEntry, Totals};
 use super::error::ManifestError;
-use super::tree::NodeRef;
-use super::types::{SuperfileEntry, Totals};
 use crate::format::ids::SuperfileId;
 
 /// Positions in a superfile are 32 bits wide.

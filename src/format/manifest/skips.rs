@@ -11,9 +11,6 @@
 //! Invariant: all versions from one on share the pointers that lead below it, so the chain is cut below a version by
 //! removing the roots that this version itself names.
 
-use super::types::ManifestHeader;
-use crate::format::ids::ContentHash;
-
 /// Each further pointer leads so many times as far.
 pub const STRIDE: u64 = 4;
 
@@ -23,34 +20,4 @@ pub fn skip_versions(version: u64) -> impl Iterator<Item = u64> {
     std::iter::successors(Some(STRIDE), |power| power.checked_mul(STRIDE))
         .map_while(move |power| Some(before.checked_div(power)?.saturating_mul(power)))
         .take_while(|version| *version > 0)
-}
-
-impl ManifestHeader {
-    /// The skip pointers of the version after this one, whose root is `root`. `None` if its own are not what its
-    /// number says.
-    pub fn skips_after(&self, root: ContentHash) -> Option<Vec<ContentHash>> {
-        if self.skips.len() != skip_versions(self.version).count() {
-            return None;
-        }
-        skip_versions(self.version.checked_add(1)?)
-            .enumerate()
-            .map(|(i, version)| match version == self.version {
-                true => Some(root),
-                false => self.skips.get(i).copied(),
-            })
-            .collect()
-    }
-
-    /// The older versions that this one names, with their roots: the oldest first, its parent last.
-    pub fn ancestors(&self) -> Vec<(u64, ContentHash)> {
-        let skips = skip_versions(self.version).zip(self.skips.iter().copied());
-        let mut ancestors: Vec<_> = skips.collect();
-        ancestors.reverse();
-        let parent = self
-            .parent
-            .map(|root| (self.version.saturating_sub(1), root));
-        ancestors.extend(parent);
-        ancestors.dedup_by_key(|(version, _)| *version);
-        ancestors
-    }
 }

@@ -24,26 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::entry::{NodeRef, SuperfileEntry, Totals};
 use super::error::ManifestError;
-use super::types::{ManifestHeader, SuperfileEntry, Totals};
+use super::header::ManifestHeader;
 use super::wire;
 use crate::format::ids::{ContentHash, SuperfileId};
-
-/// The most entries in one leaf.
-pub const MAX_ENTRIES_PER_LEAF: usize = 64;
-/// The most leaves in one group.
-pub const MAX_LEAVES_PER_GROUP: usize = 64;
-
-/// A reference to a node, with what can be known of it without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeRef {
-    /// The blake3 of the node's bytes, which is its name.
-    pub hash: ContentHash,
-    /// The smallest superfile id below it.
-    pub first: SuperfileId,
-    /// Sums over what is below it.
-    pub totals: Totals,
-}
 
 /// What a node is called, once that is known, and whether it is in the store.
 #[derive(Debug, Default)]

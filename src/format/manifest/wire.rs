@@ -53,16 +53,17 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::entry::{
+    MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef, RowIds, SuperfileEntry, TombstoneRef,
+    Totals,
+};
 use super::error::ManifestError;
+use super::header::{CommitRecord, ManifestHeader};
+use super::metadata::{SortColumn, TableMetadata};
 use super::shape;
 use super::shape::{check_len, check_order, check_ref};
 use super::skips::skip_versions;
 use super::stats_wire::{WireColumn, stats, wire_stats};
-use super::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef};
-use super::types::{
-    CommitRecord, ManifestHeader, RowIds, SortColumn, SuperfileEntry, TableMetadata, TombstoneRef,
-    Totals,
-};
 use crate::format::envelope::{self, ObjectFormat};
 use crate::format::ids::{ContentHash, RowId, WalId};
 use crate::format::ipc;

@@ -164,7 +164,8 @@ pub(crate) fn manifest(n: u128) -> Manifest {
         add,
         ..ManifestEdit::default()
     };
-    Manifest::empty(header.clone()).edit(edit, header).unwrap()
+    edit.apply(&Manifest::empty(header.clone()), header)
+        .unwrap()
 }
 
 pub(crate) fn pointer() -> Pointer {

@@ -16,8 +16,8 @@ use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::lock::open_lock;
 use super::paths::{PRIVATE, is_absence};
-use super::publish::open_lock;
 
 /// How many syncs were made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,9 +16,9 @@ use futures::stream::{BoxStream, StreamExt};
 use object_store::path::{Path, PathPart};
 use object_store::{ListResult, ObjectMeta, Result};
 
+use super::blocking::blocking;
 use super::paths::{PRIVATE, io_error, is_absence, resolve_prefix};
 use super::publish::e_tag;
-use super::store::blocking;
 
 /// How many objects one visit to the disk returns.
 const BATCH: usize = 1024;

@@ -3,7 +3,8 @@
 //! What it owns, file by file: `paths.rs` (keys to files, nothing outside the root) · `stage.rs`
 //! (temporary files and their removal) · `publish.rs` (the one moment at which an object appears,
 //! changes or disappears) · `durable.rs` (directory syncs and new directories) · `list.rs` ·
-//! `upload.rs` (multipart) · `store.rs` (the `ObjectStore` implementation).
+//! `upload.rs` (multipart) · `directory.rs` (each operation, step by step) · `lock.rs` (locks on files) ·
+//! `blocking.rs` (where it runs) · `store.rs` (the `ObjectStore` implementation).
 //!
 //! ```text
 //! <root>/…                                    objects, one file each, named by their key
@@ -36,8 +37,11 @@
 //! A crash leaves behind the old or the new object, and possibly a temporary file, which the first
 //! write of a later process removes.
 
+mod blocking;
+mod directory;
 mod durable;
 mod list;
+mod lock;
 mod paths;
 mod publish;
 mod stage;

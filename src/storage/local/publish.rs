@@ -10,7 +10,7 @@
 //!
 //! A crash releases the lock and leaves either state.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path as FsPath;
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use tokio::runtime::Handle;
 
 use super::durable::Durable;
+use super::lock::{inode, open_lock};
 use super::paths::is_absence;
 use super::stage::Staged;
 
@@ -153,39 +154,4 @@ fn lock_directory_of(durable: &Durable, target: &FsPath) -> io::Result<File> {
         .unwrap_or(dir);
     let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
     open_lock(&locks.join(name.as_str()), false)
-}
-
-/// Locks the file `path`, shared or exclusively, until the returned file is dropped. It is opened
-/// anew each time: locks belong to open files, so threads exclude each other as processes do.
-pub(super) fn open_lock(path: &FsPath, shared: bool) -> io::Result<File> {
-    loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        if shared {
-            file.lock_shared()?;
-        } else {
-            file.lock()?;
-        }
-        // If someone deleted the lock file meanwhile, others lock another one.
-        match path.symlink_metadata() {
-            Ok(named) if inode(&named) == inode(&file.metadata()?) => return Ok(file),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-#[cfg(unix)]
-fn inode(metadata: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
-
-#[cfg(not(unix))]
-fn inode(_metadata: &Metadata) -> u64 {
-    0
 }

@@ -11,15 +11,16 @@ use async_trait::async_trait;
 use object_store::path::Path;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 
+use super::blocking::blocking;
+use super::directory::Directory;
 use super::durable::locked;
 use super::paths::{generic, io_error};
 use super::publish::Condition;
 use super::stage::Staged;
-use super::store::{LocalStore, blocking};
 
 #[derive(Debug)]
 pub(super) struct LocalUpload {
-    store: LocalStore,
+    directory: Arc<Directory>,
     key: Path,
     /// Where the next part begins.
     offset: u64,
@@ -34,9 +35,9 @@ struct State {
 }
 
 impl LocalUpload {
-    pub(super) fn new(store: LocalStore, key: Path, staged: Staged) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, key: Path, staged: Staged) -> Self {
         Self {
-            store,
+            directory,
             key,
             offset: 0,
             state: Arc::new(Mutex::new(State {
@@ -68,7 +69,8 @@ impl MultipartUpload for LocalUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let (store, key, expected) = (self.store.clone(), self.key.clone(), self.offset);
+        let (key, expected) = (self.key.clone(), self.offset);
+        let directory = Arc::clone(&self.directory);
         let state = Arc::clone(&self.state);
         blocking(move || {
             let mut state = locked(&state);
@@ -81,7 +83,7 @@ impl MultipartUpload for LocalUpload {
                     "{key}: {written} of {expected} bytes were written, so the upload is given up"
                 )));
             }
-            store.finish(&key, &mut staged, &Condition::Anything)
+            directory.finish(&key, &mut staged, &Condition::Anything)
         })
         .await
     }

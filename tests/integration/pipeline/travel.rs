@@ -30,7 +30,7 @@ async fn long_history() -> World {
             pending: Vec::new(),
             ..old.clone()
         };
-        let next = manifest.edit(ManifestEdit::default(), header).unwrap();
+        let next = ManifestEdit::default().apply(&manifest, header).unwrap();
         let encoded = next.encode().unwrap();
         check_successor(&manifest, &next).unwrap();
         next.mark_persisted();

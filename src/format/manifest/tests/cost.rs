@@ -48,11 +48,11 @@ fn bytes_at(n: u128) -> (u64, u64) {
         add: (0..n).map(entry).collect(),
         ..ManifestEdit::default()
     };
-    let manifest = empty.edit(fill, next(&empty)).unwrap();
+    let manifest = fill.apply(&empty, next(&empty)).unwrap();
     manifest.encode().unwrap();
     manifest.mark_persisted();
-    let cost = |edit| {
-        let proposed = manifest.edit(edit, next(&manifest)).unwrap();
+    let cost = |edit: ManifestEdit| {
+        let proposed = edit.apply(&manifest, next(&manifest)).unwrap();
         check_successor(&manifest, &proposed).unwrap();
         let encoded = proposed.encode().unwrap();
         assert!(encoded.new_nodes.len() <= 4);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::Nodes;
 use crate::format::envelope::{self, EnvelopeError};
 use crate::format::ids::ContentHash;
-use crate::format::manifest::tree::NodeRef;
+use crate::format::manifest::entry::NodeRef;
 use crate::format::manifest::wire;
 use crate::format::manifest::*;
 use crate::format::tests::samples;
@@ -269,7 +269,7 @@ proptest! {
         header.commits = commits;
         header.pending = pending;
         let edit = ManifestEdit { add: entries, ..ManifestEdit::default() };
-        let manifest = Manifest::empty(header.clone()).edit(edit, header).unwrap();
+        let manifest = edit.apply(&Manifest::empty(header.clone()), header).unwrap();
         let encoded = manifest.encode().unwrap();
         let mut nodes = Nodes::default();
         nodes.put(&encoded);

@@ -31,7 +31,7 @@ fn check_edit(edit: ManifestEdit, change: impl FnOnce(&mut ManifestHeader)) -> R
     let current = current();
     let mut header = header(&current);
     change(&mut header);
-    check_successor(&current, &current.edit(edit, header).unwrap())
+    check_successor(&current, &edit.apply(&current, header).unwrap())
 }
 
 #[test]
@@ -123,28 +123,20 @@ fn rows_do_not_come_back() {
 #[test]
 fn a_superfile_is_immutable() {
     let current = current();
-    let dropped = current
-        .edit(
-            ManifestEdit {
-                drop: vec![samples::superfile(2)],
-                ..ManifestEdit::default()
-            },
-            header(&current),
-        )
-        .unwrap();
+    let drop = ManifestEdit {
+        drop: vec![samples::superfile(2)],
+        ..ManifestEdit::default()
+    };
+    let dropped = drop.apply(&current, header(&current)).unwrap();
     let changed = SuperfileEntry {
         rows: 1_001,
         ..samples::entry(2)
     };
-    let replaced = dropped
-        .edit(
-            ManifestEdit {
-                add: vec![changed],
-                ..ManifestEdit::default()
-            },
-            header(&current),
-        )
-        .unwrap();
+    let add = ManifestEdit {
+        add: vec![changed],
+        ..ManifestEdit::default()
+    };
+    let replaced = add.apply(&dropped, header(&current)).unwrap();
     assert!(matches!(
         check_successor(&current, &replaced),
         Err(V::Superfile { .. })

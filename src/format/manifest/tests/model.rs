@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::Nodes;
-use crate::format::manifest::tree::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP};
+use crate::format::manifest::entry::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP};
 use crate::format::manifest::*;
 use crate::format::tests::samples;
 use crate::format::{SuperfileId, SuperfileStats};
@@ -134,7 +134,7 @@ fn run(initial: u128, steps: Vec<Step>) {
         apply_to_model(&mut model, &edit);
         let changed = edit.add.len() + edit.set_tombstones.len() + edit.drop.len();
         let before: Vec<_> = manifest.entries().cloned().collect();
-        let proposed = manifest.edit(edit, next_header(&manifest)).unwrap();
+        let proposed = edit.apply(&manifest, next_header(&manifest)).unwrap();
         // The old version is untouched.
         assert!(manifest.entries().eq(&before));
         check_against(&proposed, &model);
@@ -179,7 +179,7 @@ fn appends_leave_full_leaves_and_groups_behind() {
             add: (0..37).map(|j| entry(i * 100 + j)).collect(),
             ..ManifestEdit::default()
         };
-        manifest = manifest.edit(edit, next_header(&manifest)).unwrap();
+        manifest = edit.apply(&manifest, next_header(&manifest)).unwrap();
         manifest.encode().unwrap();
     }
     let leaves: Vec<_> = manifest.groups().iter().flat_map(|g| g.leaves()).collect();
@@ -196,7 +196,7 @@ fn dropping_most_superfiles_leaves_no_tree_of_crumbs() {
         add: (0..10_000).map(entry).collect(),
         ..ManifestEdit::default()
     };
-    let manifest = first().edit(edit, next_header(&first())).unwrap();
+    let manifest = edit.apply(&first(), next_header(&first())).unwrap();
     let edit = ManifestEdit {
         drop: (0..10_000)
             .filter(|n| n % 50 != 0)
@@ -205,7 +205,7 @@ fn dropping_most_superfiles_leaves_no_tree_of_crumbs() {
         ..ManifestEdit::default()
     };
     manifest.encode().unwrap();
-    let manifest = manifest.edit(edit, next_header(&manifest)).unwrap();
+    let manifest = edit.apply(&manifest, next_header(&manifest)).unwrap();
     assert_eq!(manifest.entries().count(), 200);
     let leaves: usize = manifest.groups().iter().map(|g| g.leaves().len()).sum();
     assert!(leaves <= 200 / 16 + 1, "{leaves} leaves");
@@ -216,7 +216,7 @@ fn dropping_most_superfiles_leaves_no_tree_of_crumbs() {
 fn edits_that_contradict_the_manifest_are_refused() {
     let manifest = samples::manifest(3);
     manifest.encode().unwrap();
-    let try_edit = |edit| manifest.edit(edit, next_header(&manifest)).unwrap_err();
+    let try_edit = |edit: ManifestEdit| edit.apply(&manifest, next_header(&manifest)).unwrap_err();
     let tombstones = |n, cardinality| TombstoneUpdate {
         superfile: samples::superfile(n),
         tombstones: samples::tombstone_ref(1, cardinality),

@@ -96,7 +96,7 @@ impl Next<'_> {
             .filter(|sidecar| !in_force.contains(sidecar))
             .collect();
         Ok(Applied {
-            manifest: Some(self.manifest.edit(edit, header)?),
+            manifest: Some(edit.apply(&self.manifest, header)?),
             sidecars,
             outcomes,
             fresh_until,

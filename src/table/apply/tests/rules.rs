@@ -394,7 +394,7 @@ fn rows_that_come_back_while_they_are_compacted_are_not_lost() {
         version: base.version(),
         ..whole.header().clone()
     };
-    restored = restored.edit(ManifestEdit::default(), header).unwrap();
+    restored = ManifestEdit::default().apply(&restored, header).unwrap();
     let root = restored.encode().unwrap().root;
     let ctx = ApplyContext {
         now_ms: 0,

@@ -1,0 +1,79 @@
+//! What a table is, apart from its rows.
+//!
+//! Owns these values and what follows from them alone. Does not own which changes of them are allowed
+//! (`table::schema`).
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+
+use super::properties::INITIAL_DEFAULT;
+use super::schema::{SchemaError, check_field_ids, field_id};
+use crate::format::ids::TableId;
+
+/// One column of the order in which writers sort rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortColumn {
+    /// The column's name.
+    pub name: String,
+    /// Greatest first.
+    pub descending: bool,
+    /// NULLs before values.
+    pub nulls_first: bool,
+}
+
+/// What a table is, apart from its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableMetadata {
+    /// The table.
+    pub table_id: TableId,
+    /// Its columns. Each field, nested ones included, carries its field id in the metadata key
+    /// `PARQUET:field_id`.
+    pub schema: SchemaRef,
+    /// Table properties (`supertable.*` options and others).
+    pub properties: BTreeMap<String, String>,
+    /// The order in which writers sort rows; empty: none.
+    pub sort_order: Vec<SortColumn>,
+    /// The id that the next new field gets. Ids are never used twice.
+    pub next_field_id: i32,
+}
+
+impl TableMetadata {
+    /// Checks the schema's field ids.
+    ///
+    /// # Errors
+    /// [`SchemaError`], naming the first field that breaks the invariant.
+    pub fn check(&self) -> Result<(), SchemaError> {
+        check_field_ids(&self.schema, self.next_field_id)
+    }
+
+    /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a
+    /// `NOT NULL` column for which rows that are there already have no value.
+    pub fn needs_empty_table(&self, next: &Self) -> bool {
+        next.schema.fields().iter().any(|field| {
+            let Some(id) = field_id(field).filter(|_| !field.is_nullable()) else {
+                return false;
+            };
+            match self.field_by_id(id) {
+                Some(before) => before.is_nullable(),
+                None => next.initial_default(id).is_none(),
+            }
+        })
+    }
+
+    /// The top-level column with this field id.
+    pub fn field_by_id(&self, id: i32) -> Option<&FieldRef> {
+        self.schema
+            .fields()
+            .iter()
+            .find(|f| field_id(f) == Some(id))
+    }
+
+    /// The value, as text, that rows have which were written before the column with this field id
+    /// was there; `None`: NULL.
+    pub fn initial_default(&self, field_id: i32) -> Option<&str> {
+        self.properties
+            .get(&format!("{INITIAL_DEFAULT}{field_id}"))
+            .map(String::as_str)
+    }
+}
