@@ -37,8 +37,8 @@ use crate::dml::sink::with_row_id;
 use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
-use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
+use crate::scan::scan_order;
 use crate::table::compaction::{Group, Targets, plan, plan_clustered};
 use crate::table::{CommitOutcome, Effect, Mutation, Reruns, RowIdSource, RunEnd, Snapshot};
 

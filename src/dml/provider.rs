@@ -28,9 +28,9 @@ use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
-use crate::scan::cover::covers;
+use crate::scan::plan::cover::covers;
+use crate::scan::plan::statistics::ColumnIds;
 use crate::scan::schema::session_schema;
-use crate::scan::statistics::ColumnIds;
 use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
 use crate::table::{Snapshot, Table};
 

@@ -43,8 +43,8 @@ use crate::dml::spill::{plan_in, spilling_session};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
-use crate::scan::plan::scan_order;
 use crate::scan::row_address::{ROW_ID_TYPE, stored_row_id_field};
+use crate::scan::scan_order;
 use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
 
 /// What a rewritten statement does with the rows that reach its sink.

@@ -5,31 +5,23 @@
 //! deleted here and there among many that live are dropped after it instead, which is cheaper. While a
 //! row group is decoded, the bytes of the next one are on their way.
 //! Nothing here writes, and nothing here decides which version is read: the caller pins it.
+//!
+//! - [`plan`]: which superfiles and rows are read, by how many partitions, in which order.
+//! - [`tombstones`]: how deleted rows are left out.
+//! - [`read`]: how a superfile's bytes become the table's columns.
+//! - [`location`], [`row_address`], [`schema`]: where objects are, what hidden columns are called, which types a
+//!   session sees.
 
-mod alive;
-pub(crate) mod columns;
-pub mod cover;
-mod defaults;
-mod guard;
-pub(crate) mod in_place;
-mod keep_order;
-mod mask;
-mod ordering;
-pub mod pin;
+pub mod location;
 pub mod plan;
-pub mod prune;
-mod read_ahead;
-mod reader;
+pub mod read;
 pub mod row_address;
 pub mod schema;
-pub mod selection;
-pub mod source;
-pub mod statistics;
-pub mod subset;
-mod tombstoned;
+pub mod tombstones;
 
-pub(crate) use keep_order::KeepScanOrder;
-pub use pin::Pin;
-pub use plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan, plan_scan_of};
-pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, EXPOSED_ROW_ID, ROW_ID};
-pub use subset::{Rows, Subset, SubsetProvider};
+pub use location::ScanLocation;
+pub(crate) use plan::KeepScanOrder;
+pub use plan::{
+    Pin, Rows, ScanRequest, Subset, SubsetProvider, plan_scan, plan_scan_of, scan_order,
+};
+pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, EXPOSED_ROW_ID, HiddenColumns, ROW_ID};

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Decimal128Array};
-use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, Schema};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, Schema, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
@@ -130,5 +130,37 @@ impl ScalarUDFImpl for RowIdFunction {
         Ok(ColumnarValue::Array(Arc::new(
             ids.with_data_type(ROW_ID_TYPE),
         )))
+    }
+}
+
+/// Which hidden columns a scan yields after the table's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HiddenColumns {
+    /// The row id `_id`.
+    pub row_id: bool,
+    /// The row's address: superfile ordinal and position.
+    pub address: bool,
+}
+
+impl HiddenColumns {
+    /// `visible` with the hidden columns appended: `_id`, then the address.
+    pub fn extend(self, visible: &SchemaRef) -> SchemaRef {
+        if self == Self::default() {
+            return Arc::clone(visible);
+        }
+        let mut fields: Vec<FieldRef> = visible.fields().iter().cloned().collect();
+        if self.row_id {
+            fields.push(row_id_field());
+        }
+        if self.address {
+            fields.push(file_field());
+            // With the reader's mark on it: a projection that took it off would not be pushed into
+            // the filter below, which would then copy the predicate's columns for nothing.
+            fields.push(position_field());
+        }
+        Arc::new(Schema::new_with_metadata(
+            fields,
+            visible.metadata().clone(),
+        ))
     }
 }

@@ -21,9 +21,9 @@ const PURE: [&str; 10] = [
     "table/evolution",
     "table/compaction/plan",
     "table/vacuum/plan",
-    "scan/columns.",
-    "scan/prune.",
-    "scan/selection.",
+    "scan/read/columns.",
+    "scan/plan/prune.",
+    "scan/tombstones/selection.",
 ];
 
 /// What a pure file may not mention: I/O, clocks, randomness, waiting.

@@ -23,7 +23,7 @@ use crate::format::ids::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use crate::format::paths;
 use crate::scan::ScanLocation;
-use crate::scan::in_place::{InPlaceStore, own};
+use crate::scan::read::in_place::{InPlaceStore, own};
 use crate::sql::adopt::plan::{Adoption, adopt, check_table};
 use crate::sql::location::refuse_credentials;
 use crate::table::{

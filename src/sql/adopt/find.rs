@@ -24,7 +24,7 @@ use crate::format::manifest::TableMetadata;
 use crate::format::paths::{self, ObjectName};
 use crate::format::{InPlace, Place};
 use crate::scan::ScanLocation;
-use crate::scan::in_place::{is_disk, tag_of};
+use crate::scan::read::in_place::{is_disk, tag_of};
 use crate::table::{Snapshot, Table};
 
 /// A file that was written on a disk so short a time ago could be written again without a new time: disks' clocks

@@ -11,7 +11,7 @@
 //! [`Place`](crate::format::Place), and in which state it was taken in. It stays its owner's: nothing of the table writes or
 //! deletes it, because whatever deletes goes by the names of the table's own objects ([`paths`](crate::format::paths)),
 //! and such a file has none. What its owner does to it later is found out when it is read (see
-//! [`in_place`](crate::scan::in_place)): an error, never a wrong answer. `UPDATE` and compaction put its rows into
+//! [`in_place`](crate::scan::read::in_place)): an error, never a wrong answer. `UPDATE` and compaction put its rows into
 //! superfiles of the table, and then it is not needed any more.
 //!
 //! From another store, or when it is asked for, a file is copied as it is to `superfiles/<uuid>.parquet`, and the

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::manifest::{CHECK, COLUMN_DEFAULT, TableMetadata, field_id};
 use crate::format::stats::{ColumnStats, StatValue, StoredAs, SuperfileStats};
-use crate::scan::columns::{Adopted, renamed};
+use crate::scan::read::columns::{Adopted, renamed};
 use crate::table::evolution::{initial_text, initial_value, widens};
 use crate::table::{footer_null_count, footer_stats};
 

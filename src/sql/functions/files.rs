@@ -20,7 +20,7 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use crate::error::{Error, Result as OwnResult};
 use crate::format::manifest::{SuperfileEntry, field_id};
 use crate::format::{ClusterKey, Layout, StatValue, paths};
-use crate::scan::plan::scan_order;
+use crate::scan::scan_order;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::rows::{batch, lazy_stream, moment_type};
 

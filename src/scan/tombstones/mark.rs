@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use tokio::sync::OnceCell;
 
 use crate::format::manifest::TombstoneRef;
-use crate::scan::selection::is_read_whole;
+use crate::scan::tombstones::selection::is_read_whole;
 
 /// The mark of a file that has tombstones; shared by all byte-range pieces of that file.
 #[derive(Debug)]

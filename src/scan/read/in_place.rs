@@ -36,7 +36,7 @@ use object_store::{
 use crate::error::{Error, ErrorKind};
 use crate::format::InPlace;
 use crate::format::manifest::SuperfileEntry;
-use crate::scan::plan::ScanLocation;
+use crate::scan::location::ScanLocation;
 
 /// What the state of an object of the store at `url` is told by.
 pub(crate) fn tag_of(meta: &ObjectMeta, url: &ObjectStoreUrl) -> String {

@@ -32,11 +32,11 @@ use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
-use crate::scan::guard::Guarded;
-use crate::scan::mask::{MaskedPlanner, with_positions};
-use crate::scan::reader::SuperfileReaders;
-use crate::scan::selection::live_rows;
-use crate::scan::tombstoned::Tombstoned;
+use crate::scan::read::guard::Guarded;
+use crate::scan::read::reader::SuperfileReaders;
+use crate::scan::tombstones::mark::Tombstoned;
+use crate::scan::tombstones::mask::{MaskedPlanner, with_positions};
+use crate::scan::tombstones::selection::live_rows;
 use crate::table::Snapshot;
 
 /// What `EXPLAIN` says about the superfiles of a scan.

@@ -17,7 +17,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::scan::source::SupertableSource;
+use crate::scan::read::source::SupertableSource;
 
 /// The rule; see the module documentation.
 #[derive(Debug, Default)]

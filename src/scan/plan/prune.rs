@@ -19,7 +19,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::format::manifest::SuperfileEntry;
 use crate::format::stats::{ColumnStats, StatValue};
-use crate::scan::statistics::ColumnIds;
+use crate::scan::plan::statistics::ColumnIds;
 
 /// The entries that may hold a row satisfying `predicate`, in order.
 pub fn prune(

@@ -41,9 +41,9 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 
 use crate::error::{Error, ErrorKind};
 use crate::format::FooterSeal;
-use crate::scan::columns::{Adopted, renamed};
-use crate::scan::in_place::own;
-use crate::scan::read_ahead::{Piece, ReadAhead, Reader};
+use crate::scan::read::columns::{Adopted, renamed};
+use crate::scan::read::in_place::own;
+use crate::scan::read::read_ahead::{Piece, ReadAhead, Reader};
 
 /// So many files' renamed metadata are kept for their other pieces.
 const KEPT: usize = 64;

@@ -31,7 +31,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use crate::format::manifest::SuperfileEntry;
 use crate::format::stats::{ColumnStats, StatValue};
-use crate::scan::statistics::ColumnIds;
+use crate::scan::plan::statistics::ColumnIds;
 
 /// Whether `predicate`, simplified and type-exact, holds for every physical row of `entry`.
 pub fn covers(entry: &SuperfileEntry, columns: &ColumnIds, predicate: &Expr) -> bool {

@@ -1,11 +1,7 @@
-//! Some rows of a version: of some superfiles, and of these all live rows or certain positions.
+//! Some rows of a version as a relation: who compares two versions reads just the rows that came or went.
 //!
-//! Owns the choice of rows, and the provider that yields them with their ids. Who compares two versions
-//! reads just the rows that came or went.
-//!
-//! Invariant: positions that are asked for are yielded whether or not the version has deleted them.
+//! Owns the provider that yields them with their ids. Does not own their choice ([`subset`](super::subset)).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -16,40 +12,12 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
-use roaring::RoaringBitmap;
 
-use crate::format::SuperfileId;
-use crate::scan::plan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
+use crate::scan::location::ScanLocation;
+use crate::scan::plan::scan::{ScanRequest, plan_scan};
+use crate::scan::plan::subset::Subset;
+use crate::scan::row_address::HiddenColumns;
 use crate::table::Snapshot;
-
-/// Which rows of one superfile.
-#[derive(Debug, Clone)]
-pub enum Rows {
-    /// Those that the version has not deleted.
-    Live,
-    /// Those at these positions.
-    At(Arc<RoaringBitmap>),
-}
-
-/// Rows of some superfiles of a version.
-#[derive(Debug, Clone, Default)]
-pub struct Subset(BTreeMap<SuperfileId, Rows>);
-
-impl Subset {
-    /// Adds rows of a superfile.
-    pub fn insert(&mut self, superfile: SuperfileId, rows: Rows) {
-        self.0.insert(superfile, rows);
-    }
-
-    /// Whether there is no superfile.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn get(&self, superfile: &SuperfileId) -> Option<&Rows> {
-        self.0.get(superfile)
-    }
-}
 
 /// Rows of a version: the table's columns and `_id`.
 #[derive(Debug)]

@@ -33,8 +33,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use crate::scan::alive::Alive;
 use crate::scan::row_address::{ADDRESS_POSITION, position_field};
+use crate::scan::tombstones::filter::Alive;
 
 /// `source`, with each row's position in its file as one more column at the end; `None` if the source
 /// cannot be asked for it.

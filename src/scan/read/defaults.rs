@@ -28,7 +28,7 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::Error;
 use crate::format::manifest::{TableMetadata, field_id};
-use crate::scan::columns::{CONSTANTS_KEY, Constants};
+use crate::scan::read::columns::{CONSTANTS_KEY, Constants};
 use crate::table::evolution::initial_value;
 
 /// The initial defaults of a table's columns, by their names of today.

@@ -33,8 +33,8 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use tokio::runtime::Handle;
 
-use crate::scan::selection::first_page;
-use crate::scan::tombstoned::Tombstoned;
+use crate::scan::tombstones::mark::Tombstoned;
+use crate::scan::tombstones::selection::first_page;
 
 /// So many bytes of a row group are read ahead; larger ones only when they are asked for.
 const MOST_BYTES: u64 = 32 << 20;

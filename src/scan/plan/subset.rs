@@ -1,0 +1,41 @@
+//! Some rows of a version: of some superfiles, and of these all live rows or certain positions.
+//!
+//! Owns the choice of rows. Does not own reading them ([`rows`](super::rows)).
+//!
+//! Invariant: positions that are asked for are yielded whether or not the version has deleted them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use crate::format::SuperfileId;
+
+/// Which rows of one superfile.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// Those that the version has not deleted.
+    Live,
+    /// Those at these positions.
+    At(Arc<RoaringBitmap>),
+}
+
+/// Rows of some superfiles of a version.
+#[derive(Debug, Clone, Default)]
+pub struct Subset(BTreeMap<SuperfileId, Rows>);
+
+impl Subset {
+    /// Adds rows of a superfile.
+    pub fn insert(&mut self, superfile: SuperfileId, rows: Rows) {
+        self.0.insert(superfile, rows);
+    }
+
+    /// Whether there is no superfile.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, superfile: &SuperfileId) -> Option<&Rows> {
+        self.0.get(superfile)
+    }
+}

@@ -1,0 +1,9 @@
+//! Reading superfiles: from bytes to the table's columns.
+
+pub(crate) mod columns;
+pub(crate) mod defaults;
+mod guard;
+pub(crate) mod in_place;
+mod read_ahead;
+pub(crate) mod reader;
+pub mod source;
