@@ -26,7 +26,7 @@ use datafusion_cli::print_options::{MaxRows, PrintOptions};
 use object_store::ObjectStore;
 use url::Url;
 
-use crate::dml::names::with_names_as_meant;
+use crate::dml::plan::names::with_names_as_meant;
 use crate::sql::written::{understood, with_zone};
 
 use super::azure::{self, AzureOptions};

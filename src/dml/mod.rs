@@ -6,40 +6,20 @@
 //! an ordinary query, and its result flows into a sink that builds the change.
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
-//! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
-//! - [`optimize`]: compaction, on demand and after writes; [`cluster`]: its order by several columns at once.
-//! - [`version`]: the table as it was; it can only be read.
-//! - [`row_id`]: the function `_id(…)`.
+//! - [`plan`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
-//! - [`check`]: conditions that new rows meet.
-//! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
+//! - [`write`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
 //!   the statement runs again.
-//! - `returning`: the changed rows as a relation.
+//! - [`compact`]: compaction, on demand and after writes.
+//! - [`opaque`]: values whose types the compiler need not look into.
 
-pub mod analyzer;
-pub mod check;
-pub mod cluster;
-pub mod collect;
-mod gather;
-pub mod insert;
-mod lost;
-pub mod merge;
-mod moved;
-pub(crate) mod names;
+pub mod compact;
 pub mod opaque;
-pub mod optimize;
+pub mod plan;
 pub mod provider;
-mod rerun;
-pub(crate) mod returning;
-pub mod row_id;
-pub mod sink;
-mod sort;
 pub(crate) mod sound;
-mod spill;
-pub mod version;
-mod words;
+pub mod write;
 
-pub use analyzer::{ANALYZER_RULE, SupertableAnalyzer};
-pub use provider::{SupertableProvider, TableAccess};
-pub use row_id::row_id_udf;
-pub use version::VersionProvider;
+pub use plan::analyzer::{ANALYZER_RULE, SupertableAnalyzer};
+pub use plan::row_id::row_id_udf;
+pub use provider::{SupertableProvider, TableAccess, VersionProvider};

@@ -19,8 +19,8 @@ use futures::future::BoxFuture;
 use crate::config::{
     BLOOM_FILTER_COLUMNS, PREFIX, SupertableOptions, WriteOptions, check_table_option,
 };
-use crate::dml::check::Conditions;
 use crate::dml::opaque::Opaque;
+use crate::dml::write::check::Conditions;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};

@@ -24,8 +24,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::config::{RowIdExposure, SupertableOptions};
-use crate::dml::analyzer::supertable;
-use crate::dml::row_id::row_id_udf;
+use crate::dml::plan::pins::supertable;
+use crate::dml::plan::row_id::row_id_udf;
 use crate::scan::EXPOSED_ROW_ID;
 use crate::sql::functions::args::{argument_err, named};
 use crate::sql::functions::at::AT;

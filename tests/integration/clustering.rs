@@ -14,7 +14,7 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::dml::optimize::{Ending, Optimized, Request, Scope, optimize_as};
+use datafusion_supertable::dml::compact::{Ending, Optimized, Request, Scope, optimize_as};
 use datafusion_supertable::format::SuperfileId;
 use datafusion_supertable::table::Snapshot;
 use datafusion_supertable::table::compaction::{ClusterBy, Targets};

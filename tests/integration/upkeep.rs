@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::dml::optimize::{Ending, optimize, prepare};
+use datafusion_supertable::dml::compact::{Ending, optimize, prepare};
 use datafusion_supertable::format::OpKind;
 use datafusion_supertable::scan::{Pin, ROW_ID};
 use datafusion_supertable::table::compaction::Targets;

@@ -21,7 +21,7 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, WriteOp};
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 
-use crate::dml::analyzer::supertable;
+use crate::dml::plan::pins::supertable;
 
 /// A plan that waits for its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

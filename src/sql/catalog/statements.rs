@@ -26,7 +26,7 @@ use futures::future::BoxFuture;
 use super::list::catalog_of;
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
-use crate::dml::names::with_names_as_meant;
+use crate::dml::plan::names::with_names_as_meant;
 use crate::error::{Error, ErrorKind};
 use crate::sql::factory::{CreateOptions, check_options, column_defaults, options_of_clauses};
 use crate::sql::schema::check_declared;

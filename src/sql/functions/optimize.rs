@@ -12,8 +12,8 @@ use datafusion::execution::TaskContext;
 use futures::FutureExt;
 
 use crate::config::CLUSTER_BY;
-use crate::dml::cluster::ClusterBy;
-use crate::dml::optimize::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
+use crate::dml::compact::cluster::ClusterBy;
+use crate::dml::compact::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature, argument_err};

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{Merge, OutputClause, SelectItem};
 use super::planner::{Planner, refused};
 use super::target::Target;
 use super::tree::{self, Rows};
-use crate::dml::returning::changed_rows;
+use crate::dml::write::returning::changed_rows;
 use crate::scan::row_address::EXPOSED_ROW_ID;
 
 /// The `RETURNING` of a `MERGE`.

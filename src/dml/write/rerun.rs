@@ -6,26 +6,22 @@
 //! Invariant: an attempt that lost left nothing visible. What a caller sees after the last one is an
 //! error of kind `Conflict`: nothing was changed, and the statement may be run again.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::metrics::Count;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 
-use crate::dml::analyzer::{Pins, repin};
-use crate::dml::opaque::Opaque;
-use crate::dml::provider::SupertableProvider;
-use crate::dml::sort::SortInPartExec;
-use crate::dml::spill::plan_in;
+use crate::dml::write::sort::SortInPartExec;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
-use crate::table::{CommitOutcome, ConflictReason, Reruns, RunEnd};
+use crate::table::{CommitOutcome, ConflictReason, Reruns, RunEnd, Table};
 
 /// How one attempt ended.
 pub(crate) enum Run {
@@ -69,11 +65,25 @@ pub(crate) trait Attempt: Send + Sync {
     ) -> Result<Run>;
 }
 
+/// A statement that was planned over the versions that are current now.
+pub(crate) struct Again {
+    /// The version of the table that it changes.
+    pub(crate) pin: Arc<Pin>,
+    /// The plan of its rows.
+    pub(crate) rows: BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>,
+}
+
+/// A statement whose rows can be planned again.
+pub(crate) trait PlanAgain: fmt::Debug + Send + Sync {
+    /// Plans them, in `session`, over the versions that are current when they are read.
+    fn plan_again(&self, session: Arc<dyn Session>) -> Result<Again>;
+}
+
 /// What a statement needs to be planned anew.
 pub(crate) struct Rerun {
-    provider: SupertableProvider,
+    table: Table,
     statement: String,
-    template: Opaque<LogicalPlan>,
+    again: Arc<dyn PlanAgain>,
     /// A session of another kind than DataFusion's own gets the conflict instead.
     session: Option<Arc<dyn Session>>,
     /// The order that the sink's first input was given by its plan.
@@ -86,18 +96,18 @@ pub(crate) fn statement_span(statement: &str) -> tracing::Span {
 }
 
 impl Rerun {
-    /// For a statement whose rows `template`, all of its scans pinned, yields.
+    /// For a statement that changes `table`, with the rows that `again` plans.
     pub(crate) fn new(
-        provider: SupertableProvider,
+        table: Table,
         statement: String,
-        template: Opaque<LogicalPlan>,
+        again: Arc<dyn PlanAgain>,
         session: &dyn Session,
         order: Option<LexRequirement>,
     ) -> Self {
         Self {
-            provider,
+            table,
             statement,
-            template,
+            again,
             session: session
                 .as_any()
                 .downcast_ref::<SessionState>()
@@ -120,7 +130,7 @@ impl Rerun {
         context: &Arc<TaskContext>,
         reruns: Count,
     ) -> Result<u64> {
-        let mut pauses = Reruns::of(self.statement.as_str(), self.provider.table());
+        let mut pauses = Reruns::of(self.statement.as_str(), &self.table);
         let mut rows = rows;
         let mut pin = Arc::clone(pin);
         loop {
@@ -133,10 +143,9 @@ impl Rerun {
             };
             pauses.after_loss(conflict).await?;
             reruns.add(1);
-            let pins = Pins::default();
-            let again = plan_again(&self.template, &pins, Arc::clone(session))?;
-            pin = pins.pin(&self.provider);
-            let plan = self.in_order(again.await?);
+            let again = self.again.plan_again(Arc::clone(session))?;
+            pin = again.pin;
+            let plan = self.in_order(again.rows.await?);
             rows = execute_stream(plan, Arc::clone(context))?;
         }
     }
@@ -147,14 +156,4 @@ impl Rerun {
             Some(order) => Arc::new(SortInPartExec::new(plan, order.clone())),
         }
     }
-}
-
-/// Plans a statement anew over the versions of `pins`.
-fn plan_again(
-    template: &Opaque<LogicalPlan>,
-    pins: &Pins,
-    session: Arc<dyn Session>,
-) -> Result<BoxFuture<'static, Result<Arc<dyn ExecutionPlan>>>> {
-    let plan = repin(template.get().clone(), pins)?;
-    Ok(plan_in(session, &Opaque::new(plan)))
 }

@@ -1,14 +1,69 @@
-//! An `INSERT` in words, for the WAL document and the history: what was written is known as a plan only.
+//! Statements in words, for the WAL document and the history: what was written is known as a plan only.
 //!
 //! Owns what people read. Invariant: its length and its cost do not grow with the rows of a `VALUES`.
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Values};
+use datafusion::logical_expr::dml::{InsertOp, MergeIntoAction, MergeIntoClauseKind, MergeIntoOp};
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Values, WriteOp};
 
 /// So many rows of a `VALUES` are told.
 const ROWS: usize = 8;
+
+/// A `DELETE` or `UPDATE` in words.
+pub(crate) fn describe(op: &WriteOp, table: &TableReference, input: &LogicalPlan) -> String {
+    let mut words = format!("{} {table}", op.name().to_uppercase());
+    let mut node = input;
+    loop {
+        match node {
+            LogicalPlan::Projection(p) if matches!(op, WriteOp::Update) => {
+                let sets: Vec<String> = p
+                    .expr
+                    .iter()
+                    .filter_map(|e| match e {
+                        Expr::Alias(a) if !matches!(a.expr.as_ref(), Expr::Column(_)) => {
+                            Some(format!("{} = {}", a.name, a.expr))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                if !sets.is_empty() {
+                    words.push_str(&format!(" SET {}", sets.join(", ")));
+                }
+            }
+            LogicalPlan::Filter(f) => words.push_str(&format!(" WHERE {}", f.predicate)),
+            LogicalPlan::Limit(_) => words.push_str(" LIMIT"),
+            _ => {}
+        }
+        match node.inputs().first() {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    words
+}
+
+/// A `MERGE` in words.
+pub(crate) fn describe_merge(table: &TableReference, merge: &MergeIntoOp) -> String {
+    let mut words = format!("MERGE INTO {table} ON {}", merge.on);
+    for clause in &merge.clauses {
+        let kind = match clause.kind.canonical() {
+            MergeIntoClauseKind::Matched => "MATCHED",
+            MergeIntoClauseKind::NotMatchedBySource => "NOT MATCHED BY SOURCE",
+            _ => "NOT MATCHED",
+        };
+        words.push_str(&format!(" WHEN {kind}"));
+        if let Some(predicate) = &clause.predicate {
+            words.push_str(&format!(" AND {predicate}"));
+        }
+        words.push_str(match &clause.action {
+            MergeIntoAction::Delete => " THEN DELETE",
+            MergeIntoAction::Update(_) => " THEN UPDATE",
+            _ => " THEN INSERT",
+        });
+    }
+    words
+}
 
 /// `INSERT INTO table` with where its rows, those of `input`, come from.
 pub(crate) fn describe_insert(op: InsertOp, table: &TableReference, input: &LogicalPlan) -> String {

@@ -4,7 +4,7 @@
 //!
 //! Invariant: an operation is over, for who listens, when all of its rows are done, and not before.
 
-use super::Optimized;
+use super::request::Optimized;
 use crate::table::PROGRESS;
 
 /// How far a compaction is, for who listens: rows of all that it writes anew.

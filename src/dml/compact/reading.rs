@@ -20,7 +20,7 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 
-use crate::dml::cluster::{self, ClusterBy};
+use super::cluster::{self, ClusterBy};
 use crate::dml::provider::TableAccess;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;

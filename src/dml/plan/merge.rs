@@ -21,18 +21,10 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder, lit,
 };
 
-use crate::dml::lost::{refuse_absent, refuse_lost_in_merge};
+use super::lost::{refuse_absent, refuse_lost_in_merge};
 use crate::dml::provider::PinnedProvider;
+use crate::dml::write::action::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
-
-/// Name of the action column: one of the codes below.
-pub(crate) const ACTION: &str = "__supertable_action";
-/// The addressed row is deleted.
-pub(crate) const ACTION_DELETE: i8 = 0;
-/// The addressed row is replaced by the values.
-pub(crate) const ACTION_UPDATE: i8 = 1;
-/// The values are a new row; there is no address.
-pub(crate) const ACTION_INSERT: i8 = 2;
 
 const CLAUSE: &str = "__supertable_clause";
 const SOURCE_PRESENT: &str = "__supertable_source";
@@ -222,26 +214,4 @@ fn by_clause(
         when_then,
         None,
     )))
-}
-
-/// The statement in words, for the WAL document and the history.
-pub(crate) fn describe_merge(table: &TableReference, merge: &MergeIntoOp) -> String {
-    let mut words = format!("MERGE INTO {table} ON {}", merge.on);
-    for clause in &merge.clauses {
-        let kind = match clause.kind.canonical() {
-            MergeIntoClauseKind::Matched => "MATCHED",
-            MergeIntoClauseKind::NotMatchedBySource => "NOT MATCHED BY SOURCE",
-            _ => "NOT MATCHED",
-        };
-        words.push_str(&format!(" WHEN {kind}"));
-        if let Some(predicate) = &clause.predicate {
-            words.push_str(&format!(" AND {predicate}"));
-        }
-        words.push_str(match &clause.action {
-            MergeIntoAction::Delete => " THEN DELETE",
-            MergeIntoAction::Update(_) => " THEN UPDATE",
-            _ => " THEN INSERT",
-        });
-    }
-    words
 }

@@ -10,11 +10,6 @@
 //! leaves what was committed group by group, which the next plan leaves alone, and one mutation that recovery undoes or
 //! completes.
 
-mod aim;
-pub(crate) mod memory;
-mod progress;
-mod reading;
-
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -25,15 +20,16 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
-use self::aim::{Aim, Said};
-use self::progress::Progress;
-use self::reading::Reading;
+use super::aim::{Aim, Said};
+use super::cluster::ClusterBy;
+use super::moved::Moved;
+use super::progress::Progress;
+use super::reading::Reading;
+use super::request::{Ending, Optimized, Request};
 use crate::config::SupertableOptions;
-use crate::dml::cluster::ClusterBy;
-use crate::dml::insert::{conform, first_batch, superfile_writer};
-use crate::dml::moved::Moved;
 use crate::dml::provider::TableAccess;
-use crate::dml::sink::with_row_id;
+use crate::dml::write::sort_memory;
+use crate::dml::write::superfiles::{conform, first_batch, superfile_writer, with_row_id};
 use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
@@ -44,71 +40,6 @@ use crate::table::{CommitOutcome, Effect, Mutation, Reruns, RowIdSource, RunEnd,
 
 /// How many small superfiles of one size a compaction after writes waits for.
 pub const AUTO_FILES_PER_TIER: usize = 16;
-
-/// What became of one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Optimized {
-    /// Superfiles that were, or would be, written anew.
-    pub sources: usize,
-    /// Their live rows.
-    pub rows: u64,
-    /// Their bytes.
-    pub bytes_before: u64,
-    /// Superfiles that took their place.
-    pub superfiles: usize,
-    /// The bytes of those.
-    pub bytes_after: u64,
-    /// How it ended.
-    pub ending: Ending,
-}
-
-/// How one group ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// In force since this version.
-    Committed(u64),
-    /// Not carried out: only a plan was asked for.
-    Planned,
-    /// Others took its sources first; what was left was not worth it.
-    Overtaken,
-    /// Others changed its sources again and again; nothing was changed.
-    GivenUp(String),
-}
-
-/// Which superfiles are written anew, and in which order their rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// Those that need it: of a table that says what it is clustered by, those that are not, and what pays to be
-    /// joined with them; of any other, those that are small or have lost many rows, in the declared order.
-    #[default]
-    Needed,
-    /// Whatever is not yet in an order that goes through the whole table.
-    Whole {
-        /// The order; the table's own if `None`.
-        by: Option<ClusterBy>,
-    },
-    /// All, also what is in that order already.
-    Again {
-        /// The order; the table's own if `None`.
-        by: Option<ClusterBy>,
-    },
-}
-
-/// What a compaction is to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// When a superfile is small, and when it has lost many rows.
-    pub targets: Targets,
-    /// Which superfiles.
-    pub scope: Scope,
-    /// Rows of a superfile, where that is less than writers write.
-    pub superfile_rows: Option<u64>,
-    /// Bytes of what is written anew in one commit in an order through the table; `None`: as the session or the table
-    /// says.
-    pub max_group_bytes: Option<u64>,
-    /// Only plan.
-    pub dry_run: bool,
-}
 
 /// One compaction: of what, how, and whether somebody waits for it.
 struct Job<'a> {
@@ -314,7 +245,7 @@ impl Job<'_> {
             Some(by) => reading.along_curve(by).await?,
             None => reading.in_declared_order()?,
         };
-        let mut rows = execute_stream(plan, memory::for_sorting(context)?)?;
+        let mut rows = execute_stream(plan, sort_memory::for_sorting(context)?)?;
         let stored = with_row_id(&access.schema);
         let schema = rows.schema();
         let columns: Vec<usize> = (0..stored.fields().len()).collect();
@@ -453,19 +384,6 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
             tracing::warn!(%error, "a compaction after writes did not succeed; the table is as it was");
         }
     });
-}
-
-impl Optimized {
-    fn planned(group: &Group) -> Self {
-        Self {
-            sources: group.sources.len(),
-            rows: group.rows,
-            bytes_before: group.bytes,
-            superfiles: 0,
-            bytes_after: 0,
-            ending: Ending::Planned,
-        }
-    }
 }
 
 /// A group that is written and not yet committed. Dropped, it is undone.

@@ -10,9 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, Decimal128Array, RecordBatch};
-use arrow::compute::{filter_record_batch, not};
-use arrow::datatypes::{Decimal128Type, FieldRef, Int8Type, Schema, SchemaRef};
+use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch};
+use arrow::datatypes::{Decimal128Type, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result, exec_err, internal_err};
@@ -28,22 +27,24 @@ use futures::future::{self, BoxFuture};
 use tracing::Instrument;
 
 use crate::config::SupertableOptions;
-use crate::dml::check::Checks;
-use crate::dml::collect::{Addresses, CollectedRows};
-use crate::dml::gather::{GatherAddressesExec, is_gathered};
-use crate::dml::insert::{conform, first_batch, superfile_writer, write_order};
-use crate::dml::merge::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
+use crate::dml::compact::compact_after_write;
 use crate::dml::opaque::Opaque;
-use crate::dml::optimize::compact_after_write;
-use crate::dml::provider::SupertableProvider;
-use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
-use crate::dml::returning::KeptRows;
-use crate::dml::sort::sorted_in_part;
-use crate::dml::spill::{plan_in, spilling_session};
+use crate::dml::provider::TableAccess;
+use crate::dml::write::action::split_actions;
+use crate::dml::write::check::Checks;
+use crate::dml::write::collect::{Addresses, CollectedRows};
+use crate::dml::write::gather::{GatherAddressesExec, is_gathered};
+use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
+use crate::dml::write::returning::KeptRows;
+use crate::dml::write::sort::sorted_in_part;
+use crate::dml::write::spill::{plan_in, spilling_session};
+use crate::dml::write::superfiles::{
+    conform, first_batch, superfile_writer, with_row_id, write_order,
+};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
-use crate::scan::row_address::{ROW_ID_TYPE, stored_row_id_field};
+use crate::scan::row_address::ROW_ID_TYPE;
 use crate::scan::scan_order;
 use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
 
@@ -54,7 +55,7 @@ pub enum ChangeKind {
     Delete,
     /// Rows are the table's columns, `_id` and the address; each replaces the row it addresses.
     Update,
-    /// Rows are those of an update, and an action for each; see [`merge`](crate::dml::merge).
+    /// Rows are those of an update, and an action for each; see [`merge`](crate::dml::plan::merge).
     Merge,
 }
 
@@ -71,34 +72,20 @@ impl ChangeKind {
 /// The provider that a rewritten statement inserts into; it exists in plans only.
 #[derive(Debug)]
 pub struct ChangeProvider {
-    provider: SupertableProvider,
-    pin: Arc<Pin>,
-    kind: ChangeKind,
-    input: Opaque<LogicalPlan>,
-    statement: String,
-    serializable: bool,
-}
-
-impl ChangeProvider {
-    /// A sink for `input`, whose target scan is pinned by `pin`. A `serializable` statement conflicts
-    /// with every change of the table's rows since.
-    pub fn new(
-        provider: SupertableProvider,
-        pin: Arc<Pin>,
-        kind: ChangeKind,
-        input: Opaque<LogicalPlan>,
-        statement: String,
-        serializable: bool,
-    ) -> Self {
-        Self {
-            provider,
-            pin,
-            kind,
-            input,
-            statement,
-            serializable,
-        }
-    }
+    /// The table.
+    pub(crate) access: Arc<TableAccess>,
+    /// The version that the target's scan reads.
+    pub(crate) pin: Arc<Pin>,
+    /// What is done with the rows.
+    pub(crate) kind: ChangeKind,
+    /// The plan of the rows.
+    pub(crate) input: Opaque<LogicalPlan>,
+    /// The same, planned anew.
+    pub(crate) again: Arc<dyn PlanAgain>,
+    /// The statement in words.
+    pub(crate) statement: String,
+    /// Whether it conflicts with every change of the table's rows since.
+    pub(crate) serializable: bool,
 }
 
 #[async_trait]
@@ -153,22 +140,22 @@ impl TableProvider for ChangeProvider {
             }
             ChangeKind::Delete => (input, None),
             ChangeKind::Update | ChangeKind::Merge => {
-                let order = write_order(self.provider.access(), &input.schema())?;
+                let order = write_order(&self.access, &input.schema())?;
                 let pool = &state.runtime_env().memory_pool;
                 (sorted_in_part(pool, input, order.as_ref())?, order)
             }
         };
-        let access = self.provider.access();
+        let access = &self.access;
         let sink = ChangeSink {
-            provider: self.provider.clone(),
+            access: Arc::clone(access),
             pin: Arc::clone(&self.pin),
             kind: self.kind,
             serializable: self.serializable,
             checks: access.conditions.plan(state, &access.schema)?,
             rerun: Rerun::new(
-                self.provider.clone(),
+                access.table.clone(),
                 self.statement.clone(),
-                self.input.clone(),
+                Arc::clone(&self.again),
                 state,
                 order.clone(),
             ),
@@ -180,7 +167,7 @@ impl TableProvider for ChangeProvider {
 }
 
 struct ChangeSink {
-    provider: SupertableProvider,
+    access: Arc<TableAccess>,
     pin: Arc<Pin>,
     kind: ChangeKind,
     serializable: bool,
@@ -238,7 +225,7 @@ impl Attempt for ChangeSink {
         context: &Arc<TaskContext>,
     ) -> Result<Run> {
         let snapshot = pin.snapshot().await?;
-        self.provider.access().conditions.check_current(&snapshot)?;
+        self.access.conditions.check_current(&snapshot)?;
         let mutation = pin.table().begin(
             self.kind.op(),
             Arc::clone(&snapshot),
@@ -257,7 +244,7 @@ impl Attempt for ChangeSink {
         };
         let run = Run::of(mutation.commit(effect).await)?;
         if matches!(run, Run::Done(_)) {
-            compact_after_write(self.provider.access(), context);
+            compact_after_write(&self.access, context);
         }
         Ok(run)
     }
@@ -275,7 +262,7 @@ impl ChangeSink {
         let schema = stream.schema();
         let mut changed = CollectedRows::new(context.memory_pool());
         let kept = KeptRows::begin(context);
-        let columns = self.provider.access().schema.fields().len();
+        let columns = self.access.schema.fields().len();
         let mut effect = Effect {
             serializable: self.serializable,
             ..Effect::default()
@@ -292,7 +279,7 @@ impl ChangeSink {
                     while let Some(batch) = stream.next().await.transpose()? {
                         changed.add(&batch, addresses)?;
                         if let Some(kept) = &kept {
-                            let schema = &self.provider.access().schema;
+                            let schema = &self.access.schema;
                             kept.add(&new_rows(&batch, schema)?, columns)?;
                         }
                     }
@@ -301,7 +288,7 @@ impl ChangeSink {
             }
             ChangeKind::Update | ChangeKind::Merge => {
                 let addresses = Addresses::of(&schema)?;
-                let access = self.provider.access();
+                let access = &self.access;
                 let stored = with_row_id(&access.schema);
                 let mut writer = superfile_writer(
                     access,
@@ -344,34 +331,10 @@ impl ChangeSink {
     }
 }
 
-/// The table's columns followed by the stored row id.
-pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-    fields.push(stored_row_id_field(schema));
-    Arc::new(Schema::new(fields))
-}
-
 /// The leading columns of a change's batch, in the types that are stored.
 fn new_rows(batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
     let columns: Vec<usize> = (0..stored.fields().len()).collect();
     conform(&batch.project(&columns)?, stored)
-}
-
-/// The rows of a `MERGE` batch that change a target row, and those that are written; counts both.
-fn split_actions(batch: &RecordBatch, effect: &mut Effect) -> Result<(RecordBatch, RecordBatch)> {
-    let actions = batch
-        .column(batch.schema().index_of(ACTION)?)
-        .as_primitive::<Int8Type>();
-    let is =
-        |action: i8| -> BooleanArray { actions.iter().map(|a| Some(a == Some(action))).collect() };
-    let (deletes, inserts) = (is(ACTION_DELETE), is(ACTION_INSERT));
-    effect.rows_deleted += deletes.true_count() as u64;
-    effect.rows_inserted += inserts.true_count() as u64;
-    effect.rows_updated += is(ACTION_UPDATE).true_count() as u64;
-    Ok((
-        filter_record_batch(batch, &not(&inserts)?)?,
-        filter_record_batch(batch, &not(&deletes)?)?,
-    ))
 }
 
 /// Ids for rows that have none yet: the inserted ones of a `MERGE`.

@@ -2,7 +2,7 @@
 //!
 //! DataFusion's sort takes what the pool has, and its merge of what it spilled takes more while the encoders of
 //! the rows that come out of it take theirs: which of them gets none is a matter of chance. So here the sort has a
-//! part of the pool, in which it keeps enough for its merge (see `optimize::memory`), and the encoders have the
+//! part of the pool, in which it keeps enough for its merge (see `sort_memory`), and the encoders have the
 //! rest. Owns the plan's node for that, and when there is one. Without a bound on memory DataFusion's own sort is
 //! as good, and sorts partitions side by side.
 //!
@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
     Partitioning, PhysicalExpr, PlanProperties,
 };
 
-use crate::dml::optimize::memory::for_sorting;
+use crate::dml::write::sort_memory::for_sorting;
 
 /// `input`, sorted as `order` requires if the pool is bounded and it is not in that order; otherwise as it is.
 pub(crate) fn sorted_in_part(

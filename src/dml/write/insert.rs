@@ -1,56 +1,45 @@
-//! `INSERT INTO`, `INSERT OVERWRITE` and `TRUNCATE`: changes that address no row.
+//! `INSERT INTO` and `INSERT OVERWRITE`: changes that address no row.
 //!
-//! Owns the sinks behind DataFusion's hooks for them, which receive complete inputs and are safe to
-//! use, and the writer settings that every statement shares.
+//! Owns the sink behind DataFusion's hook for them, which receives complete inputs and is safe to use.
 //!
 //! Invariant: nothing becomes visible before the whole input was read and checked.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DataFusionError, Result, SchemaExt};
+use datafusion::common::{DataFusionError, Result, SchemaExt};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
-use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
-use parquet::file::metadata::SortingColumn;
 use tracing::Instrument;
 
 use crate::config::SupertableOptions;
-use crate::dml::check::Checks;
-use crate::dml::opaque::Opaque;
-use crate::dml::optimize::compact_after_write;
-use crate::dml::provider::{SupertableProvider, TableAccess};
-use crate::dml::rerun::{Attempt, Rerun, Run, statement_span};
-use crate::dml::returning::KeptRows;
-use crate::dml::sort::sorted_in_part;
+use crate::dml::compact::compact_after_write;
+use crate::dml::provider::TableAccess;
+use crate::dml::write::check::Checks;
+use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
+use crate::dml::write::returning::KeptRows;
+use crate::dml::write::sort::sorted_in_part;
+use crate::dml::write::superfiles::{conform, first_batch, superfile_writer, write_order};
 use crate::error::{Error, ErrorKind};
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
-use crate::scan::schema::{numbered, session_schema};
-use crate::table::{
-    Effect, Mutation, Reruns, RowIdSource, RunEnd, SuperfileWriter, WriterOptions, check_not_null,
-};
+use crate::scan::schema::session_schema;
+use crate::table::{Effect, Mutation, RowIdSource};
 
 /// What the planning rule knows of an `INSERT`.
 #[derive(Debug, Clone)]
 pub struct InsertStatement {
     /// The table's name in the statement.
     pub table: String,
-    /// The plan of its rows; all scans of supertables are pinned.
-    pub rows: Opaque<LogicalPlan>,
+    /// Its rows, planned anew.
+    pub(crate) again: Arc<dyn PlanAgain>,
     /// The statement in words.
     pub text: String,
     /// Whether it conflicts with every change of the table's rows since it read them.
@@ -64,7 +53,7 @@ pub struct InsertStatement {
 /// Refuses `REPLACE INTO`, and an input whose columns are not the table's.
 pub fn plan_insert(
     state: &dyn Session,
-    provider: &SupertableProvider,
+    access: &Arc<TableAccess>,
     pin: Arc<Pin>,
     statement: Option<&InsertStatement>,
     input: Arc<dyn ExecutionPlan>,
@@ -78,7 +67,6 @@ pub fn plan_insert(
         )
         .into());
     }
-    let access = provider.access();
     access
         .schema
         .logically_equivalent_names_and_types(&input.schema())?;
@@ -105,9 +93,9 @@ pub fn plan_insert(
         text: statement.map_or_else(|| words.to_owned(), |statement| statement.text.clone()),
         rerun: statement.map(|statement| {
             Rerun::new(
-                provider.clone(),
+                access.table.clone(),
                 statement.text.clone(),
-                statement.rows.clone(),
+                Arc::clone(&statement.again),
                 state,
                 order.clone(),
             )
@@ -115,144 +103,6 @@ pub fn plan_insert(
         metrics: ExecutionPlanMetricsSet::new(),
     };
     Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
-}
-
-/// The physical plan of a `TRUNCATE`.
-///
-/// # Errors
-/// None today; the signature leaves room for a refusal.
-pub fn plan_truncate(access: &Arc<TableAccess>) -> Result<Arc<dyn ExecutionPlan>> {
-    let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
-    let sink = TruncateSink {
-        access: Arc::clone(access),
-        schema: input.schema(),
-    };
-    Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
-}
-
-/// The order in which rows are written, if the table declares one: a requirement on the sink's
-/// input, which DataFusion meets by a sort where the input does not have it already.
-pub(crate) fn write_order(
-    access: &TableAccess,
-    input: &SchemaRef,
-) -> Result<Option<LexRequirement>> {
-    let requirements = access
-        .table
-        .metadata()
-        .sort_order
-        .iter()
-        .map(|column| {
-            Ok(PhysicalSortRequirement::new(
-                Arc::new(Column::new_with_schema(&column.name, input)?),
-                Some(SortOptions {
-                    descending: column.descending,
-                    nulls_first: column.nulls_first,
-                }),
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(LexRequirement::new(requirements))
-}
-
-/// A writer of superfiles with the session's Parquet settings and the table's options.
-pub(crate) fn superfile_writer(
-    access: &TableAccess,
-    mutation: &Mutation,
-    context: &TaskContext,
-    schema: SchemaRef,
-    row_ids: RowIdSource,
-) -> Result<SuperfileWriter> {
-    let session = SupertableOptions::of(context.session_config().options());
-    let metadata = access.table.metadata();
-    let write = session.write_options(&metadata.properties);
-    let mut parquet = datafusion::config::TableOptions::default_from_session_config(
-        context.session_config().options(),
-    )
-    .parquet;
-    write.apply(&mut parquet);
-    let sorting_columns = metadata
-        .sort_order
-        .iter()
-        .map(|column| {
-            // A sort by a nested column has no leaf of its own: then no order is recorded.
-            let index = leaf_index(&schema, &column.name)?;
-            Some(SortingColumn {
-                column_idx: index,
-                descending: column.descending,
-                nulls_first: column.nulls_first,
-            })
-        })
-        .collect::<Option<Vec<_>>>()
-        .filter(|columns| !columns.is_empty());
-    let schema = numbered(&schema, &metadata.schema);
-    let table = access.table.clone();
-    Ok(SuperfileWriter::new(
-        table.storage().object_store(),
-        context,
-        schema,
-        WriterOptions {
-            parquet,
-            max_rows: write.target_file_rows.unwrap_or(session.target_file_rows),
-            max_bytes: write.target_file_bytes.unwrap_or(session.target_file_bytes),
-            sorting_columns,
-        },
-        row_ids,
-        mutation.ids().clone(),
-        table.env().now_ms(),
-    )?)
-}
-
-/// The first batch of a statement's rows, once the statement's WAL document is durable.
-///
-/// A superfile may not be completed before: a crash would leave an object that no document leads
-/// to. Waiting for both together costs nothing, because the scan is under way meanwhile.
-pub(crate) async fn first_batch(
-    rows: &mut SendableRecordBatchStream,
-    mutation: &Mutation,
-) -> Result<Option<RecordBatch>> {
-    let first = async { rows.next().await.transpose() };
-    let durable = async { Ok(mutation.durable().await?) };
-    Ok(futures::try_join!(first, durable)?.0)
-}
-
-/// Index of a flat column among the Parquet leaves; none for nested columns and behind them.
-fn leaf_index(schema: &SchemaRef, name: &str) -> Option<i32> {
-    let at = schema.index_of(name).ok()?;
-    let flat = schema
-        .fields()
-        .iter()
-        .take(at + 1)
-        .all(|f| !f.data_type().is_nested());
-    flat.then(|| i32::try_from(at).ok()).flatten()
-}
-
-/// `batch` with exactly the columns' types of `schema`, cast where they differ.
-///
-/// # Errors
-/// A value that the stored type cannot hold is an error, never a null.
-pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let columns = schema
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| {
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
-            } else {
-                Ok(cast_with_options(column, field.data_type(), &strict)?)
-            }
-        })
-        .collect::<Result<Vec<ArrayRef>>>()?;
-    check_not_null(schema, &columns)?;
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
-    )?)
 }
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {
@@ -278,29 +128,6 @@ fn in_table(error: DataFusionError, table: &str) -> DataFusionError {
         .into(),
         _ => error,
     }
-}
-
-/// The rows of an `INSERT`, where its VALUES may hold NULL whatever the table's columns may: the sink says which
-/// column may not.
-///
-/// # Errors
-/// What building a plan can raise.
-pub(crate) fn with_nullable_values(rows: LogicalPlan) -> Result<LogicalPlan> {
-    let rows = rows.transform_up(|node| match node {
-        LogicalPlan::Values(mut values) => {
-            let fields = values.schema.iter().map(|(qualifier, field)| {
-                let field = field.as_ref().clone().with_nullable(true);
-                (qualifier.cloned(), Arc::new(field))
-            });
-            let metadata = values.schema.metadata().clone();
-            let schema = DFSchema::new_with_metadata(fields.collect(), metadata)?;
-            values.schema = Arc::new(schema);
-            Ok(Transformed::yes(LogicalPlan::Values(values)))
-        }
-        LogicalPlan::TableScan(_) => Ok(Transformed::no(node)),
-        other => Ok(Transformed::yes(other.recompute_schema()?)),
-    })?;
-    Ok(rows.data)
 }
 
 struct InsertSink {
@@ -451,53 +278,5 @@ impl InsertSink {
             rows_inserted,
             ..Effect::default()
         })
-    }
-}
-
-struct TruncateSink {
-    access: Arc<TableAccess>,
-    schema: SchemaRef,
-}
-
-impl fmt::Debug for TruncateSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TruncateSink")
-    }
-}
-
-impl DisplayAs for TruncateSink {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SupertableTruncate")
-    }
-}
-
-#[async_trait]
-impl DataSink for TruncateSink {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    async fn write_all(
-        &self,
-        _data: SendableRecordBatchStream,
-        context: &Arc<TaskContext>,
-    ) -> Result<u64> {
-        SupertableOptions::of(context.session_config().options()).check_writable("TRUNCATE")?;
-        let table = &self.access.table;
-        let mut reruns = Reruns::of("TRUNCATE", table);
-        loop {
-            let snapshot = table.snapshot().await?;
-            let effect = Effect {
-                drop: snapshot.manifest().entries().map(|e| e.id).collect(),
-                rows_deleted: snapshot.manifest().entries().map(|e| e.live_rows()).sum(),
-                ..Effect::default()
-            };
-            let mutation = table.begin(OpKind::Truncate, snapshot, "TRUNCATE".to_owned());
-            match RunEnd::of(mutation.commit(effect).await)? {
-                RunEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
-                RunEnd::Nothing => return Ok(0),
-                RunEnd::Lost(why) => reruns.after_loss(why).await?,
-            }
-        }
     }
 }

@@ -16,9 +16,10 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::BoxFuture;
 
-use crate::dml::check::Conditions;
+use super::access::TableAccess;
+use super::table::{PinnedProvider, SupertableProvider};
 use crate::dml::opaque::Opaque;
-use crate::dml::provider::{PinnedProvider, SupertableProvider, TableAccess};
+use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
 

@@ -2,163 +2,38 @@
 //!
 //! Owns the three providers of one table: the one users register, the one that the planning rule
 //! puts in its place to pin a version, and the one that also yields row addresses to a statement
-//! that changes rows; and how the registered one follows the table's columns. Does not own how a
-//! scan or a change is carried out.
+//! that changes rows. Does not own how the registered one follows the table's columns ([`view`](super::view)), nor how
+//! a scan or a change is carried out.
 //!
 //! Invariant: `delete_from`, `update` and `merge_into`, whose arguments lose predicates, always
 //! refuse; only plans rewritten by [`SupertableAnalyzer`](crate::dml::SupertableAnalyzer) change
 //! rows.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Constraints, DFSchema, DFSchemaRef, Result};
+use datafusion::common::{Constraints, DFSchemaRef, Result};
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoClause};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
 
-use crate::dml::check::Conditions;
-use crate::dml::insert::{InsertStatement, plan_insert, plan_truncate};
+use super::access::{TableAccess, columns_changed};
+use super::view::View;
 use crate::dml::opaque::Opaque;
+use crate::dml::write::insert::{InsertStatement, plan_insert};
+use crate::dml::write::truncate::plan_truncate;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
-use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
 use crate::scan::plan::cover::covers;
 use crate::scan::plan::statistics::ColumnIds;
 use crate::scan::schema::session_schema;
-use crate::scan::{HiddenColumns, Pin, ScanLocation, ScanRequest, plan_scan};
+use crate::scan::{HiddenColumns, Pin, ScanRequest, plan_scan};
 use crate::table::{Snapshot, Table};
-
-/// What every provider of one table shares.
-#[derive(Debug)]
-pub struct TableAccess {
-    /// The table.
-    pub table: Table,
-    /// Where a session's object stores find it.
-    pub location: ScanLocation,
-    /// The visible columns.
-    pub schema: SchemaRef,
-    /// Defaults of columns that an `INSERT` leaves out.
-    pub column_defaults: Opaque<HashMap<String, Expr>>,
-    /// Conditions that every row meets.
-    pub conditions: Conditions,
-    /// The statement that declared the table, if SQL did.
-    pub definition: Option<String>,
-}
-
-/// One state of a table's columns, and the ones that came after it.
-///
-/// States are only ever added, so what DataFusion borrows from one stays. There is one for each
-/// change of the columns that this process has seen.
-#[derive(Debug)]
-struct View {
-    access: Arc<TableAccess>,
-    /// The defaults as SQL, by column.
-    defaults: BTreeMap<String, String>,
-    /// Metadata that is known to have these columns.
-    seen: Mutex<Option<Arc<TableMetadata>>>,
-    next: OnceLock<Box<View>>,
-}
-
-impl View {
-    fn new(access: Arc<TableAccess>, metadata: &TableMetadata) -> Self {
-        Self {
-            access,
-            defaults: defaults_of(metadata),
-            seen: Mutex::default(),
-            next: OnceLock::new(),
-        }
-    }
-
-    /// The state that the newest known version has.
-    fn newest(&self) -> &Self {
-        let mut view = self;
-        while let Some(next) = view.next.get() {
-            view = next;
-        }
-        let metadata = view.access.table.metadata();
-        let mut seen = view.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.as_ref().is_some_and(|m| Arc::ptr_eq(m, &metadata)) {
-            return view;
-        }
-        *seen = Some(Arc::clone(&metadata));
-        drop(seen);
-        let same = session_schema(&metadata.schema).fields() == view.access.schema.fields()
-            && defaults_of(&metadata) == view.defaults
-            && view.access.conditions.are_those_of(&metadata.properties);
-        if same {
-            return view;
-        }
-        match view.followed_by(&metadata) {
-            Ok(next) => view.next.get_or_init(|| Box::new(next)),
-            Err(error) => {
-                // A scan by the old columns says that they have changed.
-                tracing::warn!(%error, "the table's new columns cannot be followed");
-                view
-            }
-        }
-    }
-
-    /// The state that `metadata` describes.
-    fn followed_by(&self, metadata: &TableMetadata) -> Result<Self> {
-        let defaults = defaults_of(metadata);
-        let known = self.access.column_defaults.get();
-        let mut parsed = HashMap::new();
-        let session = self.access.conditions.later();
-        for (column, sql) in &defaults {
-            // What the session parsed already may name functions that only the session has.
-            let before = self
-                .defaults
-                .iter()
-                .find(|(_, known)| *known == sql)
-                .and_then(|(column, _)| known.get(column));
-            let default = match before {
-                Some(default) => default.clone(),
-                None => session.create_logical_expr(sql, &DFSchema::empty())?,
-            };
-            parsed.insert(column.clone(), default);
-        }
-        let schema = session_schema(&metadata.schema);
-        let conditions = Conditions::of(&session, &schema, &metadata.properties)?;
-        Ok(Self {
-            access: Arc::new(TableAccess {
-                table: self.access.table.clone(),
-                location: self.access.location.clone(),
-                schema,
-                column_defaults: Opaque::new(parsed),
-                conditions,
-                definition: self.access.definition.clone(),
-            }),
-            defaults,
-            seen: Mutex::default(),
-            next: OnceLock::new(),
-        })
-    }
-}
-
-fn defaults_of(metadata: &TableMetadata) -> BTreeMap<String, String> {
-    metadata
-        .properties
-        .iter()
-        .filter_map(|(key, sql)| {
-            let column = key.strip_prefix(COLUMN_DEFAULT)?;
-            Some((column.to_owned(), sql.clone()))
-        })
-        .collect()
-}
-
-fn columns_changed(access: &TableAccess) -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        access.location.root.to_string(),
-        "the table's columns have changed since the statement was planned; run it again",
-    )
-}
 
 /// The provider that users register: reads the current version, and inserts.
 ///
@@ -190,12 +65,7 @@ impl SupertableProvider {
         }
         let view = self.current();
         Self {
-            views: Arc::new(View {
-                access: Arc::clone(&view.access),
-                defaults: view.defaults.clone(),
-                seen: Mutex::default(),
-                next: OnceLock::new(),
-            }),
+            views: Arc::new(view.alone()),
             follows: false,
             constraints: self.constraints.clone(),
         }
@@ -301,7 +171,7 @@ impl TableProvider for SupertableProvider {
         Self: 'f,
     {
         // Without the planning rule nobody knows which state of the columns the plan was made by.
-        if self.follows && self.views.next.get().is_some() {
+        if self.follows && self.views.is_followed() {
             return Box::pin(future::ready(Err(columns_changed(self.access()).into())));
         }
         let pinned = self.pinned(Pin::latest(self.table().clone()));
@@ -327,7 +197,7 @@ impl TableProvider for SupertableProvider {
             return self.refuse("INSERT OVERWRITE").await;
         }
         let pin = Pin::latest(self.table().clone());
-        plan_insert(state, self, pin, None, input, insert_op)
+        plan_insert(state, self.access(), pin, None, input, insert_op)
     }
 
     async fn truncate(&self, _state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -519,7 +389,7 @@ impl TableProvider for PinnedProvider {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (pin, statement) = (Arc::clone(&self.pin), self.inserts.as_ref());
-        plan_insert(state, &self.base, pin, statement, input, insert_op)
+        plan_insert(state, self.base.access(), pin, statement, input, insert_op)
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 
-use super::{Request, Scope};
+use super::cluster::ClusterBy;
+use super::request::{Request, Scope};
 use crate::config::SupertableOptions;
-use crate::dml::cluster::ClusterBy;
 use crate::dml::provider::TableAccess;
 use crate::format::manifest::{SuperfileEntry, TableMetadata, field_id};
 use crate::format::{ClusterKey, Clustering, Layout, SuperfileId};

@@ -30,7 +30,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::config::{EXPOSE_ROW_ID, RowIdExposure, SupertableOptions};
-use crate::dml::analyzer::{Pins, provider_of, supertable};
+use crate::dml::plan::pins::{Pins, provider_of, supertable};
 use crate::dml::provider::{PinnedProvider, SupertableProvider};
 use crate::error::{Error, ErrorKind};
 use crate::scan::row_address::{EXPOSED_ROW_ID, ROW_ID, ROW_ID_TYPE};

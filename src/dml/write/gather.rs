@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
-use crate::dml::collect::{Addresses, CollectedRows, chunks_schema};
+use crate::dml::write::collect::{Addresses, CollectedRows, chunks_schema};
 
 /// Bytes of chunks that a partition holds before it passes them on.
 const PASS_ON_BYTES: usize = 1 << 20;

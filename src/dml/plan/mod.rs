@@ -1,0 +1,18 @@
+//! Planning: statements that change rows become queries that flow into a sink.
+//!
+//! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`; [`spine`], [`merge`] and [`values`] are its
+//!   rewrites.
+//! - [`pins`]: one version of each table for a statement.
+//! - [`row_id`]: the function `_id(…)`.
+//! - [`names`], [`lost`]: what is refused because it would be taken for something else, or lost.
+//! - [`words`]: the statement in words.
+
+pub mod analyzer;
+pub(crate) mod lost;
+pub mod merge;
+pub(crate) mod names;
+pub(crate) mod pins;
+pub mod row_id;
+mod spine;
+mod values;
+mod words;

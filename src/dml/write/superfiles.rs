@@ -1,0 +1,155 @@
+//! What all statements share that write superfiles: settings, types, order.
+//!
+//! Owns how a session's and a table's options become a writer's. Does not own the writer ([`SuperfileWriter`]).
+//!
+//! Invariant: no superfile is completed before the statement's WAL document is durable.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, SortOptions, cast_with_options};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::common::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
+use futures::StreamExt;
+use parquet::file::metadata::SortingColumn;
+
+use crate::config::SupertableOptions;
+use crate::dml::provider::TableAccess;
+use crate::scan::row_address::stored_row_id_field;
+use crate::scan::schema::numbered;
+use crate::table::{Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null};
+
+/// The order in which rows are written, if the table declares one: a requirement on the sink's
+/// input, which DataFusion meets by a sort where the input does not have it already.
+pub(crate) fn write_order(
+    access: &TableAccess,
+    input: &SchemaRef,
+) -> Result<Option<LexRequirement>> {
+    let requirements = access
+        .table
+        .metadata()
+        .sort_order
+        .iter()
+        .map(|column| {
+            Ok(PhysicalSortRequirement::new(
+                Arc::new(Column::new_with_schema(&column.name, input)?),
+                Some(SortOptions {
+                    descending: column.descending,
+                    nulls_first: column.nulls_first,
+                }),
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(LexRequirement::new(requirements))
+}
+
+/// A writer of superfiles with the session's Parquet settings and the table's options.
+pub(crate) fn superfile_writer(
+    access: &TableAccess,
+    mutation: &Mutation,
+    context: &TaskContext,
+    schema: SchemaRef,
+    row_ids: RowIdSource,
+) -> Result<SuperfileWriter> {
+    let session = SupertableOptions::of(context.session_config().options());
+    let metadata = access.table.metadata();
+    let write = session.write_options(&metadata.properties);
+    let mut parquet = datafusion::config::TableOptions::default_from_session_config(
+        context.session_config().options(),
+    )
+    .parquet;
+    write.apply(&mut parquet);
+    let sorting_columns = metadata
+        .sort_order
+        .iter()
+        .map(|column| {
+            // A sort by a nested column has no leaf of its own: then no order is recorded.
+            let index = leaf_index(&schema, &column.name)?;
+            Some(SortingColumn {
+                column_idx: index,
+                descending: column.descending,
+                nulls_first: column.nulls_first,
+            })
+        })
+        .collect::<Option<Vec<_>>>()
+        .filter(|columns| !columns.is_empty());
+    let schema = numbered(&schema, &metadata.schema);
+    let table = access.table.clone();
+    Ok(SuperfileWriter::new(
+        table.storage().object_store(),
+        context,
+        schema,
+        WriterOptions {
+            parquet,
+            max_rows: write.target_file_rows.unwrap_or(session.target_file_rows),
+            max_bytes: write.target_file_bytes.unwrap_or(session.target_file_bytes),
+            sorting_columns,
+        },
+        row_ids,
+        mutation.ids().clone(),
+        table.env().now_ms(),
+    )?)
+}
+
+/// The first batch of a statement's rows, once the statement's WAL document is durable.
+///
+/// A superfile may not be completed before: a crash would leave an object that no document leads
+/// to. Waiting for both together costs nothing, because the scan is under way meanwhile.
+pub(crate) async fn first_batch(
+    rows: &mut SendableRecordBatchStream,
+    mutation: &Mutation,
+) -> Result<Option<RecordBatch>> {
+    let first = async { rows.next().await.transpose() };
+    let durable = async { Ok(mutation.durable().await?) };
+    Ok(futures::try_join!(first, durable)?.0)
+}
+
+/// Index of a flat column among the Parquet leaves; none for nested columns and behind them.
+fn leaf_index(schema: &SchemaRef, name: &str) -> Option<i32> {
+    let at = schema.index_of(name).ok()?;
+    let flat = schema
+        .fields()
+        .iter()
+        .take(at + 1)
+        .all(|f| !f.data_type().is_nested());
+    flat.then(|| i32::try_from(at).ok()).flatten()
+}
+
+/// `batch` with exactly the columns' types of `schema`, cast where they differ.
+///
+/// # Errors
+/// A value that the stored type cannot hold is an error, never a null.
+pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    let columns = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                Ok(cast_with_options(column, field.data_type(), &strict)?)
+            }
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    check_not_null(schema, &columns)?;
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &RecordBatchOptions::new().with_row_count(Some(batch.num_rows())),
+    )?)
+}
+
+/// The table's columns followed by the stored row id.
+pub(crate) fn with_row_id(schema: &SchemaRef) -> SchemaRef {
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    fields.push(stored_row_id_field(schema));
+    Arc::new(Schema::new(fields))
+}
