@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use super::find::{Candidate, Places, find, parse};
+use super::find::{CONCURRENCY, Candidate, Places, find, parse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
 use crate::format::ids::SuperfileId;
@@ -29,9 +29,6 @@ use crate::sql::location::refuse_credentials;
 use crate::table::{
     Effect, EndError, Mutation, Reruns, RunEnd, SealedEnd, Snapshot, Table, judge_end,
 };
-
-/// Files that are read, or copied, at the same time.
-pub(super) const CONCURRENCY: usize = 8;
 
 /// The size of the pieces in which a file is uploaded where the store cannot copy it.
 const PART_BYTES: usize = 8 << 20;

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::default::value_or_default;
 use super::planner::{Planner, refused};
-use super::read::stands_for_all;
+use super::read::{assigns_all, stands_for_all};
 use super::target::Target;
 use super::tree::{self, Rows};
 use super::with::push;
@@ -47,14 +47,6 @@ pub(super) async fn merge(
     }
     let plan = planner.plan(Statement::Merge(merge)).await?;
     Ok((target, plan))
-}
-
-/// Whether an assignment stands for all columns.
-pub(super) fn assigns_all(assignment: &Assignment) -> bool {
-    match &assignment.target {
-        AssignmentTarget::ColumnName(name) => stands_for_all(std::slice::from_ref(name)),
-        AssignmentTarget::Tuple(_) => false,
-    }
 }
 
 fn is_for_all(action: &MergeAction) -> bool {

@@ -25,6 +25,7 @@ mod create;
 mod default;
 mod insert;
 mod merge;
+mod plan;
 mod planner;
 mod read;
 mod returning;
@@ -36,7 +37,7 @@ mod tree;
 mod with;
 
 pub(crate) use create::without_clauses;
-pub(crate) use planner::plan;
+pub(crate) use plan::plan;
 pub(crate) use read::read;
 pub(crate) use row_ids::with_exact_row_ids;
 #[cfg(feature = "cli")]

@@ -1,6 +1,6 @@
-//! From a statement that this crate plans to its plan.
+//! What all statements share that this crate plans.
 //!
-//! Owns what all of them share: queries are planned by DataFusion, where the statement stands (under `EXPLAIN`,
+//! Owns the place where a statement stands: queries are planned by DataFusion, where the statement stands (under `EXPLAIN`,
 //! under `PREPARE`, whose parameters have types), and the finished change is put there.
 
 use std::sync::Arc;
@@ -12,36 +12,9 @@ use datafusion::logical_expr::{
     LogicalPlan, PlanType, Statement as StatementPlan, ToStringifiedPlan,
 };
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, With};
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
-use super::read::Own;
-use super::{change, create, insert, merge, returning};
 use crate::error::{Error, ErrorKind};
-
-/// Plans a statement.
-pub(crate) fn plan(state: &SessionState, own: Own) -> BoxFuture<'_, Result<LogicalPlan>> {
-    async move {
-        let mut outer = match own {
-            Own::Change(statement) => *statement,
-            Own::Create(table) => return create::plan(state, *table).await,
-        };
-        let nothing = nothing()?;
-        let inner = match innermost(&mut outer) {
-            Some(inner) => std::mem::replace(inner, nothing),
-            None => return internal_err!("the statement is none that changes rows"),
-        };
-        let planner = Planner {
-            normalize: state.config_options().sql_parser.enable_ident_normalization,
-            state,
-            outer,
-        };
-        let changed = planner.change(inner).await?;
-        planner.in_place(changed).await
-    }
-    .boxed()
-}
 
 /// Plans parts of one statement.
 pub(super) struct Planner<'a> {
@@ -52,32 +25,23 @@ pub(super) struct Planner<'a> {
     outer: Statement,
 }
 
-impl Planner<'_> {
-    async fn change(&self, statement: SqlStatement) -> Result<LogicalPlan> {
-        let (with, statement) = without_with(statement)?;
-        match statement {
-            SqlStatement::Delete(mut delete) => {
-                let returned = delete.returning.take();
-                let (target, plan) = change::delete(self, with, delete).await?;
-                returning::returned(self, &target, plan, returned).await
-            }
-            SqlStatement::Update(mut update) => {
-                let returned = update.returning.take();
-                let (target, plan) = change::update(self, with, update).await?;
-                returning::returned(self, &target, plan, returned).await
-            }
-            SqlStatement::Merge(mut merge) => {
-                let returned = returning::of_merge(&mut merge)?;
-                let (target, plan) = merge::merge(self, with, merge).await?;
-                returning::returned(self, &target, plan, returned).await
-            }
-            SqlStatement::Insert(mut insert) => {
-                let returned = insert.returning.take();
-                let (target, plan) = insert::insert(self, with, insert).await?;
-                returning::returned(self, &target, plan, returned).await
-            }
-            other => internal_err!("{other} changes no rows"),
-        }
+impl<'a> Planner<'a> {
+    /// For `outer`, which is, or stands around, a statement that changes rows; that statement comes with it.
+    pub(super) fn of(
+        state: &'a SessionState,
+        mut outer: Statement,
+    ) -> Result<(Self, SqlStatement)> {
+        let nothing = nothing()?;
+        let inner = match innermost(&mut outer) {
+            Some(inner) => std::mem::replace(inner, nothing),
+            None => return internal_err!("the statement is none that changes rows"),
+        };
+        let planner = Self {
+            normalize: state.config_options().sql_parser.enable_ident_normalization,
+            state,
+            outer,
+        };
+        Ok((planner, inner))
     }
 
     /// The plan of a statement that DataFusion knows.
@@ -91,7 +55,7 @@ impl Planner<'_> {
     }
 
     /// `changed` where the statement stands.
-    async fn in_place(&self, changed: LogicalPlan) -> Result<LogicalPlan> {
+    pub(super) async fn in_place(&self, changed: LogicalPlan) -> Result<LogicalPlan> {
         let mut outer = self.outer.clone();
         match innermost(&mut outer) {
             // Anything that can be planned.
@@ -108,21 +72,6 @@ fn nothing() -> Result<SqlStatement> {
         .try_with_sql("SELECT 1")?
         .parse_statement()
         .map_err(Into::into)
-}
-
-/// A `WITH` before a statement, and the statement.
-fn without_with(statement: SqlStatement) -> Result<(Option<With>, SqlStatement)> {
-    let SqlStatement::Query(query) = statement else {
-        return Ok((None, statement));
-    };
-    let Query { with, body, .. } = *query;
-    match *body {
-        SetExpr::Insert(statement)
-        | SetExpr::Update(statement)
-        | SetExpr::Delete(statement)
-        | SetExpr::Merge(statement) => Ok((with, statement)),
-        other => internal_err!("{other} changes no rows"),
-    }
 }
 
 fn innermost(statement: &mut Statement) -> Option<&mut SqlStatement> {

@@ -9,8 +9,8 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::config::SqlParserOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    Delete, Insert, Merge, MergeAction, MergeInsertKind, ObjectName, SetExpr,
-    Statement as SqlStatement, Update,
+    Assignment, AssignmentTarget, Delete, Insert, Merge, MergeAction, MergeInsertKind, ObjectName,
+    SetExpr, Statement as SqlStatement, Update,
 };
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -229,6 +229,14 @@ pub(super) fn stands_for_all(columns: &[ObjectName]) -> bool {
     matches!(columns, [column] if is_named(column, ALL))
 }
 
+/// Whether an assignment stands for all columns.
+pub(super) fn assigns_all(assignment: &Assignment) -> bool {
+    match &assignment.target {
+        AssignmentTarget::ColumnName(name) => stands_for_all(std::slice::from_ref(name)),
+        AssignmentTarget::Tuple(_) => false,
+    }
+}
+
 /// Whether these columns stand for those that the query yields.
 pub(super) fn stands_for_names(columns: &[ObjectName]) -> bool {
     matches!(columns, [column] if is_named(column, BY_NAME))
@@ -302,7 +310,7 @@ fn is_own_merge(merge: &Merge) -> bool {
         MergeAction::Update(update) => update
             .assignments
             .iter()
-            .any(|a| is_default(&a.value) || super::merge::assigns_all(a)),
+            .any(|a| is_default(&a.value) || assigns_all(a)),
         MergeAction::Insert(insert) => {
             let rows = match &insert.kind {
                 MergeInsertKind::Values(values) => values.rows.as_slice(),
