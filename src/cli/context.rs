@@ -164,7 +164,7 @@ impl CliSessionContext for CliContext {
 
     async fn execute_logical_plan(&self, plan: LogicalPlan) -> Result<DataFrame, DataFusionError> {
         let plan = match self.stands_for(&plan) {
-            Some(own) => statement::plan(&self.session.state(), own).await?,
+            Some(own) => statement::plan(&self.session_state(), own).await?,
             None => plan,
         };
         match &plan {

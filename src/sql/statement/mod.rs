@@ -34,5 +34,5 @@ mod with;
 
 pub(crate) use create::without_clauses;
 pub(crate) use planner::plan;
-pub(crate) use read::{Own, read, with_stand_ins};
+pub(crate) use read::{Own, creations, read, with_stand_ins};
 pub(crate) use row_ids::with_exact_row_ids;
