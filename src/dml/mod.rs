@@ -9,6 +9,7 @@
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - [`optimize`]: compaction, on demand and after writes; [`cluster`]: its order by several columns at once.
 //! - [`version`]: the table as it was; it can only be read.
+//! - [`definition`]: the statement that makes a table like this one.
 //! - [`row_id`]: the function `_id(…)`.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
 //! - [`check`]: conditions that new rows meet.
@@ -20,6 +21,7 @@ pub mod analyzer;
 pub mod check;
 pub mod cluster;
 pub mod collect;
+pub mod definition;
 mod gather;
 pub mod insert;
 mod lost;

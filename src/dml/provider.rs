@@ -23,6 +23,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::future::{self, BoxFuture};
 
 use crate::dml::check::Conditions;
+use crate::dml::definition::{Declared, Definition};
 use crate::dml::insert::{InsertStatement, plan_insert, plan_truncate};
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
@@ -47,8 +48,6 @@ pub struct TableAccess {
     pub column_defaults: Opaque<HashMap<String, Expr>>,
     /// Conditions that every row meets.
     pub conditions: Conditions,
-    /// The statement that declared the table, if SQL did.
-    pub definition: Option<String>,
 }
 
 /// One state of a table's columns, and the ones that came after it.
@@ -132,7 +131,6 @@ impl View {
                 schema,
                 column_defaults: Opaque::new(parsed),
                 conditions,
-                definition: self.access.definition.clone(),
             }),
             defaults,
             seen: Mutex::default(),
@@ -169,6 +167,7 @@ pub struct SupertableProvider {
     views: Arc<View>,
     follows: bool,
     constraints: Constraints,
+    definition: Option<Arc<Definition>>,
 }
 
 impl SupertableProvider {
@@ -179,6 +178,16 @@ impl SupertableProvider {
             views: Arc::new(View::new(Arc::new(access), &metadata)),
             follows: true,
             constraints: Constraints::default(),
+            definition: None,
+        }
+    }
+
+    /// This provider of a table that is created so, which `SHOW CREATE TABLE` tells.
+    #[must_use]
+    pub fn declared(self, declared: Declared) -> Self {
+        Self {
+            definition: Some(Arc::new(Definition::new(declared))),
+            ..self
         }
     }
 
@@ -198,6 +207,7 @@ impl SupertableProvider {
             }),
             follows: false,
             constraints: self.constraints.clone(),
+            definition: self.definition.clone(),
         }
     }
 
@@ -278,7 +288,7 @@ impl TableProvider for SupertableProvider {
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        self.access().definition.as_deref()
+        self.definition.as_ref()?.text(&self.table().metadata())
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {

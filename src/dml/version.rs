@@ -38,7 +38,6 @@ impl VersionProvider {
             schema,
             column_defaults: Opaque::new(HashMap::new()),
             conditions: Conditions::default(),
-            definition: None,
         });
         Self {
             pinned: then.pinned(pin),

@@ -19,6 +19,7 @@ use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::{refused_functions, table_functions};
 use crate::sql::relations::SupertableRelations;
+use crate::sql::types;
 use crate::table::{Background, Table};
 
 /// Name after `STORED AS`; DataFusion looks factories up in upper case.
@@ -134,7 +135,7 @@ fn is_registered(state: &SessionState) -> bool {
     rules.iter().any(|rule| rule.name() == ANALYZER_RULE)
 }
 
-/// Adds the planning rules. A statement has to be taken out of its wrapping before any other rule analyses it, and
+/// Adds the planning rules, and the planner of types. A statement has to be taken out of its wrapping before any other rule analyses it, and
 /// put into it before any other rule optimises it; such a place only a builder can give.
 fn with_rules(state: &mut SessionState) {
     let creates_defaults = state
@@ -147,12 +148,13 @@ fn with_rules(state: &mut SessionState) {
     analysis.push(Arc::new(SupertableAnalyzer));
     let mut optimisation = state.optimizer().rules.clone();
     optimisation.insert(0, Arc::new(KeepPrepared));
-    let built = SessionStateBuilder::new_from_existing(state.clone())
+    let mut builder = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(session_id)
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(optimisation)
-        .with_physical_optimizer_rule(Arc::new(KeepScanOrder))
-        .build();
+        .with_physical_optimizer_rule(Arc::new(KeepScanOrder));
+    types::register(builder.type_planner());
+    let built = builder.build();
     let rewrites = state.analyzer().function_rewrites().to_vec();
     *state = built;
     for rewrite in rewrites {

@@ -36,6 +36,7 @@ mod retries;
 mod row_ids;
 mod servers;
 mod sessions;
+mod show_create;
 mod simulation;
 mod soundness;
 mod sql_costs;
