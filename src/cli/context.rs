@@ -27,6 +27,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::dml::names::with_names_as_meant;
+use crate::dml::parameters::untyped_unless_all_are_known;
 use crate::sql::written::{understood, with_zone};
 
 use super::azure::{self, AzureOptions};
@@ -177,6 +178,7 @@ impl CliSessionContext for CliContext {
             _ => {}
         }
         // All text comes here by `understood`.
-        crate::sql::execute(&self.session, with_names_as_meant(plan)?).await
+        let plan = untyped_unless_all_are_known(with_names_as_meant(plan)?)?;
+        crate::sql::execute(&self.session, plan).await
     }
 }

@@ -11,6 +11,7 @@
 //! - [`version`]: the table as it was; it can only be read.
 //! - [`definition`]: the statement that makes a table like this one.
 //! - [`row_id`]: the function `_id(…)`.
+//! - `parameters`: relations that are known only when the statement has its parameters.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
 //! - [`check`]: conditions that new rows meet.
 //! - [`sink`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
@@ -30,6 +31,7 @@ mod moved;
 pub(crate) mod names;
 pub mod opaque;
 pub mod optimize;
+pub(crate) mod parameters;
 pub mod provider;
 mod rerun;
 pub(crate) mod returning;

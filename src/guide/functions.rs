@@ -83,6 +83,14 @@
 //! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
 //! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
 //!
+//! The version or the moment may be a parameter, or an expression of parameters: `supertable_at('t', $1)`, by `PREPARE` and
+//! `EXECUTE`, and by `DataFrame::with_param_values`. It is evaluated when the statement is executed. The statement is planned
+//! with the columns that the table has at that moment (what `SELECT *` stands for is settled then), so a value that
+//! means a version with other columns fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), which names the first difference;
+//! write that version into the statement. The versions of `supertable_changes` may be parameters, too; the table's name
+//! may not, nor what other functions take. (Where DataFusion can tell the types of some parameters only, `SessionContext::sql` wants
+//! them all in `PREPARE p(BIGINT, …)`; through [`sql()`](crate::sql()) and at the command line they may be left out.)
+//!
 //! # `supertable_changes`
 //!
 //! The rows that came, went or changed after the version `from`, up to and including `to` (by default the current one):

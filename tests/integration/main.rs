@@ -29,6 +29,7 @@ mod kills_upkeep;
 mod memory;
 mod ordering;
 mod overload;
+mod parameters;
 mod pipeline;
 mod power_cut;
 mod renames;
