@@ -11,7 +11,6 @@ pub(crate) mod relations;
 pub mod schema;
 pub mod session;
 pub(crate) mod statement;
-mod types;
 mod wait;
 pub(crate) mod written;
 

@@ -11,6 +11,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
+use crate::dml::definition::understand_arrow_types;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
@@ -19,7 +20,6 @@ use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::{refused_functions, table_functions};
 use crate::sql::relations::SupertableRelations;
-use crate::sql::types;
 use crate::table::{Background, Table};
 
 /// Name after `STORED AS`; DataFusion looks factories up in upper case.
@@ -153,7 +153,7 @@ fn with_rules(state: &mut SessionState) {
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(optimisation)
         .with_physical_optimizer_rule(Arc::new(KeepScanOrder));
-    types::register(builder.type_planner());
+    understand_arrow_types(builder.type_planner());
     let built = builder.build();
     let rewrites = state.analyzer().function_rewrites().to_vec();
     *state = built;

@@ -6,13 +6,13 @@
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use super::statement::{literal, name};
+use super::quote::{literal, name};
 
 /// How a type is called that SQL has no other name for; it takes the type's name in Arrow.
-pub const ARROW: &str = "ARROW";
+pub(super) const ARROW: &str = "ARROW";
 
 /// The type of this name in Arrow.
-pub fn arrow_type(name: &str) -> Option<DataType> {
+pub(super) fn arrow_type(name: &str) -> Option<DataType> {
     name.parse().ok()
 }
 

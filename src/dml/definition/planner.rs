@@ -11,7 +11,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::DataType as SqlType;
 
-use crate::dml::definition::{ARROW, arrow_type};
+use super::types::{ARROW, arrow_type};
 use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct ArrowTypes {
 }
 
 /// Makes a session that has this planner understand types by their names in Arrow, too.
-pub(super) fn register(planner: &mut Option<Arc<dyn TypePlanner>>) {
+pub fn understand_arrow_types(planner: &mut Option<Arc<dyn TypePlanner>>) {
     let before = planner.take();
     *planner = Some(Arc::new(ArrowTypes { before }));
 }
