@@ -1,11 +1,11 @@
 //! A relation that is known only when the statement has its parameters: `supertable_at('t', $1)`.
 //!
 //! DataFusion asks a table function for a table while it plans, and a parameter has no value then. Such a relation
-//! stands in the plan as a node of its own, with the function's arguments as expressions: the values of parameters get there as they
-//! get everywhere. The first rule of the analysis (`sound::prepared`) puts the table in its place.
+//! stands in the plan as a node of its own, with the function's arguments as expressions: the values of parameters
+//! get there as they get everywhere. The first rule of the analysis (`sound::prepared`) puts the table in its place.
 //!
-//! Owns the node, the provider by which a table function says that it waits, and the scan that a call becomes. Does not own
-//! what the table is.
+//! Owns the node, the provider by which a table function says that it waits, and the scan that a call becomes. Does
+//! not own what the table is.
 //!
 //! Invariant: the plan around the node was made with the columns that it has; the table that takes its place has the
 //! same, or the statement fails.

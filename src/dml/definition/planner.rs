@@ -1,8 +1,8 @@
 //! `ARROW('Timestamp(ms, "Europe/Berlin")')`: a type of a column by its name in Arrow.
 //!
-//! Owns that SQL understands it, wherever a type stands (`CREATE`, `ALTER TABLE`, `CAST`). `SHOW CREATE TABLE` shows so what
-//! DataFusion's SQL has no name for, or one that another session would read as another type. The session's own
-//! planner of types, if it has one, is asked first.
+//! Owns that SQL understands it, wherever a type stands (`CREATE`, `ALTER TABLE`, `CAST`). `SHOW CREATE TABLE` shows
+//! so what DataFusion's SQL has no name for, or one that another session would read as another type. The session's
+//! own planner of types, if it has one, is asked first.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Names and literals in a statement.
 //!
-//! Owns quoting: what is written here is read as it was meant, by DataFusion's generic dialect and whatever rule for names the session
-//! has.
+//! Owns quoting: what is written here is read as it was meant, by DataFusion's generic dialect and whatever rule for
+//! names the session has.
 
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::GenericDialect;

@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of arguments. The table's name comes first, as a string; every other argument
 //! may be given by position, in the order of the signature, or by name (`retain => INTERVAL '7 days'`).
-//! Values are constant expressions. Does not own finding the table (`lookup`).
+//! Values are constant expressions; some functions take parameters, too. Does not own finding the table (`lookup`).
 //!
 //! Invariant: an argument is never passed over: one that is unknown, given twice, NULL, or of
 //! another type is an error that says which ones there are, or what is wanted.

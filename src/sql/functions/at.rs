@@ -4,8 +4,8 @@
 //! files as they do for the table itself. A number is a version; a timestamp means the last version that
 //! is not younger. `version =>` and `timestamp =>` say which is meant.
 //!
-//! The version may be a parameter. The statement is planned with the columns that the table has at that moment then, and fails if
-//! the version has others.
+//! The version may be a parameter. The statement is planned with the columns that the table has at that moment then,
+//! and fails if the version has others.
 
 use std::sync::Arc;
 
