@@ -27,6 +27,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use crate::dml::plan::names::with_names_as_meant;
+use crate::dml::plan::parameters::untyped_unless_all_are_known;
 use crate::sql::written::{understood, with_zone};
 
 use super::azure::{self, AzureOptions};
@@ -164,7 +165,7 @@ impl CliSessionContext for CliContext {
 
     async fn execute_logical_plan(&self, plan: LogicalPlan) -> Result<DataFrame, DataFusionError> {
         let plan = match self.stands_for(&plan) {
-            Some(own) => statement::plan(&self.session.state(), own).await?,
+            Some(own) => statement::plan(&self.session_state(), own).await?,
             None => plan,
         };
         match &plan {
@@ -177,6 +178,7 @@ impl CliSessionContext for CliContext {
             _ => {}
         }
         // All text comes here by `understood`.
-        crate::sql::execute(&self.session, with_names_as_meant(plan)?).await
+        let plan = untyped_unless_all_are_known(with_names_as_meant(plan)?)?;
+        crate::sql::execute(&self.session, plan).await
     }
 }

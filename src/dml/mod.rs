@@ -6,6 +6,7 @@
 //! an ordinary query, and its result flows into a sink that builds the change.
 //!
 //! - [`provider`]: the table as DataFusion sees it; reading, `INSERT` and `TRUNCATE` are its hooks.
+//! - [`definition`]: the statement that makes a table like this one.
 //! - [`plan`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
 //! - [`write`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
@@ -14,6 +15,7 @@
 //! - [`opaque`]: values whose types the compiler need not look into.
 
 pub mod compact;
+pub mod definition;
 pub mod opaque;
 pub mod plan;
 pub mod provider;

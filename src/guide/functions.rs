@@ -1,12 +1,13 @@
 //! The table functions. What SQL has no statement for is a relation to select from.
 //!
-//! The table's name comes first, as a string; it may name a schema and a catalog. Other arguments are constants,
-//! given by position in the order below, or by name: `retain => INTERVAL '7 days'`. An argument that is unknown,
-//! given twice, NULL or of another type is an error that says which ones there are. Nothing happens until the
-//! query runs: `EXPLAIN` does nothing, and what a function changes it changes once for each place where it is written,
-//! however often the query reads its rows (a query in `WITH` that is used twice), or not at all if the query needs none of them
-//! (`LIMIT 0`). *At* is a version's number, or a moment: a timestamp, a date or text
-//! that can be read as one, which means the last version that is not younger. Moments in answers are in UTC.
+//! The table's name comes first, as a string; it may name a schema and a catalog. Other arguments are constants
+//! (versions and moments to read may be [parameters](#supertable_at)), given by position in the order below, or by
+//! name: `retain => INTERVAL '7 days'`. An argument that is unknown, given twice, NULL or of another type is an error
+//! that says which ones there are. Nothing happens until the query runs: `EXPLAIN` does nothing, and what a function
+//! changes it changes once for each place where it is written, however often the query reads its rows (a query in
+//! `WITH` that is used twice), or not at all if the query needs none of them (`LIMIT 0`). *At* is a version's number,
+//! or a moment: a timestamp, a date or text that can be read as one, which means the last version that is not younger.
+//! Moments in answers are in UTC.
 //!
 //! | function | arguments | answer |
 //! | --- | --- | --- |
@@ -82,6 +83,15 @@
 //! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; and where
 //! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
 //! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
+//!
+//! The version or the moment may be a parameter, or an expression of parameters: `supertable_at('t', $1)`, by `PREPARE` and
+//! `EXECUTE`, and by `DataFrame::with_param_values`. It is evaluated when the statement is executed. The statement is
+//! planned with the columns that the table has at that moment (what `SELECT *` stands for is settled then), so a value that
+//! means a version with other columns fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), which names the
+//! first difference; write that version into the statement. The versions of `supertable_changes` may be parameters, too;
+//! the table's name may not, nor what other functions take. (Where DataFusion can tell the types of some parameters only,
+//! `SessionContext::sql` wants them all in `PREPARE p(BIGINT, …)`; through [`sql()`](crate::sql()) and at the command line
+//! they may be left out.)
 //!
 //! # `supertable_changes`
 //!

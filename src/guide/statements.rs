@@ -62,6 +62,23 @@
 //! table has. A location inside of a catalog that the session has open is refused by `CREATE EXTERNAL TABLE`, unless a
 //! table is there to be opened.
 //!
+//! # `SHOW CREATE TABLE`
+//!
+//! It shows, in a session with `datafusion.catalog.information_schema`, the statement that makes the same table at an empty
+//! place: columns in their order with types, `NOT NULL` and defaults, the declared order, and every option that is set,
+//! conditions among them. It is the table as this session knows it now, after each `ALTER TABLE`. The name and the
+//! `LOCATION` are those of this session (a table that Rust opened has its directory's name); a table of a catalog is shown
+//! with its catalog and schema, in the form that [`sql()`](crate::sql()) and the command line take. Rows, history and what
+//! older rows have in added columns are no part of it.
+//!
+//! A type that DataFusion's SQL has no name for, or gives the time zone of the session that reads it, is shown by its name
+//! in Arrow: `at ARROW('Timestamp(ns, "+00:00")')`. A session with this crate understands that wherever a type stands, also
+//! in `CREATE`, `ALTER TABLE` and `CAST`. A string is `VARCHAR`, which each session holds in memory as it likes. The
+//! definition is NULL if nothing would be read as the type of a column (nested fields with quotes in their names).
+//!
+//! `information_schema.columns` has names, types and `is_nullable`; its `column_default` is NULL in DataFusion 55.2, so
+//! read defaults here or from `supertable_properties('t')`.
+//!
 //! # What is cheap
 //!
 //! - `count(*)` reads no data file, also after deletes.

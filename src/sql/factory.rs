@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use crate::config::{
     BLOOM_FILTER_COLUMNS, PREFIX, SupertableOptions, WriteOptions, check_table_option,
 };
+use crate::dml::definition::Declared;
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::dml::{SupertableProvider, TableAccess};
@@ -51,7 +52,7 @@ pub struct CreateOptions {
 pub async fn open_table(state: &dyn Session, location: &str) -> Result<SupertableProvider> {
     let (storage, scan) = resolve(state, location)?;
     let table = Table::open(storage, Env::system()).await?;
-    provider(state, table, scan, None)
+    Ok(provider(state, table, scan)?.declared(Declared::at(location)))
 }
 
 /// Creates the table at `location`.
@@ -142,7 +143,7 @@ pub(crate) async fn create_at(
     if !unseen {
         table.reveal().await.map_err(cannot_write)?;
     }
-    provider(state, table, scan, None)
+    Ok(provider(state, table, scan)?.declared(Declared::at(location)))
 }
 
 /// Refuses a Bloom filter of a column that is not there, or that cannot have one.
@@ -177,7 +178,6 @@ fn provider(
     state: &dyn Session,
     table: Table,
     location: crate::scan::ScanLocation,
-    definition: Option<String>,
 ) -> Result<SupertableProvider> {
     if let Some(open) = state.config().get_extension::<OpenTables>() {
         open.add(&table);
@@ -198,7 +198,6 @@ fn provider(
         table,
         location,
         column_defaults: Opaque::new(column_defaults),
-        definition,
     }))
 }
 
@@ -208,7 +207,7 @@ pub(crate) fn open_again(
     known: &SupertableProvider,
 ) -> Result<SupertableProvider> {
     let access = known.access();
-    provider(state, access.table.clone(), access.location.clone(), None)
+    provider(state, access.table.clone(), access.location.clone())
 }
 
 fn parse_default(state: &dyn Session, column: &str, sql: &str) -> Result<Expr> {
@@ -251,9 +250,12 @@ impl TableProviderFactory for SupertableFactory {
     {
         let checked = checked(cmd);
         let declared = cmd.schema.inner().as_ref();
+        let name = cmd.name.clone();
         Box::pin(async move {
             let (location, options) = checked?;
             let provider = open_or_create(state, location, declared, options).await?;
+            let location = location.to_owned();
+            let provider = provider.declared(Declared::External { name, location });
             Ok(Arc::new(provider) as Arc<dyn TableProvider>)
         })
     }

@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use crate::config::{RowIdExposure, SupertableOptions};
+use crate::dml::plan::parameters;
 use crate::dml::plan::pins::supertable;
 use crate::dml::plan::row_id::row_id_udf;
 use crate::scan::EXPOSED_ROW_ID;
@@ -238,8 +239,8 @@ fn version_plan(
     let args = vec![lit(table.to_quoted_string()), named(argument), value];
     let source = context
         .context_provider()
-        .get_table_function_source(AT, args)?;
-    LogicalPlanBuilder::scan(name.clone(), source, None)?.build()
+        .get_table_function_source(AT, args.clone())?;
+    parameters::scan(AT, name.clone(), source, args)
 }
 
 /// The table and the version that a name such as `t@v7` would mean.
@@ -298,9 +299,9 @@ fn call(
     }
     let source = context
         .context_provider()
-        .get_table_function_source(function, exprs)?;
+        .get_table_function_source(function, exprs.clone())?;
     let name = TableReference::bare(format!("{function}()"));
-    let plan = LogicalPlanBuilder::scan(name, source, None)?.build()?;
+    let plan = parameters::scan(function, name, source, exprs)?;
     Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
         plan, alias,
     ))))

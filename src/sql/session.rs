@@ -11,6 +11,7 @@ use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
+use crate::dml::definition::understand_arrow_types;
 use crate::dml::sound::NullableJoinFilter;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
@@ -135,7 +136,7 @@ fn is_registered(state: &SessionState) -> bool {
     rules.iter().any(|rule| rule.name() == ANALYZER_RULE)
 }
 
-/// Adds the planning rules. A statement has to be taken out of its wrapping before any other rule analyses it, and
+/// Adds the planning rules, and the planner of types. A statement has to be taken out of its wrapping before any other rule analyses it, and
 /// put into it before any other rule optimises it; such a place only a builder can give.
 fn with_rules(state: &mut SessionState) {
     let creates_defaults = state
@@ -148,13 +149,14 @@ fn with_rules(state: &mut SessionState) {
     analysis.push(Arc::new(SupertableAnalyzer));
     let mut optimisation = state.optimizer().rules.clone();
     optimisation.insert(0, Arc::new(KeepPrepared));
-    let built = SessionStateBuilder::new_from_existing(state.clone())
+    let mut builder = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(session_id)
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(optimisation)
         .with_physical_optimizer_rule(Arc::new(NullableJoinFilter))
-        .with_physical_optimizer_rule(Arc::new(KeepScanOrder))
-        .build();
+        .with_physical_optimizer_rule(Arc::new(KeepScanOrder));
+    understand_arrow_types(builder.type_planner());
+    let built = builder.build();
     let rewrites = state.analyzer().function_rewrites().to_vec();
     *state = built;
     for rewrite in rewrites {

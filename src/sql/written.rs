@@ -33,6 +33,7 @@ use crate::sql::alter::parse::dialect_of;
 use crate::sql::alter::statement::with_alter_table;
 use crate::sql::relations::table_and_version;
 use crate::sql::session::OpenTables;
+use crate::sql::statement::creations;
 
 /// The time zone of columns in a session without one.
 const UTC: &str = "+00:00";
@@ -55,15 +56,19 @@ pub(crate) async fn understood(
 ) -> datafusion::common::Result<Understood> {
     let config = ctx.copied_config();
     let (text, statements) = parsed(config.options(), text)?;
-    let Some(statements) = statements else {
-        return Ok(Understood { text, zoned: false });
-    };
     let catalogs = config.get_extension::<OpenTables>();
     let reading = Reading {
         options: config.options(),
         catalogs: catalogs.as_deref(),
     };
     let mut found = Found::default();
+    let Some(statements) = statements else {
+        for statement in creations(&text, &config.options().sql_parser) {
+            reading.statement(&statement, &mut found)?;
+        }
+        let zoned = found.zoned;
+        return Ok(Understood { text, zoned });
+    };
     for statement in &statements {
         reading.statement(statement, &mut found)?;
     }

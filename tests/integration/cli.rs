@@ -210,6 +210,39 @@ fn statements_that_datafusion_does_not_plan_run_in_scripts_pipes_and_commands() 
 }
 
 #[test]
+fn parameters_name_versions_and_a_table_is_shown_as_it_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "CREATE EXTERNAL TABLE t (id INT, at TIMESTAMPTZ DEFAULT now()) STORED AS SUPERTABLE LOCATION 't/';\n\
+                  INSERT INTO t (id) VALUES (1), (2);\n\
+                  PREPARE old AS SELECT id FROM supertable_at('t', $1) WHERE id > $2; EXECUTE old(2, 1);\n\
+                  EXECUTE old(1, 0); SHOW CREATE TABLE t;\n";
+    let expected = "count\n2\nid\n2\ntable_catalog,table_schema,table_name,definition\n\
+                    datafusion,public,t,\"CREATE EXTERNAL TABLE t (id INT, at ARROW('Timestamp(ns, \"\"+00:00\"\")') DEFAULT \
+                    now()) STORED AS SUPERTABLE LOCATION 't/'\"\n";
+    let output = file(directory.path(), script);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), expected);
+
+    // With a catalog, in the form that its CREATE TABLE has; the zone of a column is kept beside other clauses.
+    let script = "CREATE TABLE c (at TIMESTAMPTZ) WITH ORDER (at); SHOW CREATE TABLE c; DROP TABLE c;\n\
+                  CREATE TABLE c (at ARROW('Timestamp(ns, \"+00:00\")')) WITH ORDER (at ASC NULLS LAST);\n\
+                  SHOW CREATE TABLE c;";
+    let output = supertable(directory.path())
+        .args(["--format", "csv", "--catalog", "lake/", "-c", script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    let definitions: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.contains("CREATE"))
+        .collect();
+    assert_eq!(definitions.len(), 2, "{shown}");
+    assert_eq!(definitions[0], definitions[1]);
+    assert!(definitions[0].contains("+00:00"), "{shown}");
+}
+
+#[test]
 fn failures_of_an_included_script_count() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(

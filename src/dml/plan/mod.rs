@@ -3,6 +3,7 @@
 //! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`; [`spine`], [`merge`] and [`values`] are its
 //!   rewrites.
 //! - [`pins`]: one version of each table for a statement.
+//! - [`parameters`]: relations that are known only when the statement has its parameters.
 //! - [`row_id`]: the function `_id(…)`.
 //! - [`names`], [`lost`]: what is refused because it would be taken for something else, or lost.
 //! - [`words`]: the statement in words.
@@ -11,6 +12,7 @@ pub mod analyzer;
 pub(crate) mod lost;
 pub mod merge;
 pub(crate) mod names;
+pub(crate) mod parameters;
 pub(crate) mod pins;
 pub mod row_id;
 mod spine;

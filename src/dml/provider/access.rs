@@ -24,8 +24,6 @@ pub struct TableAccess {
     pub column_defaults: Opaque<HashMap<String, Expr>>,
     /// Conditions that every row meets.
     pub conditions: Conditions,
-    /// The statement that declared the table, if SQL did.
-    pub definition: Option<String>,
 }
 
 /// The table has other columns than a statement was planned with.

@@ -24,6 +24,7 @@ use futures::future::{self, BoxFuture};
 
 use super::access::{TableAccess, columns_changed};
 use super::view::View;
+use crate::dml::definition::{Declared, Definition};
 use crate::dml::opaque::Opaque;
 use crate::dml::write::insert::{InsertStatement, plan_insert};
 use crate::dml::write::truncate::plan_truncate;
@@ -44,6 +45,7 @@ pub struct SupertableProvider {
     views: Arc<View>,
     follows: bool,
     constraints: Constraints,
+    definition: Option<Arc<Definition>>,
 }
 
 impl SupertableProvider {
@@ -54,6 +56,16 @@ impl SupertableProvider {
             views: Arc::new(View::new(Arc::new(access), &metadata)),
             follows: true,
             constraints: Constraints::default(),
+            definition: None,
+        }
+    }
+
+    /// This provider of a table that is created so, which `SHOW CREATE TABLE` tells.
+    #[must_use]
+    pub fn declared(self, declared: Declared) -> Self {
+        Self {
+            definition: Some(Arc::new(Definition::new(declared))),
+            ..self
         }
     }
 
@@ -68,6 +80,7 @@ impl SupertableProvider {
             views: Arc::new(view.alone()),
             follows: false,
             constraints: self.constraints.clone(),
+            definition: self.definition.clone(),
         }
     }
 
@@ -148,7 +161,7 @@ impl TableProvider for SupertableProvider {
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        self.access().definition.as_deref()
+        self.definition.as_ref()?.text(&self.table().metadata())
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {

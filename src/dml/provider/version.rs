@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
@@ -21,12 +21,17 @@ use super::table::{PinnedProvider, SupertableProvider};
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind};
+use crate::format::manifest::field_id;
 use crate::scan::Pin;
+use crate::scan::schema::session_schema;
+use crate::table::Snapshot;
 
 /// One version of a table.
 #[derive(Debug, Clone)]
 pub struct VersionProvider {
     pinned: PinnedProvider,
+    /// Whether the statement was planned before it was known which version is meant.
+    by_parameter: bool,
 }
 
 impl VersionProvider {
@@ -39,11 +44,72 @@ impl VersionProvider {
             schema,
             column_defaults: Opaque::new(HashMap::new()),
             conditions: Conditions::default(),
-            definition: None,
         });
         Self {
             pinned: then.pinned(pin),
+            by_parameter: false,
         }
+    }
+
+    /// The same, of a version that a statement's parameter names, which was planned with `schema`.
+    pub fn by_parameter(table: &SupertableProvider, pin: Arc<Pin>, schema: SchemaRef) -> Self {
+        Self {
+            by_parameter: true,
+            ..Self::new(table, pin, schema)
+        }
+    }
+}
+
+/// Makes sure that a version which a parameter names has the columns that the statement was planned with.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] says what differs.
+pub fn check_columns(planned: &SchemaRef, version: &Snapshot) -> crate::error::Result<()> {
+    let found = session_schema(&version.schema());
+    if found.fields() == planned.fields() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("version {}", version.version()),
+        format!(
+            "a statement whose parameter names a version is planned with the table's columns of that moment, and this \
+             version has others: {}; write the version into the statement, or prepare the statement again if it is the \
+             table that has changed since",
+            difference(planned, &found)
+        ),
+    ))
+}
+
+/// The first difference between the columns that a statement was planned with and those that were found.
+fn difference(planned: &Schema, found: &Schema) -> String {
+    for field in planned.fields() {
+        let name = field.name();
+        let Ok(other) = found.field_with_name(name) else {
+            return format!("it has no column {name}");
+        };
+        if other.data_type() != field.data_type() {
+            let (is, not) = (other.data_type(), field.data_type());
+            return format!("its column {name} has the type {is}, not {not}");
+        }
+        if other.is_nullable() != field.is_nullable() {
+            let is = match other.is_nullable() {
+                true => "may be NULL",
+                false => "is NOT NULL",
+            };
+            return format!("its column {name} {is}");
+        }
+        if field_id(other) != field_id(field) {
+            return format!("its column {name} is another one, which was dropped");
+        }
+    }
+    let more = found
+        .fields()
+        .iter()
+        .find(|field| planned.index_of(field.name()).is_err());
+    match more {
+        Some(field) => format!("it has the column {}, too", field.name()),
+        None => "its columns are in another order".to_owned(),
     }
 }
 
@@ -71,7 +137,15 @@ impl TableProvider for VersionProvider {
         'e: 'f,
         Self: 'f,
     {
-        self.pinned.scan(state, projection, filters, limit)
+        let scan = self.pinned.scan(state, projection, filters, limit);
+        if !self.by_parameter {
+            return scan;
+        }
+        let (pin, planned) = (Arc::clone(self.pinned.pin()), self.schema());
+        Box::pin(async move {
+            check_columns(&planned, &*pin.snapshot().await?)?;
+            scan.await
+        })
     }
 
     fn supports_filters_pushdown(

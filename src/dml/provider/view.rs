@@ -109,7 +109,6 @@ impl View {
                 schema,
                 column_defaults: Opaque::new(parsed),
                 conditions,
-                definition: self.access.definition.clone(),
             }),
             defaults,
             seen: Mutex::default(),

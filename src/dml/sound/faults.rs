@@ -18,6 +18,7 @@
 //! | an outer sort-merge join whose filter names a `NOT NULL` column | found here | fails on rows without a partner | `join_filter` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
+//! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |
 //! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `seal`, `exact` |
 //! | a group or a distinct value of floats | found here | is `0.0` for `-0.0`, too | `key`: outer values are kept in their bits |
 //!
@@ -118,6 +119,13 @@ mod tests {
         let table = "CREATE TABLE t (id INT, c INT) AS VALUES (1, NULL), (2, 1)";
         let sql = "SELECT id FROM t WHERE c NOT IN (1) OR c NOT IN (2)";
         is_still_wrong(&plain(&[table, sql]).await, &["1", "2"], &["2"]);
+    }
+
+    #[tokio::test]
+    async fn two_calls_of_a_table_function_are_taken_for_one() {
+        let sql =
+            "SELECT (SELECT count(*) FROM range(0, 5)) * 10 + (SELECT count(*) FROM range(0, 7))";
+        is_still_wrong(&plain(&[sql]).await, &["55"], &["57"]);
     }
 
     #[tokio::test]

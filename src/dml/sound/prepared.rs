@@ -4,7 +4,7 @@
 //! are simplified, subqueries are joins already, and nobody can tell any more what was written. Here the first
 //! rule of the optimiser puts such a plan, if it is about supertables, into a node that no other rule looks into; the
 //! first rule of the analysis takes it out again, with the values of the parameters in it. So a prepared
-//! statement is planned as a direct one is.
+//! statement is planned as a direct one is. Relations that the parameters decide become tables then (`parameters`).
 //!
 //! Invariant: a plan whose supertables are pinned already, as every analysed plan's are, is left alone.
 
@@ -21,6 +21,7 @@ use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, WriteOp};
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 
+use crate::dml::plan::parameters;
 use crate::dml::plan::pins::supertable;
 
 /// A plan that waits for its parameters.
@@ -158,8 +159,8 @@ impl AnalyzerRule for TakePrepared {
         "supertable_take_prepared"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let written = plan
             .transform_down(|node| match &node {
                 LogicalPlan::Extension(extension) => {
                     match extension.node.as_any().downcast_ref::<Prepared>() {
@@ -169,7 +170,8 @@ impl AnalyzerRule for TakePrepared {
                 }
                 _ => Ok(Transformed::no(node)),
             })?
-            .data)
+            .data;
+        parameters::with_values(written, config)
     }
 }
 
@@ -183,7 +185,7 @@ fn is_unpinned(plan: &LogicalPlan) -> Result<bool> {
             LogicalPlan::Dml(dml) => {
                 dml.op != WriteOp::Truncate && supertable(&dml.target).is_some()
             }
-            _ => false,
+            other => parameters::waits(other),
         };
         Ok(match found {
             true => TreeNodeRecursion::Stop,

@@ -27,6 +27,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
 use crate::config::{CHECK, PREFIX};
+use crate::dml::definition::understand_arrow_types;
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
 use crate::table::Snapshot;
@@ -60,9 +61,10 @@ impl Parser {
     fn session(&self) -> SessionState {
         let mut config = SessionConfig::new();
         config.options_mut().sql_parser = self.options.clone();
-        let builder = SessionStateBuilder::new()
+        let mut builder = SessionStateBuilder::new()
             .with_default_features()
             .with_config(config);
+        understand_arrow_types(builder.type_planner());
         match self.functions.is_empty() {
             true => builder,
             false => builder

@@ -16,6 +16,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr};
 
 use crate::config::{PREFIX, check_table_option};
@@ -32,6 +33,9 @@ use crate::sql::written::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
 use crate::table::{Effect, Reruns, RunEnd, Table};
+
+/// Declares a column of a type that is put in the place of this one.
+const CREATE: &str = "CREATE EXTERNAL TABLE t (c INT) STORED AS SUPERTABLE LOCATION '/'";
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,9 +241,20 @@ async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> R
         )
         .with_source(e)
     };
-    let statement = format!("CREATE EXTERNAL TABLE t (c {sql}) STORED AS SUPERTABLE LOCATION '/'");
+    // The type as it was parsed: not every type is written so that it is read again.
+    let mut statement = DFParser::parse_sql(CREATE)
+        .map_err(|e| bad(e.into()))?
+        .pop_front();
+    if let Some(Statement::CreateExternalTable(create)) = &mut statement
+        && let Some(column) = create.columns.first_mut()
+    {
+        column.data_type = sql.clone();
+    }
+    let Some(statement) = statement else {
+        return Err(bad("no type".into()));
+    };
     let plan = with_zone(state.clone())
-        .create_logical_plan(&statement)
+        .statement_to_plan(statement)
         .await
         .map_err(|e| bad(e.into()))?;
     match plan {

@@ -27,6 +27,7 @@ use super::list::catalog_of;
 use super::tables::{SupertableCatalog, exists};
 use crate::dml::SupertableProvider;
 use crate::dml::plan::names::with_names_as_meant;
+use crate::dml::plan::parameters::untyped_unless_all_are_known;
 use crate::error::{Error, ErrorKind};
 use crate::sql::factory::{CreateOptions, check_options, column_defaults, options_of_clauses};
 use crate::sql::schema::check_declared;
@@ -96,7 +97,7 @@ async fn planned(ctx: &SessionContext, state: SessionState, sql: &str) -> Result
         Some(own) => statement::plan(&state, own).await?,
         None => state.create_logical_plan(&text).await?,
     };
-    with_names_as_meant(plan)
+    untyped_unless_all_are_known(with_names_as_meant(plan)?)
 }
 
 /// Carries a planned statement out; like `SessionContext::execute_logical_plan`, and right for a

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::Schema;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, stream};
@@ -24,6 +25,7 @@ use super::opener::Opener;
 use super::slots::{Taken, Wanted};
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
+use crate::dml::definition::Declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
 use crate::scan::ScanLocation;
@@ -217,7 +219,8 @@ impl SupertableCatalog {
     /// The store's; `Corrupt` for a damaged table.
     pub async fn table(&self, schema: &str, name: &str) -> Result<Option<SupertableProvider>> {
         let found = self.find(schema, name).await?;
-        Ok(found.map(|found| found.provider))
+        let name = TableReference::full(self.name(), schema, name);
+        Ok(found.map(|found| found.provider.declared(Declared::Catalog { name })))
     }
 
     pub(super) fn env(&self) -> &Env {

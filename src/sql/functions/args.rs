@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of arguments. The table's name comes first, as a string; every other argument
 //! may be given by position, in the order of the signature, or by name (`retain => INTERVAL '7 days'`).
-//! Values are constant expressions. Does not own finding the table (`lookup`).
+//! Values are constant expressions; some functions take parameters, too. Does not own finding the table (`lookup`).
 //!
 //! Invariant: an argument is never passed over: one that is unknown, given twice, NULL, or of
 //! another type is an error that says which ones there are, or what is wanted.
@@ -14,11 +14,15 @@ use std::time::Duration;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, IntervalUnit, Schema, TimeUnit};
 use datafusion::catalog::{Session, TableFunctionArgs};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, Expr};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
+use crate::dml::plan::parameters::has_parameter;
 use crate::sql::functions::lookup::TableLookup;
 use crate::table::Moment;
 
@@ -62,6 +66,8 @@ pub(crate) struct Call {
     time_zone: String,
     /// Whether names that are not quoted become lower case.
     normalize: bool,
+    /// Whether an argument waits for the value of a parameter; it has the value NULL so far.
+    waits: bool,
 }
 
 /// An error about the arguments of a function.
@@ -83,68 +89,87 @@ impl Call {
     /// # Errors
     /// Names an argument that is unknown, given twice, missing or not constant, and the known ones.
     pub(crate) fn parse(signature: &Signature, args: &TableFunctionArgs<'_, '_>) -> Result<Self> {
-        let (function, session) = (signature.function, args.session());
-        let mut exprs = args.exprs().iter();
-        let table = if signature.table {
-            let Some(name) = exprs.next() else {
-                return argument_err!(
-                    function,
-                    "takes a table's name as its first argument: {}",
-                    signature.usage()
-                );
-            };
-            Some(table_name(signature, name, session)?)
-        } else {
-            None
-        };
-        let mut values = BTreeMap::new();
-        let mut places = signature.positional.iter();
-        while let Some(expr) = exprs.next() {
-            let (name, expr) = match (name_in(expr), exprs.as_slice()) {
-                (Some(given), [value, ..]) => {
-                    exprs.next();
-                    match known(signature, given) {
-                        Some(name) => (name, value),
-                        None => {
-                            return argument_err!(
-                                function,
-                                "has no argument {given}: {}",
-                                signature.usage()
-                            );
-                        }
-                    }
-                }
-                _ => match places.next() {
-                    Some(name) => (*name, expr),
-                    None => {
-                        return argument_err!(
-                            function,
-                            "takes fewer arguments by position: {}",
-                            signature.usage()
-                        );
-                    }
-                },
-            };
-            let value = constant(function, name, expr, session)?;
-            if value.is_null() {
-                return argument_err!(
-                    function,
-                    "the argument {name} of {function} must not be NULL"
-                );
-            }
-            if values.insert(name, value).is_some() {
-                return argument_err!(function, "the argument {name} of {function} is given twice");
-            }
-        }
+        let session = args.session();
+        let (table, exprs) = table_and_rest(signature, args)?;
+        let values = values(signature, exprs, |name, expr| {
+            not_null(
+                signature,
+                name,
+                constant(signature.function, name, expr, session)?,
+            )
+        })?;
         let options = session.config_options();
+        Ok(Self::new(signature, table, values, options))
+    }
+
+    /// The same of a function whose arguments may be parameters, apart from the table's name.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn parse_with_parameters(
+        signature: &Signature,
+        args: &TableFunctionArgs<'_, '_>,
+    ) -> Result<Self> {
+        let session = args.session();
+        let (table, exprs) = table_and_rest(signature, args)?;
+        let mut waits = false;
+        let values = values(signature, exprs, |name, expr| {
+            if has_parameter(expr)? {
+                waits = true;
+                return Ok(ScalarValue::Null);
+            }
+            not_null(
+                signature,
+                name,
+                constant(signature.function, name, expr, session)?,
+            )
+        })?;
+        let call = Self::new(signature, table, values, session.config_options());
+        Ok(Self { waits, ..call })
+    }
+
+    /// A call whose parameters have values by now; of its arguments, the table's name is left aside.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn with_values(
+        signature: &Signature,
+        args: &[Expr],
+        config: &ConfigOptions,
+    ) -> Result<Self> {
+        let exprs = args.get(usize::from(signature.table)..).unwrap_or_default();
+        let at_this_moment = SimplifyContext::builder()
+            .with_config_options(Arc::new(config.clone()))
+            .with_current_time()
+            .build();
+        let simplifier = ExprSimplifier::new(at_this_moment);
+        let values = values(signature, exprs, |name, expr| {
+            // Under the parameter's name, as DataFusion puts it there.
+            let expr = expr.clone().unalias_nested().data;
+            let coerced = simplifier.coerce(expr, &DFSchema::empty())?;
+            match simplifier.simplify(coerced)? {
+                Expr::Literal(value, _) => not_null(signature, name, value),
+                other => not_constant(signature.function, name, &other),
+            }
+        })?;
+        Ok(Self::new(signature, None, values, config))
+    }
+
+    fn new(
+        signature: &Signature,
+        table: Option<TableLookup>,
+        values: BTreeMap<&'static str, ScalarValue>,
+        options: &ConfigOptions,
+    ) -> Self {
         let time_zone = options.execution.time_zone.clone();
-        Ok(Self {
+        Self {
             normalize: options.sql_parser.enable_ident_normalization,
             signature: *signature,
             table,
             values,
             time_zone: time_zone.unwrap_or_else(|| "+00:00".to_owned()),
-        })
+            waits: false,
+        }
     }
 
     /// The table that the call names.
@@ -158,15 +183,25 @@ impl Call {
         }
     }
 
+    /// Whether an argument waits for the value of a parameter.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// How many arguments are given, apart from the table's name.
+    pub(crate) fn given(&self) -> usize {
+        self.values.len()
+    }
+
     /// Whether names that are not quoted become lower case in the caller's session.
     pub(crate) fn normalizes_names(&self) -> bool {
         self.normalize
     }
 
-    /// An argument's value as it was given.
+    /// An argument's value as it was given; none while it waits.
     pub(crate) fn value(&self, name: &str) -> Option<&ScalarValue> {
         debug_assert!(self.signature.knows(name), "{name} is not in the signature");
-        self.values.get(name)
+        self.values.get(name).filter(|value| !value.is_null())
     }
 
     /// An argument that is text.
@@ -261,6 +296,79 @@ impl Call {
     }
 }
 
+/// The table that a call names, if its function takes one, and the arguments behind it.
+fn table_and_rest<'a>(
+    signature: &Signature,
+    args: &'a TableFunctionArgs<'_, '_>,
+) -> Result<(Option<TableLookup>, &'a [Expr])> {
+    if !signature.table {
+        return Ok((None, args.exprs()));
+    }
+    match args.exprs().split_first() {
+        Some((name, rest)) => Ok((Some(table_name(signature, name, args.session())?), rest)),
+        None => argument_err!(
+            signature.function,
+            "takes a table's name as its first argument: {}",
+            signature.usage()
+        ),
+    }
+}
+
+/// The values of the arguments behind the table's name, by name.
+fn values(
+    signature: &Signature,
+    exprs: &[Expr],
+    mut evaluate: impl FnMut(&'static str, &Expr) -> Result<ScalarValue>,
+) -> Result<BTreeMap<&'static str, ScalarValue>> {
+    let function = signature.function;
+    let mut exprs = exprs.iter();
+    let mut values = BTreeMap::new();
+    let mut places = signature.positional.iter();
+    while let Some(expr) = exprs.next() {
+        let (name, expr) = match (name_in(expr), exprs.as_slice()) {
+            (Some(given), [value, ..]) => {
+                exprs.next();
+                match known(signature, given) {
+                    Some(name) => (name, value),
+                    None => {
+                        return argument_err!(
+                            function,
+                            "has no argument {given}: {}",
+                            signature.usage()
+                        );
+                    }
+                }
+            }
+            _ => match places.next() {
+                Some(name) => (*name, expr),
+                None => {
+                    return argument_err!(
+                        function,
+                        "takes fewer arguments by position: {}",
+                        signature.usage()
+                    );
+                }
+            },
+        };
+        let value = evaluate(name, expr)?;
+        if values.insert(name, value).is_some() {
+            return argument_err!(function, "the argument {name} of {function} is given twice");
+        }
+    }
+    Ok(values)
+}
+
+fn not_null(signature: &Signature, name: &str, value: ScalarValue) -> Result<ScalarValue> {
+    let function = signature.function;
+    match value.is_null() {
+        true => argument_err!(
+            function,
+            "the argument {name} of {function} must not be NULL"
+        ),
+        false => Ok(value),
+    }
+}
+
 /// The mark that the expression after it is the argument `name`. (An alias of the value would be
 /// more natural, but constants lose theirs when DataFusion simplifies the arguments.)
 pub(crate) fn named(name: &str) -> Expr {
@@ -332,11 +440,7 @@ fn constant(function: &str, name: &str, expr: &Expr, session: &dyn Session) -> R
         ))
     })?;
     if depends {
-        return argument_err!(
-            function,
-            "the argument {name} of {function} must be a constant (text in quotes, a number, …), \
-             not {expr}: a function's arguments are read when the statement is planned"
-        );
+        return not_constant(function, name, expr);
     }
     let physical = session.create_physical_expr(expr.clone(), &DFSchema::empty())?;
     let one_row = RecordBatch::try_new_with_options(
@@ -348,6 +452,14 @@ fn constant(function: &str, name: &str, expr: &Expr, session: &dyn Session) -> R
         ColumnarValue::Scalar(value) => Ok(value),
         ColumnarValue::Array(array) => ScalarValue::try_from_array(&array, 0),
     }
+}
+
+fn not_constant<T>(function: &str, name: &str, expr: &Expr) -> Result<T> {
+    argument_err!(
+        function,
+        "the argument {name} of {function} must be a constant (text in quotes, a number, …), \
+         not {expr}: a function's arguments are read when the statement is planned"
+    )
 }
 
 fn interval(value: &ScalarValue) -> Option<Duration> {

@@ -3,18 +3,24 @@
 //! A scannable relation with the columns of that version: filters, projections and limits reach its
 //! files as they do for the table itself. A number is a version; a timestamp means the last version that
 //! is not younger. `version =>` and `timestamp =>` say which is meant.
+//!
+//! The version may be a parameter. The statement is planned with the columns that the table has at that moment then,
+//! and fails if the version has others.
 
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::logical_expr::Expr;
 
+use crate::dml::plan::parameters::{Parameterized, ParameterizedProvider};
 use crate::dml::{SupertableProvider, VersionProvider};
 use crate::error::{ErrorKind, Result as OwnResult};
 use crate::scan::Pin;
 use crate::scan::schema::session_schema;
-use crate::sql::functions::args::{Call, Signature, argument_err};
+use crate::sql::functions::args::{Call, Signature, argument_err, required};
 use crate::sql::functions::lookup::TableLookup;
 use crate::sql::wait::wait;
 use crate::table::Moment;
@@ -35,16 +41,49 @@ pub(crate) struct At;
 
 impl TableFunctionImpl for At {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
-        let call = Call::parse(&SIGNATURE, &args)?;
-        let version = call.u64("version")?.map(Moment::Version);
-        let time = call.timestamp_ms("timestamp")?.map(Moment::Time);
-        let given = [call.moment("at")?, version, time];
-        let mut given = given.into_iter().flatten();
-        let (Some(moment), None) = (given.next(), given.next()) else {
+        let call = Call::parse_with_parameters(&SIGNATURE, &args)?;
+        if call.given() != 1 {
             return argument_err!(AT, "takes a table's name and one version or timestamp");
-        };
-        let (table, pin, schema) = pinned(&call.table()?, Some(moment))?;
+        }
+        if call.waits() {
+            let (table, _, schema) = pinned(&call.table()?, None)?;
+            return Ok(Arc::new(ParameterizedProvider::new(AtParameter {
+                table,
+                schema,
+            })));
+        }
+        let (table, pin, schema) = pinned(&call.table()?, Some(moment(&call)?))?;
         Ok(Arc::new(VersionProvider::new(&table, pin, schema)))
+    }
+}
+
+/// The version that a call without parameters names.
+fn moment(call: &Call) -> Result<Moment> {
+    let version = call.u64("version")?.map(Moment::Version);
+    let time = call.timestamp_ms("timestamp")?.map(Moment::Time);
+    let given = [call.moment("at")?, version, time];
+    required(AT, "at", given.into_iter().flatten().next())
+}
+
+/// A table of which a parameter says the version.
+#[derive(Debug)]
+struct AtParameter {
+    table: SupertableProvider,
+    schema: SchemaRef,
+}
+
+impl Parameterized for AtParameter {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn with_values(&self, args: &[Expr], config: &ConfigOptions) -> Result<Arc<dyn TableProvider>> {
+        let call = Call::with_values(&SIGNATURE, args, config)?;
+        // Looked for when the query runs, because nothing can be awaited here.
+        let pin = Pin::at(self.table.table().clone(), moment(&call)?);
+        let schema = Arc::clone(&self.schema);
+        let version = VersionProvider::by_parameter(&self.table, pin, schema);
+        Ok(Arc::new(version))
     }
 }
 

@@ -24,6 +24,7 @@ use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::{Column, JoinType, Result};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -34,6 +35,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roaring::RoaringBitmap;
 
+use crate::dml::plan::parameters::{Parameterized, ParameterizedProvider};
+use crate::dml::provider::version::check_columns;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
 use crate::format::{ContentHash, OpKind};
@@ -72,19 +75,36 @@ pub(crate) struct Changes;
 
 impl TableFunctionImpl for Changes {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
-        let call = Call::parse(&SIGNATURE, &args)?;
-        let from = required(FUNCTION, "from", call.moment("from")?)?;
+        let call = Call::parse_with_parameters(&SIGNATURE, &args)?;
         let (table, to, columns) = pinned(&call.table()?, call.moment("to")?)?;
         let output = feed_schema(&columns)?;
         let feed = Feed {
             table: table.table().clone(),
             location: table.access().location.clone(),
             columns,
-            output: Arc::clone(&output),
+            output,
+            by_parameter: call.waits(),
         };
-        lazy_stream(output, move |context| {
-            feed.clone().stream(context, from, Arc::clone(&to))
-        })
+        match call.waits() {
+            true => Ok(Arc::new(ParameterizedProvider::new(feed))),
+            false => feed.between(&call, to),
+        }
+    }
+}
+
+impl Parameterized for Feed {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.output)
+    }
+
+    fn with_values(&self, args: &[Expr], config: &ConfigOptions) -> Result<Arc<dyn TableProvider>> {
+        let call = Call::with_values(&SIGNATURE, args, config)?;
+        // Looked for when the query runs, because nothing can be awaited here.
+        let to = match call.moment("to")? {
+            Some(to) => Pin::at(self.table.clone(), to),
+            None => Pin::latest(self.table.clone()),
+        };
+        self.between(&call, to)
     }
 }
 
@@ -128,11 +148,22 @@ struct Feed {
     location: ScanLocation,
     columns: SchemaRef,
     output: SchemaRef,
+    /// Whether the statement was planned before it was known which versions are meant.
+    by_parameter: bool,
 }
 
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 impl Feed {
+    /// The feed of a call without parameters, up to `to`.
+    fn between(&self, call: &Call, to: Arc<Pin>) -> Result<Arc<dyn TableProvider>> {
+        let from = required(FUNCTION, "from", call.moment("from")?)?;
+        let feed = self.clone();
+        lazy_stream(Arc::clone(&self.output), move |context| {
+            feed.clone().stream(context, from, Arc::clone(&to))
+        })
+    }
+
     fn stream(self, context: Arc<TaskContext>, from: Moment, to: Arc<Pin>) -> Batches {
         async move {
             let to = to.snapshot().await?;
@@ -160,6 +191,9 @@ impl Feed {
 
     /// The versions after `from`, oldest first, but for those in which rows only moved.
     async fn steps(&self, from: Moment, to: &Arc<Snapshot>) -> OwnResult<VecDeque<Step>> {
+        if self.by_parameter {
+            check_columns(&self.columns, to)?;
+        }
         if session_schema(&to.schema()).fields() != self.columns.fields() {
             return Err(Error::new(
                 ErrorKind::Conflict,

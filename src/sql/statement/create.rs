@@ -33,6 +33,13 @@ pub(crate) struct Create {
     clauses: Statement,
 }
 
+impl Create {
+    /// The statement that is left without the clauses.
+    pub(super) fn without_clauses(self) -> Statement {
+        self.statement
+    }
+}
+
 /// The statement, if it is a `CREATE TABLE` with one of the clauses.
 ///
 /// # Errors

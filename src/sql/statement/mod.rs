@@ -30,7 +30,6 @@ mod planner;
 mod read;
 mod returning;
 mod row_ids;
-#[cfg(feature = "cli")]
 mod stand_in;
 mod target;
 mod tree;
@@ -40,5 +39,6 @@ pub(crate) use create::without_clauses;
 pub(crate) use plan::plan;
 pub(crate) use read::read;
 pub(crate) use row_ids::with_exact_row_ids;
+pub(crate) use stand_in::creations;
 #[cfg(feature = "cli")]
 pub(crate) use {read::Own, stand_in::with_stand_ins};

@@ -4,6 +4,7 @@
 
 use datafusion::common::Result;
 use datafusion::config::SqlParserOptions;
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::dialect::{Dialect, dialect_from_str};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -37,6 +38,21 @@ pub(crate) fn with_stand_ins(text: &str, options: &SqlParserOptions) -> Result<O
         }
     }
     Ok((!stood_for.is_empty()).then(|| (out.join(";"), stood_for)))
+}
+
+/// The statements of `text` that create tables in a form that DataFusion cannot parse, without the clauses which
+/// make it so.
+pub(crate) fn creations(text: &str, options: &SqlParserOptions) -> Vec<Statement> {
+    // What is wrong with a statement, whoever plans it says.
+    let own = match with_stand_ins(text, options) {
+        Ok(Some((_, own))) => own,
+        _ => return Vec::new(),
+    };
+    let creations = own.into_iter().filter_map(|(_, own)| match own {
+        Own::Create(create) => Some(create.without_clauses()),
+        Own::Change(_) => None,
+    });
+    creations.collect()
 }
 
 /// The statements of `text`, without the semicolons between them; none if it cannot be read.

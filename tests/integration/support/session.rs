@@ -74,7 +74,6 @@ impl Session {
                     schema: session_schema(&table.metadata().schema),
                     column_defaults: Opaque::new(HashMap::new()),
                     conditions: Conditions::default(),
-                    definition: None,
                 });
                 session.ctx.register_table("t", Arc::new(provider)).unwrap();
                 session.table = Some(table);
