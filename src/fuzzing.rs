@@ -14,7 +14,7 @@ use crate::format::manifest::{ManifestLoader, decode_any_node};
 use crate::format::{ChangeSet, ContentHash, Head, RowMoves, Sidecar, StateDoc, paths, thrift};
 use crate::sql::alter::parse::parse;
 use crate::sql::alter::statement::with_alter_table;
-use crate::sql::relations::table_and_version;
+use crate::sql::version_name::table_and_version;
 use crate::table::judge_end;
 
 /// What takes bytes and returns.

@@ -76,6 +76,6 @@ pub mod wal;
 
 pub use error::{Error, ErrorKind, Result};
 pub use sql::{
-    SupertableCatalog, SupertableSessionExt, execute, register, register_for_queries, shutdown,
-    sql, sql_with_options,
+    SupertableCatalog, SupertableSessionExt, execute, open_catalog, register, register_for_queries,
+    shutdown, sql, sql_with_options,
 };

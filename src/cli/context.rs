@@ -28,7 +28,8 @@ use url::Url;
 
 use crate::dml::plan::names::with_names_as_meant;
 use crate::dml::plan::parameters::untyped_unless_all_are_known;
-use crate::sql::written::{understood, with_zone};
+use crate::sql::written::understood;
+use crate::sql::zones::with_zone;
 
 use super::azure::{self, AzureOptions};
 use crate::sql::statement::{self, Own};

@@ -31,7 +31,7 @@ use datafusion_cli::print_options::{MaxRows, PrintOptions};
 use super::Args;
 use super::context::CliContext;
 use super::registry::StoreRegistry;
-use crate::sql::SupertableCatalog;
+use crate::sql::open_catalog;
 
 /// The name of the catalog that `--catalog` opens.
 const CATALOG: &str = "supertable";
@@ -64,7 +64,7 @@ pub async fn build(args: &Args) -> Result<CliSession> {
     register_table_functions(&session);
     crate::register(&session)?;
     if let Some(location) = &args.catalog {
-        open_catalog(&session, location).await?;
+        use_catalog(&session, location).await?;
     }
 
     Ok(CliSession {
@@ -82,7 +82,7 @@ pub async fn build(args: &Args) -> Result<CliSession> {
 }
 
 /// Makes the supertables below `location` the session's default catalog.
-async fn open_catalog(session: &SessionContext, location: &str) -> Result<()> {
+async fn use_catalog(session: &SessionContext, location: &str) -> Result<()> {
     if location.contains("://") {
         // datafusion-cli builds a URL's store when a table of that name is looked for, and only then. That
         // there is no such table does not matter.
@@ -92,7 +92,7 @@ async fn open_catalog(session: &SessionContext, location: &str) -> Result<()> {
             let _ = schema.table(location).await;
         }
     }
-    SupertableCatalog::open(session, CATALOG, location)?;
+    open_catalog(session, CATALOG, location)?;
     let state = session.state_ref();
     let mut state = state.write();
     let options = state.config_mut().options_mut();

@@ -4,13 +4,13 @@
 //!
 //! ```no_run
 //! use datafusion::prelude::{SQLOptions, SessionContext};
-//! use datafusion_supertable::{SupertableCatalog, register, sql_with_options};
+//! use datafusion_supertable::{open_catalog, register, sql_with_options};
 //!
 //! # async fn serve(request: &str) -> Result<(), Box<dyn std::error::Error>> {
 //! // Once. It need not be kept for the catalog's sake.
 //! let base = SessionContext::new();
 //! register(&base)?;
-//! SupertableCatalog::open(&base, "lake", "s3://my-bucket/lake/")?;
+//! open_catalog(&base, "lake", "s3://my-bucket/lake/")?;
 //!
 //! // For each request, at the cost of a copy: options and prepared statements of its own; catalogs, open tables
 //! // and caches are shared.

@@ -4,16 +4,22 @@
 pub(crate) mod adopt;
 pub(crate) mod alter;
 pub mod catalog;
+pub(crate) mod dialect;
 pub mod factory;
 mod functions;
 pub mod location;
+pub(crate) mod open_tables;
 pub(crate) mod relations;
 pub mod schema;
 pub mod session;
 pub(crate) mod statement;
+pub mod table;
+pub(crate) mod version_name;
 mod wait;
 pub(crate) mod written;
+pub(crate) mod zones;
 
-pub use catalog::{SupertableCatalog, execute, sql, sql_with_options};
-pub use factory::{CreateOptions, SupertableFactory, create_table, open_table};
+pub use catalog::{SupertableCatalog, execute, open_catalog, sql, sql_with_options};
+pub use factory::{SupertableFactory, create_table};
 pub use session::{SupertableSessionExt, register, register_for_queries, shutdown};
+pub use table::{CreateOptions, open_table};

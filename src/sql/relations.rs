@@ -31,9 +31,7 @@ use crate::scan::EXPOSED_ROW_ID;
 use crate::sql::functions::args::{argument_err, named};
 use crate::sql::functions::at::AT;
 use crate::sql::functions::list::FUNCTION_PREFIX;
-
-/// Between a table's name and the number of a version.
-const VERSION_MARK: &str = "@v";
+use crate::sql::version_name::table_and_version;
 
 /// Marks a relation that this planner has passed on, so that it does so again.
 const PLAIN: &str = "__supertable_plain";
@@ -256,15 +254,6 @@ fn name_of_version(
         _ => TableReference::bare(table),
     };
     Some((table, version))
-}
-
-/// The two parts of a name such as `t@v7`.
-pub(crate) fn table_and_version(name: &str) -> Option<(&str, u64)> {
-    let (table, version) = name.rsplit_once(VERSION_MARK)?;
-    if table.is_empty() || !version.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some((table, version.parse().ok()?))
 }
 
 fn alias_of(relation: &TableFactor) -> Option<TableAlias> {

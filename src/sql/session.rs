@@ -4,7 +4,7 @@
 //! an analyzer rule, so a session with its own query planner, optimizer rules or catalogs keeps
 //! them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{FunctionRegistry, SessionState};
@@ -17,11 +17,10 @@ use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
-use crate::sql::catalog::SupertableCatalog;
 use crate::sql::factory::SupertableFactory;
 use crate::sql::functions::list::{refused_functions, table_functions};
+use crate::sql::open_tables::OpenTables;
 use crate::sql::relations::SupertableRelations;
-use crate::table::{Background, Table};
 
 /// Name after `STORED AS`; DataFusion looks factories up in upper case.
 const FILE_TYPE: &str = "SUPERTABLE";
@@ -177,51 +176,5 @@ pub async fn shutdown(ctx: &SessionContext) {
         for background in open.all() {
             background.settle().await;
         }
-    }
-}
-
-/// What the tables that a session has opened do in the background, also those whose name was dropped since. It
-/// keeps no table in memory.
-#[derive(Debug, Default)]
-pub(crate) struct OpenTables {
-    tables: Arc<Mutex<Vec<Background>>>,
-    /// The session's catalogs of supertables.
-    catalogs: Mutex<Vec<SupertableCatalog>>,
-}
-
-impl OpenTables {
-    pub(crate) fn add(&self, table: &Table) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        tables.retain(|known| !known.is_over());
-        let background = table.background();
-        if !tables.iter().any(|known| known.is_same(&background)) {
-            tables.push(background);
-        }
-    }
-
-    /// The same tables, for a session without catalogs.
-    pub(crate) fn without_catalogs(&self) -> Self {
-        Self {
-            tables: Arc::clone(&self.tables),
-            catalogs: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn add_catalog(&self, catalog: &SupertableCatalog) {
-        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
-        catalogs.retain(|known| known.name() != catalog.name());
-        catalogs.push(catalog.clone());
-    }
-
-    pub(crate) fn catalog(&self, name: &str) -> Option<SupertableCatalog> {
-        let catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
-        catalogs.iter().find(|known| known.name() == name).cloned()
-    }
-
-    fn all(&self) -> Vec<Background> {
-        self.tables
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }

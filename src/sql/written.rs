@@ -17,32 +17,29 @@ use std::collections::VecDeque;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::common::config::ConfigOptions;
-use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{CreateExternalTable, DFParserBuilder, ExplainStatement, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, ColumnDef, ColumnOption, DataType as SqlType, FromTable, Ident,
-    ObjectName, Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
+    Assignment, AssignmentTarget, ColumnDef, ColumnOption, FromTable, Ident, ObjectName,
+    Statement as SqlStatement, TableFactor, TableObject, TableWithJoins, Update,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::alter::parse::dialect_of;
 use crate::sql::alter::statement::with_alter_table;
-use crate::sql::relations::table_and_version;
-use crate::sql::session::OpenTables;
+use crate::sql::dialect::dialect_of;
+use crate::sql::open_tables::OpenTables;
 use crate::sql::statement::creations;
-
-/// The time zone of columns in a session without one.
-const UTC: &str = "+00:00";
+use crate::sql::version_name::table_and_version;
+use crate::sql::zones::is_zoned;
 
 /// A text, and how it is to be planned.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Understood {
     pub(crate) text: String,
-    /// Whether it declares columns with a time zone: then it is planned [`with_zone`].
+    /// Whether it declares columns with a time zone: then it is planned [`with_zone`](crate::sql::zones::with_zone).
     pub(crate) zoned: bool,
 }
 
@@ -337,20 +334,6 @@ impl Reading<'_> {
             _ => name.value.clone(),
         }
     }
-}
-
-/// Whether values of the type have a time zone, or values in them.
-pub(crate) fn is_zoned(data_type: &SqlType) -> bool {
-    let written = data_type.to_string().to_ascii_uppercase();
-    written.contains("WITH TIME ZONE") || written.contains("TIMESTAMPTZ")
-}
-
-/// `state` with a time zone: DataFusion gives that of the session to a `TIMESTAMP WITH TIME ZONE`, and none if the
-/// session has none. A column then would have none either; in UTC its values are the moments that they are.
-pub(crate) fn with_zone(mut state: SessionState) -> SessionState {
-    let execution = &mut state.config_mut().options_mut().execution;
-    execution.time_zone.get_or_insert_with(|| UTC.to_owned());
-    state
 }
 
 /// What an option of a column is called, and what to do instead, if a supertable cannot have it and DataFusion does

@@ -10,7 +10,7 @@ use datafusion::catalog::{
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion_supertable::{
-    Error, ErrorKind, SupertableCatalog, SupertableSessionExt, register_for_queries,
+    Error, ErrorKind, SupertableSessionExt, open_catalog, register_for_queries,
 };
 use tempfile::TempDir;
 
@@ -92,7 +92,7 @@ async fn own(ctx: &SessionContext, sql: &str) -> datafusion::error::Result<()> {
 async fn base(dir: &TempDir) -> SessionContext {
     let ctx = context();
     let root = dir.path().display();
-    SupertableCatalog::open(&ctx, "lake", &format!("{root}/lake/")).unwrap();
+    open_catalog(&ctx, "lake", &format!("{root}/lake/")).unwrap();
     own(
         &ctx,
         "CREATE TABLE lake.public.t (id BIGINT NOT NULL, n BIGINT)",

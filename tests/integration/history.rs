@@ -13,7 +13,7 @@ use datafusion_supertable::format::OpKind;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
 use datafusion_supertable::table::{Limits, Table};
 use datafusion_supertable::wal::Env;
-use datafusion_supertable::{Error, ErrorKind, SupertableCatalog};
+use datafusion_supertable::{Error, ErrorKind, open_catalog};
 use futures::StreamExt;
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ async fn with_table(directory: &TempDir) -> SessionContext {
 async fn with_catalog(directory: &TempDir) -> SessionContext {
     let ctx = SessionContext::new();
     let root = directory.path().display().to_string();
-    SupertableCatalog::open(&ctx, "lake", &root).unwrap();
+    open_catalog(&ctx, "lake", &root).unwrap();
     ctx
 }
 

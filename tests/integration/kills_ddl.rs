@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use datafusion_supertable::SupertableCatalog;
+use datafusion_supertable::open_catalog;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
 use tempfile::TempDir;
 
@@ -77,7 +77,7 @@ const SECOND: &str = "public/t.2";
 async fn found(dir: &Path) -> Option<String> {
     let session = catalog(dir);
     // By listing, and by name.
-    let catalog = SupertableCatalog::open(&session.ctx, "again", &location(dir)).unwrap();
+    let catalog = open_catalog(&session.ctx, "again", &location(dir)).unwrap();
     let tables = catalog.tables("public").await.unwrap();
     let content = session.try_run(CONTENT).await;
     session.settle().await;
@@ -272,7 +272,7 @@ fn kill_a_rename(base: &Path, from: &str, to: &str) {
     // The name that it has, if all is as it must be.
     let name_of = async |dir: &Path| {
         let session = catalog(dir);
-        let again = SupertableCatalog::open(&session.ctx, "again", &location(dir)).unwrap();
+        let again = open_catalog(&session.ctx, "again", &location(dir)).unwrap();
         let listed = again.tables("public").await.unwrap();
         let mut named = Vec::new();
         for name in [from, to] {

@@ -28,7 +28,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_supertable::format::OpKind;
 use datafusion_supertable::sql::CreateOptions;
 use datafusion_supertable::table::{CommitOutcome, Effect};
-use datafusion_supertable::{ErrorKind, SupertableCatalog};
+use datafusion_supertable::{ErrorKind, SupertableCatalog, open_catalog};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -175,7 +175,7 @@ fn number_of(schema: &Schema) -> u32 {
 impl Process {
     fn start(store: &Arc<InMemory>, plan: Arc<Plan>, record: &Shared) -> Self {
         let ctx = on_store(store, &plan);
-        let catalog = SupertableCatalog::open(&ctx, "lake", "mem://bucket/lake/").unwrap();
+        let catalog = open_catalog(&ctx, "lake", "mem://bucket/lake/").unwrap();
         Self {
             ctx,
             catalog,
@@ -516,7 +516,7 @@ pub fn rename_in_a_process(arguments: &Args) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let ctx = context();
-        let catalog = SupertableCatalog::open(&ctx, "lake", dir).unwrap();
+        let catalog = open_catalog(&ctx, "lake", dir).unwrap();
         let from = format!("t{number}");
         assert!(catalog.table("public", &from).await.unwrap().is_some());
         report("ready");
@@ -541,7 +541,7 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().display().to_string();
         let ctx = context();
-        let catalog = SupertableCatalog::open(&ctx, "lake", &root).unwrap();
+        let catalog = open_catalog(&ctx, "lake", &root).unwrap();
         for number in 0..RACERS {
             let columns = Schema::new(vec![Field::new(
                 format!("t{number}"),

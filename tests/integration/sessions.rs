@@ -13,7 +13,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::dml::SupertableProvider;
 use datafusion_supertable::table::Background;
-use datafusion_supertable::{Error, ErrorKind, SupertableCatalog, SupertableSessionExt};
+use datafusion_supertable::{Error, ErrorKind, SupertableSessionExt, open_catalog};
 use tempfile::TempDir;
 
 use crate::support::sql::{context, number, run};
@@ -44,7 +44,7 @@ async fn a_table_that_is_dropped_is_not_kept_in_memory_by_its_session() {
     let dir = tempfile::tempdir().unwrap();
     let ctx = registered(&dir).await;
     let root = dir.path().join("lake").display().to_string();
-    SupertableCatalog::open(&ctx, "lake", &root).unwrap();
+    open_catalog(&ctx, "lake", &root).unwrap();
     run(&ctx, "CREATE SCHEMA lake.s").await.unwrap();
     let create = "CREATE TABLE lake.s.u (id BIGINT NOT NULL, n BIGINT)";
     datafusion_supertable::sql(&ctx, create)

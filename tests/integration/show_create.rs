@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::SupertableCatalog;
+use datafusion_supertable::open_catalog;
 use datafusion_supertable::sql::{CreateOptions, create_table};
 
 /// A session in a process of its own: `zone` is its time zone.
@@ -235,7 +235,7 @@ async fn a_table_of_a_catalog_is_made_again_in_another_catalog() {
     let open = |name: &str| {
         let ctx = session(None);
         let root = format!("{}/{name}/", place.path().display());
-        SupertableCatalog::open(&ctx, "lake", &root).unwrap();
+        open_catalog(&ctx, "lake", &root).unwrap();
         ctx
     };
     let (one, two) = (open("one"), open("two"));

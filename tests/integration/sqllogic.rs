@@ -30,7 +30,7 @@ use datafusion::arrow::datatypes::{DataType, Float16Type, Float32Type, Float64Ty
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::SupertableCatalog;
+use datafusion_supertable::open_catalog;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use sqllogictest::{
@@ -137,7 +137,7 @@ impl Database {
         }
         datafusion_supertable::register(&session).map_err(|e| Failure(e.into()))?;
         let catalog = format!("{}catalog/", place.base);
-        SupertableCatalog::open(&session, "lake", &catalog).map_err(|e| Failure(e.into()))?;
+        open_catalog(&session, "lake", &catalog).map_err(|e| Failure(e.into()))?;
         Ok(Self { session, words })
     }
 }

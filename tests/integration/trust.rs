@@ -9,7 +9,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::config::SupertableOptions;
 use datafusion_supertable::error::{Error, ErrorKind};
 use datafusion_supertable::format::OpKind;
-use datafusion_supertable::sql::SupertableCatalog;
+use datafusion_supertable::sql::open_catalog;
 use datafusion_supertable::storage::{RetryPolicy, Storage};
 use datafusion_supertable::table::Table;
 use datafusion_supertable::wal::{Env, ManualClock};
@@ -179,14 +179,14 @@ async fn reading_only_cannot_be_turned_off_again() {
 async fn a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing() {
     let store = Arc::new(InMemory::new());
     let writer = on_store(&store, &Plan::healthy());
-    SupertableCatalog::open(&writer, "lake", "mem://bucket/lake/").unwrap();
+    open_catalog(&writer, "lake", "mem://bucket/lake/").unwrap();
     let sql = "CREATE TABLE lake.public.a AS SELECT 1 AS n";
     datafusion_supertable::sql(&writer, sql).await.unwrap();
     datafusion_supertable::shutdown(&writer).await;
     let plan = Plan::healthy();
     let ctx = on_store(&store, &plan);
     run(&ctx, "SET supertable.read_only = true").await;
-    SupertableCatalog::open(&ctx, "lake", "mem://bucket/lake/").unwrap();
+    open_catalog(&ctx, "lake", "mem://bucket/lake/").unwrap();
     run(&ctx, "SELECT * FROM lake.public.a").await;
     for sql in [
         "CREATE TABLE lake.public.b AS SELECT 1 AS n",

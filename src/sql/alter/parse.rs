@@ -18,7 +18,6 @@
 //! path    := name (. name)*       a field of a struct; a list's items are called element
 //! ```
 
-use datafusion::common::Result as DataFusionResult;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr, Ident};
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -343,13 +342,6 @@ impl Changes<'_> {
         let found = self.parser.next_token();
         self.parser.expected(wanted, found)
     }
-}
-
-/// How a session reads SQL.
-pub(crate) fn dialect_of(name: &datafusion::config::Dialect) -> DataFusionResult<Box<dyn Dialect>> {
-    datafusion::sql::sqlparser::dialect::dialect_from_str(name).ok_or_else(|| {
-        datafusion::common::plan_datafusion_err!("the session's SQL dialect is not known")
-    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use super::provider::CatalogView;
 use super::tables::SupertableCatalog;
 use crate::scan::ScanLocation;
-use crate::sql::session::OpenTables;
+use crate::sql::open_tables::OpenTables;
 
 /// Knows the catalogs of supertables in a list.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ pub(super) fn register(ctx: &SessionContext, catalog: &SupertableCatalog) {
             own: Mutex::default(),
         }));
     }
-    let view = CatalogView::new(catalog.clone());
-    ctx.register_catalog(catalog.name(), Arc::new(view));
+    let view: Arc<dyn CatalogProvider> = Arc::new(CatalogView::new(catalog.clone()));
+    ctx.register_catalog(catalog.name(), Arc::clone(&view));
     if let Some(open) = ctx.copied_config().get_extension::<OpenTables>() {
-        open.add_catalog(catalog);
+        open.add_catalog(catalog.name(), view);
     }
 }
 
@@ -53,7 +53,11 @@ pub(crate) fn catalog_of(state: &SessionState, name: &str) -> Option<SupertableC
         return None;
     }
     // Lists that look for files under the names of tables wrap the catalogs that they have.
-    state.config().get_extension::<OpenTables>()?.catalog(name)
+    let known = state
+        .config()
+        .get_extension::<OpenTables>()?
+        .catalog(name)?;
+    Some(known.downcast_ref::<CatalogView>()?.catalog().clone())
 }
 
 /// The name of a catalog of supertables of the session in whose directory `place` lies.
@@ -61,7 +65,7 @@ pub(crate) fn catalog_around(state: &SessionState, place: &ScanLocation) -> Opti
     let names = state.catalog_list().catalog_names();
     names.into_iter().find(|name| {
         catalog_of(state, name).is_some_and(|catalog| {
-            let root = catalog.place();
+            let root = catalog.state().place();
             root.store_url == place.store_url && place.root.prefix_matches(&root.root)
         })
     })

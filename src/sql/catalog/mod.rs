@@ -14,23 +14,28 @@
 //!
 //! - `names`: from names to directories and back.
 //! - `slots`: which table a name means, and how a name gets one.
-//! - `opener`: the session that tables are opened in.
+//! - `open`: opening a catalog; `opener`: the session that tables are opened in.
+//! - `state`: what a catalog knows.
 //! - `list`: which catalogs of a session are of supertables.
 //! - `tables`: listing, creating and dropping tables.
 //! - `rename`: renaming them.
 //! - `provider`: the catalog as DataFusion sees it.
 //! - `statements`: `CREATE TABLE … AS`, `CREATE OR REPLACE` and `DROP`, before DataFusion plans them its way.
 
+mod errors;
 mod list;
 mod names;
+mod open;
 mod opener;
 mod provider;
 mod rename;
 mod slots;
+mod state;
 mod statements;
 mod tables;
 
+pub(crate) use errors::no_such_table;
 pub(crate) use list::{catalog_around, catalog_of};
-pub(crate) use rename::no_such_table;
+pub use open::open_catalog;
 pub use statements::{execute, sql, sql_with_options};
 pub use tables::SupertableCatalog;

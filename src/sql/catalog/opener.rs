@@ -14,7 +14,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionContext;
 
-use crate::sql::session::OpenTables;
+use crate::sql::open_tables::OpenTables;
 
 /// See the module.
 pub(super) struct Opener {

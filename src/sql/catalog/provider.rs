@@ -14,7 +14,9 @@ use datafusion::common::Result;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::TableType;
 
-use super::tables::{DEFAULT_SCHEMA, SupertableCatalog, exists};
+use super::errors::exists;
+use super::state::DEFAULT_SCHEMA;
+use super::tables::SupertableCatalog;
 use crate::error::{Error, ErrorKind};
 use crate::sql::wait::wait;
 
@@ -40,7 +42,7 @@ impl CatalogProvider for CatalogView {
             Ok(schemas) => schemas.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(%error, "schemas cannot be listed");
-                let mut schemas = self.catalog.declared().clone();
+                let mut schemas = self.catalog.state().declared().clone();
                 schemas.insert(DEFAULT_SCHEMA.to_owned());
                 schemas.into_iter().collect()
             }
@@ -48,7 +50,7 @@ impl CatalogProvider for CatalogView {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let known = name == DEFAULT_SCHEMA || self.catalog.declared().contains(name);
+        let known = name == DEFAULT_SCHEMA || self.catalog.state().declared().contains(name);
         if !known && !self.schema_names().iter().any(|schema| schema == name) {
             return None;
         }
@@ -71,7 +73,7 @@ impl CatalogProvider for CatalogView {
             )
             .into());
         }
-        self.catalog.declared().insert(name.to_owned());
+        self.catalog.state().declared().insert(name.to_owned());
         Ok(None)
     }
 
@@ -90,7 +92,7 @@ impl CatalogProvider for CatalogView {
             .into());
         }
         let schema = self.schema(name);
-        self.catalog.declared().remove(name);
+        self.catalog.state().declared().remove(name);
         Ok(schema)
     }
 }
@@ -114,7 +116,7 @@ impl SchemaView {
     }
 
     fn other(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
-        self.catalog.others().get(&self.key(name)).cloned()
+        self.catalog.state().others().get(&self.key(name)).cloned()
     }
 }
 
@@ -123,6 +125,7 @@ impl SchemaProvider for SchemaView {
     fn table_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .catalog
+            .state()
             .others()
             .keys()
             .filter(|(schema, _)| *schema == self.schema)
@@ -165,11 +168,11 @@ impl SchemaProvider for SchemaView {
             .into());
         }
         // A view, or a table of another format: it is stored nowhere.
-        Ok(self.catalog.others().insert(self.key(&name), table))
+        Ok(self.catalog.state().others().insert(self.key(&name), table))
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        if let Some(other) = self.catalog.others().remove(&self.key(name)) {
+        if let Some(other) = self.catalog.state().others().remove(&self.key(name)) {
             return Ok(Some(other));
         }
         if !self.table_exist(name) {

@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use datafusion::catalog::Session;
 
+use super::errors::{exists, no_such_table};
 use super::names::{encode, name_of};
-use super::slots::{Found, Wanted};
-use super::tables::{SupertableCatalog, exists};
+use super::slots::{Found, Wanted, find, take};
+use super::state::CatalogState;
 use crate::config::SupertableOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Claim, Head, Reservation};
-use crate::sql::location::resolve;
-use crate::storage::Storage;
 use crate::table::claim::{self, Step, number_of, slot_of};
 
 /// Swings that may be lost to statements that commit to the table meanwhile.
@@ -30,174 +29,156 @@ const ATTEMPTS: usize = 64;
 /// The wait after a lost swing: it grows up to this.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-impl SupertableCatalog {
-    /// Gives the table `name` another name, on behalf of `session`. Statements that are planned or under way go on.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such table, [`ErrorKind::AlreadyExists`] if there is one with the
-    /// new name, `Conflict` if other sessions came first in another way: nothing was changed then.
-    /// [`ErrorKind::ReadOnly`] in a session that only reads. `OutcomeUnknown` if the store does not say whether the rename took effect.
-    pub async fn rename_table(
-        &self,
-        session: &dyn Session,
-        schema: &str,
-        name: &str,
-        to: &str,
-    ) -> Result<()> {
-        SupertableOptions::of(session.config_options())
-            .check_writable("ALTER TABLE … RENAME TO")?;
-        if self.has_other(schema, name) {
-            return Err(Error::new(
+/// Gives the table `name` another name, on behalf of `session`. Statements that are planned or under way go on.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is no such table, [`ErrorKind::AlreadyExists`] if there is one with the
+/// new name, `Conflict` if other sessions came first in another way: nothing was changed then.
+/// [`ErrorKind::ReadOnly`] in a session that only reads. `OutcomeUnknown` if the store does not say whether the rename took effect.
+pub(super) async fn rename_table(
+    catalog: &CatalogState,
+    session: &dyn Session,
+    schema: &str,
+    name: &str,
+    to: &str,
+) -> Result<()> {
+    SupertableOptions::of(session.config_options()).check_writable("ALTER TABLE … RENAME TO")?;
+    if catalog.has_other(schema, name) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{schema}.{name}"),
+            "a view, or a table of another format, is this session's own; create it under another name",
+        ));
+    }
+    encode(to)?;
+    let Some(found) = find(catalog, schema, name).await? else {
+        return Err(no_such_table(schema, name));
+    };
+    if name == to || catalog.has_other(schema, to) {
+        return Err(exists(schema, to));
+    }
+    let number = number_of(found.snapshot.claim()).checked_add(1);
+    let reservation = Reservation {
+        table: found.directory.clone(),
+        number: number.ok_or_else(|| {
+            Error::new(
                 ErrorKind::Unsupported,
-                format!("{schema}.{name}"),
-                "a view, or a table of another format, is this session's own; create it under another name",
-            ));
+                &found.directory,
+                "the table was renamed too often",
+            )
+        })?,
+        nonce: catalog.env().ids.nonce(),
+    };
+    let place = encode(schema)?;
+    let slot = take(catalog, schema, to, Wanted::Reservation(&reservation))
+        .await
+        .map_err(|error| not_begun(schema, name, error))?
+        .directory;
+    let renamed = claim_slot(catalog, &place, &found, &reservation, &slot).await;
+    catalog.forget(&place, name);
+    match renamed {
+        Ok(true) => {
+            catalog.remember(&place, to, &found.directory);
+            if found.slot() != found.directory {
+                bury_void(catalog, &place, found.slot()).await;
+            }
+            Ok(())
         }
-        encode(to)?;
-        let Some(found) = self.find(schema, name).await? else {
-            return Err(no_such_table(schema, name));
-        };
-        if name == to || self.has_other(schema, to) {
-            return Err(exists(schema, to));
+        Ok(false) => {
+            bury_void(catalog, &place, &slot).await;
+            Err(no_such_table(schema, name))
         }
-        let number = number_of(found.snapshot.claim()).checked_add(1);
-        let reservation = Reservation {
-            table: found.directory.clone(),
-            number: number.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    &found.directory,
-                    "the table was renamed too often",
-                )
-            })?,
-            nonce: self.env().ids.nonce(),
-        };
-        let place = encode(schema)?;
-        let slot = self
-            .take(schema, to, Wanted::Reservation(&reservation))
-            .await
-            .map_err(|error| not_begun(schema, name, error))?
-            .directory;
-        let renamed = self.claim_slot(&place, &found, &reservation, &slot).await;
-        self.forget(&place, name);
-        match renamed {
-            Ok(true) => {
-                self.remember(&place, to, &found.directory);
-                if found.slot() != found.directory {
-                    self.bury_void(&place, found.slot()).await;
-                }
-                Ok(())
+        Err(error) => {
+            if error.kind() == ErrorKind::Conflict {
+                bury_void(catalog, &place, &slot).await;
             }
-            Ok(false) => {
-                self.bury_void(&place, &slot).await;
-                Err(no_such_table(schema, name))
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::Conflict {
-                    self.bury_void(&place, &slot).await;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Swings the table's pointer to the claim of a reserved slot; `false` if the table has lost its name before.
-    async fn claim_slot(
-        &self,
-        place: &str,
-        found: &Found,
-        reservation: &Reservation,
-        slot: &str,
-    ) -> Result<bool> {
-        let storage = self.storage_of(place, &found.directory)?;
-        let old = name_of(found.slot())?;
-        let mut wait = Duration::from_millis(1);
-        let mut tried = 0;
-        loop {
-            let head = match claim::head(&storage).await {
-                // Of a swing that was lost it is not said that it never took effect.
-                Err(error) if tried > 0 => {
-                    let why = "whether the rename took effect cannot be read";
-                    return Err(Error::new(ErrorKind::OutcomeUnknown, old, why).with_source(error));
-                }
-                head => head?,
-            };
-            let step = claim::step(
-                reservation,
-                slot,
-                head.as_ref().map(|(head, _)| head),
-                tried > 0,
-            )?;
-            match (step, &head) {
-                (Step::Done, _) => return Ok(true),
-                // None of the swings that were lost can take effect any more, and there will be no other.
-                (Step::Swing(_), _) if tried == ATTEMPTS => {
-                    return Err(conflict(
-                        &old,
-                        "statements kept committing to the table first; nothing was changed",
-                    ));
-                }
-                (Step::Swing(pointer), Some((_, state))) => {
-                    let claim = Claim {
-                        slot: slot.to_owned(),
-                        number: reservation.number,
-                    };
-                    if claim::swing(&storage, self.env(), (pointer, state), claim).await? {
-                        return Ok(true);
-                    }
-                    tried += 1;
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-                (Step::Swing(_) | Step::Dropped, _) => return Ok(false),
-                (Step::Outdone(claim), _) => {
-                    if name_of(slot_of(&found.directory, claim.as_ref()))? != old {
-                        return Ok(false);
-                    }
-                    return Err(conflict(
-                        &old,
-                        "another session did not wait for this rename; nothing was changed, and it can be tried again",
-                    ));
-                }
-                (Step::Unknown, _) => {
-                    return Err(Error::new(
-                        ErrorKind::OutcomeUnknown,
-                        old,
-                        "other sessions have renamed the table meanwhile; whether this rename came before is not known",
-                    ));
-                }
-            }
-        }
-    }
-
-    fn storage_of(&self, place: &str, directory: &str) -> Result<Storage> {
-        let (storage, _) = resolve(&self.opener(), &self.location(place, directory))?;
-        Ok(storage)
-    }
-
-    /// Buries a reservation for a claim that nobody will make any more. Best effort: whoever wants the slot's
-    /// name does it otherwise.
-    async fn bury_void(&self, place: &str, slot: &str) {
-        let buried = async {
-            let storage = self.storage_of(place, slot)?;
-            match claim::head(&storage).await? {
-                Some((Head::Reserved(_), state)) => claim::bury(&storage, self.env(), &state).await,
-                _ => Ok(()),
-            }
-        };
-        if let Err(error) = buried.await {
-            tracing::debug!(%error, slot, "a reservation is left");
+            Err(error)
         }
     }
 }
 
-/// The error of a name without a table.
-pub(crate) fn no_such_table(schema: &str, name: &str) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{schema}.{name}"),
-        "there is no such table",
-    )
+/// Swings the table's pointer to the claim of a reserved slot; `false` if the table has lost its name before.
+async fn claim_slot(
+    catalog: &CatalogState,
+    place: &str,
+    found: &Found,
+    reservation: &Reservation,
+    slot: &str,
+) -> Result<bool> {
+    let storage = catalog.storage_of(place, &found.directory)?;
+    let old = name_of(found.slot())?;
+    let mut wait = Duration::from_millis(1);
+    let mut tried = 0;
+    loop {
+        let head = match claim::head(&storage).await {
+            // Of a swing that was lost it is not said that it never took effect.
+            Err(error) if tried > 0 => {
+                let why = "whether the rename took effect cannot be read";
+                return Err(Error::new(ErrorKind::OutcomeUnknown, old, why).with_source(error));
+            }
+            head => head?,
+        };
+        let step = claim::step(
+            reservation,
+            slot,
+            head.as_ref().map(|(head, _)| head),
+            tried > 0,
+        )?;
+        match (step, &head) {
+            (Step::Done, _) => return Ok(true),
+            // None of the swings that were lost can take effect any more, and there will be no other.
+            (Step::Swing(_), _) if tried == ATTEMPTS => {
+                return Err(conflict(
+                    &old,
+                    "statements kept committing to the table first; nothing was changed",
+                ));
+            }
+            (Step::Swing(pointer), Some((_, state))) => {
+                let claim = Claim {
+                    slot: slot.to_owned(),
+                    number: reservation.number,
+                };
+                if claim::swing(&storage, catalog.env(), (pointer, state), claim).await? {
+                    return Ok(true);
+                }
+                tried += 1;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            (Step::Swing(_) | Step::Dropped, _) => return Ok(false),
+            (Step::Outdone(claim), _) => {
+                if name_of(slot_of(&found.directory, claim.as_ref()))? != old {
+                    return Ok(false);
+                }
+                return Err(conflict(
+                    &old,
+                    "another session did not wait for this rename; nothing was changed, and it can be tried again",
+                ));
+            }
+            (Step::Unknown, _) => {
+                return Err(Error::new(
+                    ErrorKind::OutcomeUnknown,
+                    old,
+                    "other sessions have renamed the table meanwhile; whether this rename came before is not known",
+                ));
+            }
+        }
+    }
+}
+
+/// Buries a reservation for a claim that nobody will make any more. Best effort: whoever wants the slot's
+/// name does it otherwise.
+async fn bury_void(catalog: &CatalogState, place: &str, slot: &str) {
+    let buried = async {
+        let storage = catalog.storage_of(place, slot)?;
+        match claim::head(&storage).await? {
+            Some((Head::Reserved(_), state)) => claim::bury(&storage, catalog.env(), &state).await,
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = buried.await {
+        tracing::debug!(%error, slot, "a reservation is left");
+    }
 }
 
 /// An error while the new name was being reserved: whatever is reserved, the table keeps its name.

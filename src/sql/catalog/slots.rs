@@ -15,7 +15,7 @@
 //!
 //! A reader that finds no table in the last slot says that there is none: at some moment since it listed the
 //! slots, that was so. A crash leaves a slot that is empty but for manifest nodes, or one that is reserved;
-//! [`SupertableCatalog::take`] uses the first, and passes the second after waiting for a while.
+//! [`take`] uses the first, and passes the second after waiting for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +25,15 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use tokio::time::Instant;
 
+use super::errors::exists;
 use super::names::{encode, name_of, table_directory, table_of};
-use super::tables::{SupertableCatalog, exists};
+use super::state::CatalogState;
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, Reservation};
 use crate::scan::schema::session_schema;
-use crate::sql::factory::{CreateOptions, create_at, open_again, open_table};
 use crate::sql::location::resolve;
+use crate::sql::table::{CreateOptions, create_at, open_again, open_table};
 use crate::storage::Storage;
 use crate::table::Snapshot;
 use crate::table::claim::{self, Standing, slot_of};
@@ -105,223 +106,227 @@ enum Met {
     Changed,
 }
 
-impl SupertableCatalog {
-    /// The table of this name.
-    pub(super) async fn find(&self, schema: &str, name: &str) -> Result<Option<Found>> {
-        let (Ok(place), Ok(first)) = (encode(schema), table_directory(name, 1)) else {
-            return Ok(None);
-        };
-        if let Some(known) = self.meant(&place, name) {
-            match self.content(&place, &known).await? {
-                Content::Table(found) if name_of(found.slot())? == name => return Ok(Some(*found)),
-                _ => self.forget(&place, name),
-            }
+/// The table of this name.
+pub(super) async fn find(
+    catalog: &CatalogState,
+    schema: &str,
+    name: &str,
+) -> Result<Option<Found>> {
+    let (Ok(place), Ok(first)) = (encode(schema), table_directory(name, 1)) else {
+        return Ok(None);
+    };
+    if let Some(known) = catalog.meant(&place, name) {
+        match content(catalog, &place, &known).await? {
+            Content::Table(found) if name_of(found.slot())? == name => return Ok(Some(*found)),
+            _ => catalog.forget(&place, name),
         }
-        let mut found = match self.content(&place, &first).await? {
-            Content::Nothing => return Ok(None),
-            content => self.standing_in(&place, &first, content).await?,
-        };
-        if found.is_none() {
-            let last = table_directory(name, self.latest(&place, name).await?)?;
-            if last != first {
-                let content = self.content(&place, &last).await?;
-                found = self.standing_in(&place, &last, content).await?;
-            }
-        }
-        if let Some(found) = &found {
-            self.remember(&place, name, &found.directory);
-        }
-        Ok(found)
     }
-
-    /// The table that stands in a slot with this content.
-    async fn standing_in(
-        &self,
-        place: &str,
-        slot: &str,
-        content: Content,
-    ) -> Result<Option<Found>> {
-        let content = match content {
-            Content::Reserved(reservation) => self.content(place, &reservation.table).await?,
-            content => content,
-        };
-        Ok(match content {
-            Content::Table(found) if found.slot() == slot => Some(*found),
-            _ => None,
-        })
+    let mut found = match content(catalog, &place, &first).await? {
+        Content::Nothing => return Ok(None),
+        content => standing_in(catalog, &place, &first, content).await?,
+    };
+    if found.is_none() {
+        let last = table_directory(name, latest(catalog, &place, name).await?)?;
+        if last != first {
+            let content = content(catalog, &place, &last).await?;
+            found = standing_in(catalog, &place, &last, content).await?;
+        }
     }
+    if let Some(found) = &found {
+        catalog.remember(&place, name, &found.directory);
+    }
+    Ok(found)
+}
 
-    /// What a directory of the schema in `place` has; a table is opened, unless it is open.
-    async fn content(&self, place: &str, directory: &str) -> Result<Content> {
-        let opened = match self.opened(place, directory) {
-            Some(known) => match known.table().snapshot().await {
-                Ok(snapshot) if session_schema(&snapshot.schema()) == known.schema() => {
-                    Ok((known, snapshot))
-                }
-                Ok(snapshot) => Ok((
-                    self.keep(place, directory, open_again(&self.opener(), &known)?),
-                    snapshot,
-                )),
-                Err(error) => Err(error),
-            },
-            None => open_table(&self.opener(), &self.location(place, directory))
-                .await
-                .map(|provider| {
-                    let snapshot = provider.table().cached_snapshot();
-                    (self.keep(place, directory, provider), snapshot)
-                }),
-        };
-        match opened {
-            Ok((provider, snapshot)) => Ok(Content::Table(Box::new(Found {
-                directory: directory.to_owned(),
-                provider,
+/// The table that stands in a slot with this content.
+async fn standing_in(
+    catalog: &CatalogState,
+    place: &str,
+    slot: &str,
+    found: Content,
+) -> Result<Option<Found>> {
+    let found = match found {
+        Content::Reserved(reservation) => content(catalog, place, &reservation.table).await?,
+        other => other,
+    };
+    Ok(match found {
+        Content::Table(found) if found.slot() == slot => Some(*found),
+        _ => None,
+    })
+}
+
+/// What a directory of the schema in `place` has; a table is opened, unless it is open.
+async fn content(catalog: &CatalogState, place: &str, directory: &str) -> Result<Content> {
+    let opened = match catalog.opened(place, directory) {
+        Some(known) => match known.table().snapshot().await {
+            Ok(snapshot) if session_schema(&snapshot.schema()) == known.schema() => {
+                Ok((known, snapshot))
+            }
+            Ok(snapshot) => Ok((
+                catalog.keep(place, directory, open_again(&catalog.opener(), &known)?),
                 snapshot,
-            }))),
-            Err(error) if is_reserved(&error) => {
-                let (storage, _) = resolve(&self.opener(), &self.location(place, directory))?;
-                Ok(match claim::head(&storage).await? {
-                    Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
-                    _ => Content::Grave,
-                })
-            }
-            Err(error) if is_dropped(&error) => {
-                self.close(place, directory);
-                Ok(match is_grave(&error) {
-                    true => Content::Grave,
-                    false => Content::Nothing,
-                })
-            }
+            )),
             Err(error) => Err(error),
-        }
-    }
-
-    /// The number of the last slot of a name.
-    async fn latest(&self, place: &str, name: &str) -> Result<u32> {
-        let directories = self.directories(Some(place)).await?;
-        let numbers = directories.iter().filter_map(|directory| {
-            let (of, number) = table_of(directory)?;
-            (of == name).then_some(number)
-        });
-        Ok(numbers.max().unwrap_or(1))
-    }
-
-    /// Makes the next slot of a name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if a table has the name; [`ErrorKind::Conflict`] if others keep making
-    /// the next slot first.
-    pub(super) async fn take(&self, schema: &str, name: &str, wanted: Wanted<'_>) -> Result<Taken> {
-        let place = encode(schema)?;
-        let state = self.opener();
-        let mut number = self.latest(&place, name).await?;
-        for _ in 0..RACES {
-            let directory = table_directory(name, number)?;
-            let (storage, _) = resolve(&state, &self.location(&place, &directory))?;
-            if let Some(taken) = self
-                .make(&state, &place, &directory, &storage, &wanted)
-                .await?
-            {
-                return Ok(taken);
-            }
-            match self.meet(&state, &place, &directory, &storage).await? {
-                Met::Table => return Err(exists(schema, name)),
-                Met::Passed => number = number.saturating_add(1),
-                Met::Changed => {}
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            format!("{schema}.{name}"),
-            "other processes keep creating, dropping and renaming tables of this name; nothing was changed",
-        ))
-    }
-
-    /// Makes a slot; `None` if there is something.
-    async fn make(
-        &self,
-        state: &SessionState,
-        place: &str,
-        directory: &str,
-        storage: &Storage,
-        wanted: &Wanted<'_>,
-    ) -> Result<Option<Taken>> {
-        let provider = match wanted {
-            Wanted::Reservation(reservation) => match claim::reserve(storage, reservation).await? {
-                true => None,
-                false => return Ok(None),
-            },
-            Wanted::Table {
-                columns,
-                options,
-                unseen,
-            } => {
-                let location = self.location(place, directory);
-                match create_at(state, &location, columns, (*options).clone(), *unseen).await {
-                    Ok(provider) => Some(provider),
-                    Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-            }
-        };
-        Ok(Some(Taken {
+        },
+        None => open_table(&catalog.opener(), &catalog.location(place, directory))
+            .await
+            .map(|provider| {
+                let snapshot = provider.table().cached_snapshot();
+                (catalog.keep(place, directory, provider), snapshot)
+            }),
+    };
+    match opened {
+        Ok((provider, snapshot)) => Ok(Content::Table(Box::new(Found {
             directory: directory.to_owned(),
             provider,
-        }))
+            snapshot,
+        }))),
+        Err(error) if is_reserved(&error) => {
+            let (storage, _) = resolve(&catalog.opener(), &catalog.location(place, directory))?;
+            Ok(match claim::head(&storage).await? {
+                Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
+                _ => Content::Grave,
+            })
+        }
+        Err(error) if is_dropped(&error) => {
+            catalog.close(place, directory);
+            Ok(match is_grave(&error) {
+                true => Content::Grave,
+                false => Content::Nothing,
+            })
+        }
+        Err(error) => Err(error),
     }
+}
 
-    /// Sees what has a slot, and whether it can be passed. A reservation is waited for, but not for ever.
-    async fn meet(
-        &self,
-        state: &SessionState,
-        place: &str,
-        slot: &str,
-        storage: &Storage,
-    ) -> Result<Met> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut wait = FIRST_WAIT;
-        let mut attempts = 0;
-        while attempts < ATTEMPTS {
-            let (reservation, reserved) = match claim::head(storage).await? {
-                None => return Ok(Met::Changed),
-                Some((Head::Table(pointer), _)) => {
-                    return Ok(match slot_of(slot, pointer.claim.as_ref()) == slot {
-                        true => Met::Table,
-                        false => Met::Passed,
-                    });
-                }
-                Some((Head::Dropped(_), _)) => {
-                    // What a drop did not get to delete, or whoever lost the slot.
-                    sweep(storage).await?;
-                    return Ok(Met::Passed);
-                }
-                Some((Head::Reserved(reservation), reserved)) => (reservation, reserved),
-            };
-            let (table, _) = resolve(state, &self.location(place, &reservation.table))?;
-            let found = claim::head(&table).await?;
-            let head = found.as_ref().map(|(head, _)| head);
-            match (claim::standing(&reservation, slot, head)?, &found) {
-                (Standing::InForce, _) => return Ok(Met::Table),
-                (Standing::Pending(_), _) if Instant::now() < deadline => {
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
-                }
-                (Standing::Pending(pointer), Some((_, version))) => {
-                    attempts += 1;
-                    claim::outdo(&table, self.env(), &reservation, (pointer, version)).await?;
-                }
-                (Standing::Pending(_), None) => return Ok(Met::Changed),
-                (Standing::Void, _) => {
-                    attempts += 1;
-                    claim::bury(storage, self.env(), &reserved).await?;
-                }
+/// The number of the last slot of a name.
+async fn latest(catalog: &CatalogState, place: &str, name: &str) -> Result<u32> {
+    let directories = catalog.directories(Some(place)).await?;
+    let numbers = directories.iter().filter_map(|directory| {
+        let (of, number) = table_of(directory)?;
+        (of == name).then_some(number)
+    });
+    Ok(numbers.max().unwrap_or(1))
+}
+
+/// Makes the next slot of a name.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] if a table has the name; [`ErrorKind::Conflict`] if others keep making
+/// the next slot first.
+pub(super) async fn take(
+    catalog: &CatalogState,
+    schema: &str,
+    name: &str,
+    wanted: Wanted<'_>,
+) -> Result<Taken> {
+    let place = encode(schema)?;
+    let state = catalog.opener();
+    let mut number = latest(catalog, &place, name).await?;
+    for _ in 0..RACES {
+        let directory = table_directory(name, number)?;
+        let (storage, _) = resolve(&state, &catalog.location(&place, &directory))?;
+        if let Some(taken) = make(catalog, &state, &place, &directory, &storage, &wanted).await? {
+            return Ok(taken);
+        }
+        match meet(catalog, &state, &place, &directory, &storage).await? {
+            Met::Table => return Err(exists(schema, name)),
+            Met::Passed => number = number.saturating_add(1),
+            Met::Changed => {}
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!("{schema}.{name}"),
+        "other processes keep creating, dropping and renaming tables of this name; nothing was changed",
+    ))
+}
+
+/// Makes a slot; `None` if there is something.
+async fn make(
+    catalog: &CatalogState,
+    state: &SessionState,
+    place: &str,
+    directory: &str,
+    storage: &Storage,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Taken>> {
+    let provider = match wanted {
+        Wanted::Reservation(reservation) => match claim::reserve(storage, reservation).await? {
+            true => None,
+            false => return Ok(None),
+        },
+        Wanted::Table {
+            columns,
+            options,
+            unseen,
+        } => {
+            let location = catalog.location(place, directory);
+            match create_at(state, &location, columns, (*options).clone(), *unseen).await {
+                Ok(provider) => Some(provider),
+                Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
-        Err(Error::new(
-            ErrorKind::Conflict,
-            slot,
-            "the name is kept for another table, and writers to that table leave no moment to take it back; \
-             nothing was changed",
-        ))
+    };
+    Ok(Some(Taken {
+        directory: directory.to_owned(),
+        provider,
+    }))
+}
+
+/// Sees what has a slot, and whether it can be passed. A reservation is waited for, but not for ever.
+async fn meet(
+    catalog: &CatalogState,
+    state: &SessionState,
+    place: &str,
+    slot: &str,
+    storage: &Storage,
+) -> Result<Met> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut wait = FIRST_WAIT;
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
+        let (reservation, reserved) = match claim::head(storage).await? {
+            None => return Ok(Met::Changed),
+            Some((Head::Table(pointer), _)) => {
+                return Ok(match slot_of(slot, pointer.claim.as_ref()) == slot {
+                    true => Met::Table,
+                    false => Met::Passed,
+                });
+            }
+            Some((Head::Dropped(_), _)) => {
+                // What a drop did not get to delete, or whoever lost the slot.
+                sweep(storage).await?;
+                return Ok(Met::Passed);
+            }
+            Some((Head::Reserved(reservation), reserved)) => (reservation, reserved),
+        };
+        let (table, _) = resolve(state, &catalog.location(place, &reservation.table))?;
+        let found = claim::head(&table).await?;
+        let head = found.as_ref().map(|(head, _)| head);
+        match (claim::standing(&reservation, slot, head)?, &found) {
+            (Standing::InForce, _) => return Ok(Met::Table),
+            (Standing::Pending(_), _) if Instant::now() < deadline => {
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+            (Standing::Pending(pointer), Some((_, version))) => {
+                attempts += 1;
+                claim::outdo(&table, catalog.env(), &reservation, (pointer, version)).await?;
+            }
+            (Standing::Pending(_), None) => return Ok(Met::Changed),
+            (Standing::Void, _) => {
+                attempts += 1;
+                claim::bury(storage, catalog.env(), &reserved).await?;
+            }
+        }
     }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        slot,
+        "the name is kept for another table, and writers to that table leave no moment to take it back; \
+         nothing was changed",
+    ))
 }

@@ -23,17 +23,20 @@ use datafusion::prelude::{SQLOptions, SessionContext};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
+use super::errors::exists;
 use super::list::catalog_of;
-use super::tables::{SupertableCatalog, exists};
+use super::tables::SupertableCatalog;
 use crate::dml::SupertableProvider;
 use crate::dml::plan::names::with_names_as_meant;
 use crate::dml::plan::parameters::untyped_unless_all_are_known;
 use crate::error::{Error, ErrorKind};
-use crate::sql::factory::{CreateOptions, check_options, column_defaults, options_of_clauses};
+use crate::sql::factory::{check_options, column_defaults, options_of_clauses};
 use crate::sql::schema::check_declared;
 use crate::sql::session::refuse_changes;
 use crate::sql::statement::{self, without_clauses};
-use crate::sql::written::{understood, with_zone};
+use crate::sql::table::CreateOptions;
+use crate::sql::written::understood;
+use crate::sql::zones::with_zone;
 
 /// Runs a SQL statement; like `SessionContext::sql`, and right for a [`SupertableCatalog`]; it also
 /// understands `ALTER TABLE` on supertables, and the forms of `INSERT`, `UPDATE`, `DELETE` and `MERGE` that
@@ -129,7 +132,7 @@ pub fn execute(ctx: &SessionContext, plan: LogicalPlan) -> BoxFuture<'_, Result<
             }
         }
         LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => match own_table(ctx, &drop.name) {
-            Some((catalog, schema, name)) if !catalog.has_other(&schema, &name) => {
+            Some((catalog, schema, name)) if !catalog.state().has_other(&schema, &name) => {
                 Box::pin(async move {
                     if !catalog.drop_table(&ctx.state(), &schema, &name).await? && !drop.if_exists {
                         return Err(Error::new(
@@ -193,7 +196,7 @@ async fn create_memory_table(
         )
         .into());
     }
-    let session_only = catalog.has_other(schema, name);
+    let session_only = catalog.state().has_other(schema, name);
     let existing = catalog.table(schema, name).await?;
     if session_only || existing.is_some() {
         if create.if_not_exists {

@@ -9,11 +9,11 @@ use chrono::TimeDelta;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::SupertableCatalog;
 use datafusion_supertable::dml::opaque::Opaque;
 use datafusion_supertable::dml::write::check::Conditions;
 use datafusion_supertable::dml::{SupertableProvider, TableAccess};
 use datafusion_supertable::format::paths;
+use datafusion_supertable::open_catalog;
 use datafusion_supertable::scan::schema::session_schema;
 use datafusion_supertable::sql::location::resolve;
 use datafusion_supertable::table::{Env, Limits, Snapshot, Table};
@@ -85,7 +85,7 @@ impl Session {
     /// `ctx`, with the tables below `location` as the catalog `lake`.
     pub fn catalog(ctx: SessionContext, location: &str) -> Self {
         let session = Self::bare(ctx);
-        SupertableCatalog::open(&session.ctx, "lake", location).unwrap();
+        open_catalog(&session.ctx, "lake", location).unwrap();
         session
     }
 
