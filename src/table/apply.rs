@@ -58,6 +58,7 @@
 //! all; the same input gives the same output.
 
 mod carry;
+pub mod conflict;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -68,8 +69,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
+use self::conflict::Conflict;
 use self::next::{Judgement, Next};
-use super::conflict::Conflict;
 use crate::error::{Error, ErrorKind};
 use crate::format::change_set::ChangeSet;
 use crate::format::ids::{ContentHash, IdBlock, SidecarId, SuperfileId, WalId};

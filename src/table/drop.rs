@@ -10,13 +10,13 @@
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::handle::Table;
-use super::reruns::Reruns;
-use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::paths::{self, ObjectName};
 use crate::format::{FormatError, Grave, Head};
 use crate::storage::{CasOutcome, Storage};
+use crate::table::handle::Table;
+use crate::table::reruns::Reruns;
+use crate::table::version::snapshot::Snapshot;
 
 /// Deletions that are under way at once.
 const CONCURRENT: usize = 32;

@@ -11,20 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio_util::task::TaskTracker;
 
-use super::closing::Background;
-use super::commit::Committer;
-use super::drop::{dropped, reserved};
-use super::limits::Limits;
-use super::mutation::Mutation;
-use super::reader::Reader;
-use super::recovery::RecoveryReport;
-use super::snapshot::{Named, Snapshot};
-use super::tip::{Tip, TipCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, TableMetadata};
 use crate::format::paths;
 use crate::format::{FormatError, Head, OpKind, Pointer, StateDoc, TableId, WalId};
 use crate::storage::{Fetched, ObjectVersion, Storage};
+use crate::table::background::Background;
+use crate::table::commit::committer::Committer;
+use crate::table::commit::mutation::Mutation;
+use crate::table::drop::{dropped, reserved};
+use crate::table::limits::Limits;
+use crate::table::recovery::recover::RecoveryReport;
+use crate::table::version::reader::Reader;
+use crate::table::version::snapshot::{Named, Snapshot};
+use crate::table::version::tip::{Tip, TipCell};
 use crate::wal::{Env, Standing, WalResult, WalStore, Watch};
 
 /// A table on a store. Cheap to clone; clones share caches, and commit together.
@@ -35,7 +35,7 @@ pub struct Table {
 
 /// What all clones of a table share.
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(crate) struct Inner {
     pub(super) storage: Storage,
     pub(super) env: Env,
     pub(super) limits: Limits,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::cache::Cache;
+use crate::table::version::cache::Cache;
 
 /// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
 /// `total` (0 while that is not known), `bytes`.

@@ -7,63 +7,43 @@
 
 pub mod apply;
 mod background;
-mod cache;
 pub mod claim;
-mod closing;
 mod commit;
 pub mod compaction;
-pub mod conflict;
-mod creation;
-mod crowd;
-mod descent;
-pub mod diff;
-mod draft;
+mod create;
 pub mod drop;
-mod effect;
-mod ending;
-pub mod evolution;
-mod floats;
 mod handle;
-mod help;
-mod history;
 mod limits;
-mod look;
-mod mutation;
-mod owner;
-mod reader;
 mod recovery;
 mod reruns;
 mod restore;
-mod snapshot;
-mod staged_ids;
-mod tail;
-mod tip;
+pub mod schema;
+mod superfile;
 pub mod vacuum;
-mod verify;
-pub mod versions;
-mod writer;
+mod version;
 
+pub use apply::conflict::{self, Conflict, ConflictReason};
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
-pub use cache::Cache;
-pub use closing::Background;
-pub use conflict::{Conflict, ConflictReason};
-pub use creation::CreateTable;
-pub use diff::{Difference, difference};
+pub use background::Background;
+pub use commit::{CommitOutcome, Effect, Mutation, StagedIds};
+pub use create::CreateTable;
 pub use handle::Table;
 pub use limits::{Limits, PROGRESS};
-pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
 pub use restore::Restored;
-pub use snapshot::Snapshot;
-pub use staged_ids::StagedIds;
+pub use schema::evolution;
+pub use superfile::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 pub use vacuum::{Removed, VacuumOptions, VacuumReport};
-pub use versions::{Moment, VersionInfo};
-pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
+pub use version::cache::Cache;
+pub use version::diff::{self, Difference, difference};
+pub use version::history::{self as versions, Moment, VersionInfo};
+pub use version::snapshot::Snapshot;
 
 pub(crate) use reruns::{Reruns, RunEnd};
-pub(crate) use tail::{EndError, SealedEnd, judge_end};
-pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
+pub(crate) use superfile::{
+    EndError, SealedEnd, check_not_null, footer_null_count, footer_stats, judge_end,
+};
 
 pub use crate::wal::Env;

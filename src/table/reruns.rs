@@ -7,9 +7,9 @@
 
 use std::fmt::Display;
 
-use super::handle::Table;
-use super::mutation::CommitOutcome;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table::commit::mutation::CommitOutcome;
+use crate::table::handle::Table;
 use crate::wal::Env;
 use crate::wal::backoff::Backoff;
 

@@ -10,15 +10,15 @@
 
 use std::sync::Arc;
 
-use super::diff::difference;
-use super::handle::Table;
-use super::mutation::Effect;
-use super::reruns::{Reruns, RunEnd};
-use super::snapshot::Snapshot;
-use super::versions::{Moment, Nodes};
 use crate::error::Result;
 use crate::format::OpKind;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
+use crate::table::commit::mutation::Effect;
+use crate::table::handle::Table;
+use crate::table::reruns::{Reruns, RunEnd};
+use crate::table::version::diff::difference;
+use crate::table::version::history::{Moment, Nodes};
+use crate::table::version::snapshot::Snapshot;
 
 /// What a restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

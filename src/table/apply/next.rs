@@ -20,7 +20,7 @@ use crate::format::change_set::{ChangeSet, DropChange, TombstoneChange};
 use crate::format::ids::{SidecarId, SuperfileId, WalId};
 use crate::format::manifest::{Manifest, SuperfileEntry, TableMetadata, TombstoneRef};
 use crate::format::state_doc::OpKind;
-use crate::table::conflict::{Conflict, ConflictReason};
+use crate::table::apply::conflict::{Conflict, ConflictReason};
 
 /// What change sets have made of one superfile so far.
 #[derive(Clone, Debug)]

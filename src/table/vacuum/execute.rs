@@ -20,7 +20,7 @@ use crate::format::{ContentHash, FormatError, Pointer, StateDoc, WalId};
 use crate::storage::{CasOutcome, StorageError};
 use crate::table::Table;
 use crate::table::handle::Inner;
-use crate::table::snapshot::Snapshot;
+use crate::table::version::snapshot::Snapshot;
 use crate::wal::WalError;
 
 /// Unused objects that are held in memory at once; so many are judged and deleted before the listing

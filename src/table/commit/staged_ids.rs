@@ -21,7 +21,7 @@ pub struct StagedIds {
 }
 
 impl StagedIds {
-    pub(super) fn new(block: IdBlock) -> Self {
+    pub(crate) fn new(block: IdBlock) -> Self {
         Self {
             block,
             next: Arc::default(),
@@ -40,12 +40,12 @@ impl StagedIds {
     ///
     /// # Errors
     /// As [`superfile`](Self::superfile).
-    pub(super) fn sidecar(&self) -> Result<SidecarId> {
+    pub(crate) fn sidecar(&self) -> Result<SidecarId> {
         self.mint().map(SidecarId::from_uuid)
     }
 
     /// Whether an id was given out, under which an object may be there.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.next.load(Ordering::Relaxed) > 0
     }
 

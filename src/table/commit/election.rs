@@ -25,7 +25,7 @@ const PATIENCE_PER_RANK: u32 = 2;
 
 /// What a process with ready mutations does in this turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
+pub(crate) enum Duty {
     /// Draft and swing.
     Lead,
     /// Watch the pointer, so many times, and lead if it did not move.
@@ -36,7 +36,7 @@ pub(super) enum Duty {
 }
 
 /// The duty of a process whose ready mutations are `mine`, where those of others are `others`.
-pub(super) fn duty(
+pub(crate) fn duty(
     mine: impl IntoIterator<Item = WalId>,
     others: impl IntoIterator<Item = WalId>,
 ) -> Duty {
@@ -56,7 +56,7 @@ pub(super) fn duty(
 
 /// Whether a document that is not APPENDED yet is worth a leader's wait: its statement began lately, so it is
 /// likely a short one that will be ready soon.
-pub(super) fn is_coming(doc: &StateDoc, now: DateTime<Utc>, within: Duration) -> bool {
+pub(crate) fn is_coming(doc: &StateDoc, now: DateTime<Utc>, within: Duration) -> bool {
     doc.state == WalState::Intent
         && now
             .signed_duration_since(doc.created_at)

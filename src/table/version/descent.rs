@@ -9,13 +9,13 @@
 
 use std::collections::BTreeSet;
 
-use super::versions::{Moment, VersionInfo};
 use crate::format::ContentHash;
 use crate::format::manifest::ManifestHeader;
+use crate::table::version::history::{Moment, VersionInfo};
 
 /// Where a descent leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(crate) enum Goal {
     /// To the version that is meant.
     Moment(Moment),
     /// To the oldest version that remains.
@@ -24,7 +24,7 @@ pub(super) enum Goal {
 
 /// What a descent asks for, or comes to.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// The root of this version is to be read, and supplied.
     Read(u64, ContentHash),
     /// The version that was looked for.
@@ -35,7 +35,7 @@ pub(super) enum Next {
 
 /// A descent under way.
 #[derive(Debug)]
-pub(super) struct Descent {
+pub(crate) struct Descent {
     goal: Goal,
     /// The oldest version known to be younger than the goal, or the goal itself.
     at: VersionInfo,
@@ -47,7 +47,7 @@ pub(super) struct Descent {
 
 impl Descent {
     /// Starts at a version that is there.
-    pub(super) fn new(from: VersionInfo, goal: Goal) -> Self {
+    pub(crate) fn new(from: VersionInfo, goal: Goal) -> Self {
         Self {
             goal,
             at: from,
@@ -57,7 +57,7 @@ impl Descent {
     }
 
     /// What to do next.
-    pub(super) fn next(&self) -> Next {
+    pub(crate) fn next(&self) -> Next {
         let at = &self.at.header;
         if self.is_old_enough(at) {
             return match self.is_goal(at) {
@@ -82,7 +82,7 @@ impl Descent {
     }
 
     /// Takes what was asked for; `None` if it is not there.
-    pub(super) fn supply(&mut self, version: u64, found: Option<VersionInfo>) {
+    pub(crate) fn supply(&mut self, version: u64, found: Option<VersionInfo>) {
         match found {
             Some(info) if self.is_old_enough(&info.header) => self.below = Some(info),
             Some(info) => self.at = info,

@@ -8,15 +8,15 @@
 
 use std::sync::Arc;
 
-use super::commit::{Ending, Party, Ready};
-use super::handle::Inner;
-use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::WalId;
+use crate::table::commit::committer::{Ending, Party, Ready};
+use crate::table::handle::Inner;
+use crate::table::version::snapshot::Snapshot;
 
 impl Inner {
     /// Takes the member out of the batch and ends it.
-    pub(super) fn settle(
+    pub(crate) fn settle(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         id: &WalId,
@@ -31,7 +31,7 @@ impl Inner {
 
     /// Tells whoever waits, and cleans up in the background. `committed` is the version that holds it, if
     /// it is at hand.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         self: &Arc<Self>,
         ready: Ready,
         ending: Result<Ending>,
@@ -84,7 +84,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn give_up(self: &Arc<Self>, batch: &mut Vec<Ready>, why: &str) {
+    pub(crate) fn give_up(self: &Arc<Self>, batch: &mut Vec<Ready>, why: &str) {
         for ready in batch.drain(..) {
             let error = Error::new(
                 ErrorKind::OutcomeUnknown,

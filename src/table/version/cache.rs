@@ -29,7 +29,7 @@ pub struct Cache(Arc<Mutex<Inner>>);
 
 /// One table's part of a [`Cache`]; what it holds is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct TableCache {
+pub(crate) struct TableCache {
     cache: Cache,
     table: u64,
 }
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// The part of a table that is being opened.
-    pub(super) fn open_table(&self) -> TableCache {
+    pub(crate) fn open_table(&self) -> TableCache {
         let mut inner = self.lock();
         let table = inner.next_table;
         inner.next_table += 1;
@@ -113,7 +113,7 @@ impl fmt::Debug for Cache {
 
 impl TableCache {
     /// A node's bytes, marked as used now.
-    pub(super) fn node(&self, hash: &ContentHash) -> Option<Bytes> {
+    pub(crate) fn node(&self, hash: &ContentHash) -> Option<Bytes> {
         match self.get(Key::Node(*hash)) {
             Some(Object::Node(bytes)) => Some(bytes),
             _ => None,
@@ -121,7 +121,7 @@ impl TableCache {
     }
 
     /// A sidecar's positions, marked as used now.
-    pub(super) fn bitmap(&self, sidecar: &SidecarId) -> Option<Arc<RoaringBitmap>> {
+    pub(crate) fn bitmap(&self, sidecar: &SidecarId) -> Option<Arc<RoaringBitmap>> {
         match self.get(Key::Bitmap(*sidecar)) {
             Some(Object::Bitmap(bitmap)) => Some(bitmap),
             _ => None,
@@ -129,26 +129,26 @@ impl TableCache {
     }
 
     /// Keeps a node.
-    pub(super) fn keep_node(&self, hash: ContentHash, bytes: Bytes) {
+    pub(crate) fn keep_node(&self, hash: ContentHash, bytes: Bytes) {
         let weight = bytes.len();
         self.insert(Key::Node(hash), Object::Node(bytes), weight);
     }
 
     /// Keeps a sidecar's positions.
-    pub(super) fn keep_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
+    pub(crate) fn keep_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
         let weight = bitmap.serialized_size();
         self.insert(Key::Bitmap(sidecar), Object::Bitmap(bitmap), weight);
     }
 
     /// Drops the table's nodes.
-    pub(super) fn forget_nodes(&self) {
+    pub(crate) fn forget_nodes(&self) {
         self.cache
             .lock()
             .give_back(self.table, |key| matches!(key, Key::Node(_)));
     }
 
     /// Drops all that is kept for the table.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.cache.lock().give_back(self.table, |_| true);
     }
 

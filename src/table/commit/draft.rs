@@ -15,13 +15,6 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use super::apply::{
-    ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
-};
-use super::commit::Ending;
-use super::creation::Created;
-use super::handle::{Inner, Observed};
-use super::snapshot::{Named, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{CommitRecord, EncodedManifest, Manifest, check_successor};
 use crate::format::pointer::MAX_NEW_NODES;
@@ -29,10 +22,17 @@ use crate::format::{
     ChangeSet, ContentHash, FormatError, Pointer, Sidecar, SidecarId, SuperfileId, WalId, paths,
 };
 use crate::storage::Replaced;
+use crate::table::apply::{
+    ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
+};
+use crate::table::commit::committer::Ending;
+use crate::table::create::Created;
+use crate::table::handle::{Inner, Observed};
+use crate::table::version::snapshot::{Named, Snapshot};
 
 /// The next version, if the swing from `base` succeeds.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     base: Arc<Snapshot>,
     next: Option<Next>,
     records: Vec<CommitRecord>,
@@ -63,7 +63,7 @@ impl Next {
 /// What became of a swing.
 #[derive(Debug)]
 #[must_use = "a lost race is a value, not an error"]
-pub(super) enum Swung {
+pub(crate) enum Swung {
     /// The draft is the current version.
     Committed(Arc<Snapshot>),
     /// The pointer is elsewhere; where, if settling the race has shown it.
@@ -72,23 +72,23 @@ pub(super) enum Swung {
 
 impl Draft {
     /// Records of the mutations that the draft commits.
-    pub(super) fn records(&self) -> &[CommitRecord] {
+    pub(crate) fn records(&self) -> &[CommitRecord] {
         &self.records
     }
 
     /// The sidecars that were made for it.
-    pub(super) fn merged(&self) -> &[(SidecarId, Bytes)] {
+    pub(crate) fn merged(&self) -> &[(SidecarId, Bytes)] {
         &self.merged
     }
 
     /// Takes the mutations that it cannot commit, and how each ended: final, because judged against a
     /// committed version alone.
-    pub(super) fn take_refused(&mut self) -> Vec<(WalId, Result<Ending>)> {
+    pub(crate) fn take_refused(&mut self) -> Vec<(WalId, Result<Ending>)> {
         std::mem::take(&mut self.refused)
     }
 
     /// The version that it would be, and its root's hash.
-    pub(super) fn target(&self) -> Option<(u64, ContentHash)> {
+    pub(crate) fn target(&self) -> Option<(u64, ContentHash)> {
         let next = self.next.as_ref()?;
         Some((next.manifest.version(), next.encoded.root))
     }
@@ -99,7 +99,7 @@ impl Inner {
     ///
     /// What is in `records` is committed by the draft, what is in `refused` has ended; the others have to be
     /// judged again, against a newer version.
-    pub(super) async fn draft(
+    pub(crate) async fn draft(
         &self,
         base: &Arc<Snapshot>,
         mutations: impl IntoIterator<Item = (WalId, &Arc<ChangeSet>)>,
@@ -242,7 +242,7 @@ impl Inner {
     }
 
     /// Uploads what the draft's version consists of beside what is in the store.
-    pub(super) async fn upload(&self, draft: &Draft) -> Result<()> {
+    pub(crate) async fn upload(&self, draft: &Draft) -> Result<()> {
         let Some(next) = &draft.next else {
             return Ok(());
         };
@@ -273,7 +273,7 @@ impl Inner {
     ///
     /// # Errors
     /// As [`create_pointer`](Self::create_pointer).
-    pub(super) async fn create_pointer_to(&self, draft: &Draft) -> Result<Created> {
+    pub(crate) async fn create_pointer_to(&self, draft: &Draft) -> Result<Created> {
         let path = paths::pointer();
         let Some(next) = &draft.next else {
             return Err(Error::new(
@@ -295,7 +295,7 @@ impl Inner {
     ///
     /// # Errors
     /// The outcome may be unknown then: the swing may be in force, or come into force.
-    pub(super) async fn swing(&self, draft: &Draft) -> Result<Swung> {
+    pub(crate) async fn swing(&self, draft: &Draft) -> Result<Swung> {
         let path = paths::pointer();
         let (Some(next), Some(expected)) = (&draft.next, draft.base.pointer()) else {
             return Err(Error::new(

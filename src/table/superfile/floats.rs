@@ -16,7 +16,7 @@ use crate::format::stats::{ColumnStats, StatValue};
 
 /// The float columns of one superfile on its way.
 #[derive(Debug, Default)]
-pub(super) struct FloatBounds {
+pub(crate) struct FloatBounds {
     columns: Vec<Option<Bounds>>,
 }
 
@@ -29,7 +29,7 @@ struct Bounds {
 
 impl FloatBounds {
     /// No rows yet; of the first `columns` columns of `schema` those are followed that are floats.
-    pub(super) fn new(schema: &SchemaRef, columns: usize) -> Self {
+    pub(crate) fn new(schema: &SchemaRef, columns: usize) -> Self {
         let columns = schema
             .fields()
             .iter()
@@ -40,7 +40,7 @@ impl FloatBounds {
     }
 
     /// Takes the rows of `batch` in.
-    pub(super) fn add(&mut self, batch: &RecordBatch) {
+    pub(crate) fn add(&mut self, batch: &RecordBatch) {
         for (bounds, array) in self.columns.iter_mut().zip(batch.columns()) {
             let Some(bounds) = bounds else { continue };
             bounds.nulls += array.null_count() as u64;
@@ -75,7 +75,7 @@ impl FloatBounds {
     }
 
     /// What is known of the column at `index`; `None` if it is not a float column.
-    pub(super) fn stats(&self, index: usize, max_len: usize) -> Option<ColumnStats> {
+    pub(crate) fn stats(&self, index: usize, max_len: usize) -> Option<ColumnStats> {
         let bounds = self.columns.get(index)?.as_ref()?;
         let range = bounds.range.filter(|_| !bounds.nan);
         Some(ColumnStats::new(
@@ -88,7 +88,7 @@ impl FloatBounds {
 }
 
 /// Turns the footers' statistics of float columns off.
-pub(super) fn without_float_statistics(
+pub(crate) fn without_float_statistics(
     mut options: TableParquetOptions,
     schema: &SchemaRef,
 ) -> TableParquetOptions {

@@ -25,14 +25,6 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
-use super::draft::Draft;
-use super::drop::{dropped, reserved};
-use super::effect::Staged;
-use super::handle::{Inner, Table};
-use super::limits::Limits;
-use super::mutation::{CommitOutcome, Parts};
-use super::reader::Reader;
-use super::snapshot::{Named, Snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
     Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
@@ -40,6 +32,14 @@ use crate::format::manifest::{
 use crate::format::paths::{self, ObjectName};
 use crate::format::{ContentHash, FormatError, Head, IdBlock, Pointer, TableId, WalState};
 use crate::storage::{CasOutcome, ObjectVersion, Storage};
+use crate::table::commit::draft::Draft;
+use crate::table::commit::mutation::{CommitOutcome, Parts};
+use crate::table::commit::stage::Staged;
+use crate::table::drop::{dropped, reserved};
+use crate::table::handle::{Inner, Table};
+use crate::table::limits::Limits;
+use crate::table::version::reader::Reader;
+use crate::table::version::snapshot::{Named, Snapshot};
 use crate::wal::store::WalError;
 use crate::wal::{Env, WalStore};
 

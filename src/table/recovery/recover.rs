@@ -28,11 +28,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::oneshot;
 
-use super::commit::{Ending, Party, Ready};
-use super::handle::Inner;
-use super::history::Found;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{StateDoc, WalId, WalState};
+use crate::table::commit::committer::{Ending, Party, Ready};
+use crate::table::handle::Inner;
+use crate::table::version::lookup::Found;
 use crate::wal::{Etag, Standing, WalError, WalListing, driver, machine};
 
 /// The first look at a watched document comes after so much of a lease, each further one after twice the time.
@@ -142,7 +142,7 @@ impl Watched {
 impl Inner {
     /// Ends what dead writers left, and waits for as long as it takes to tell who is dead: one lease at most.
     #[tracing::instrument(level = "debug", name = "recovery", skip_all, fields(table = %self.table_id))]
-    pub(super) async fn recover(self: &Arc<Self>) -> Result<RecoveryReport> {
+    pub(crate) async fn recover(self: &Arc<Self>) -> Result<RecoveryReport> {
         let mut report = RecoveryReport::default();
         let mut watched = self.recover_listed(&mut report).await?;
         let mut looks = self.looks();
@@ -156,9 +156,9 @@ impl Inner {
         Ok(report)
     }
 
-    /// The same, beside everything else. [`Table::settle`](super::Table::settle) waits only for what can be ended at
+    /// The same, beside everything else. [`Table::settle`](crate::table::Table::settle) waits only for what can be ended at
     /// once; the rest is watched for as long as the table is open.
-    pub(super) fn recover_in_background(self: &Arc<Self>) {
+    pub(crate) fn recover_in_background(self: &Arc<Self>) {
         let inner = Arc::clone(self);
         self.spawn(async move {
             let mut report = RecoveryReport::default();
@@ -418,7 +418,7 @@ enum Orphan {
 }
 
 /// The committer's task ended without an answer: the runtime is being shut down.
-pub(super) fn committer_gone(id: &WalId) -> Error {
+pub(crate) fn committer_gone(id: &WalId) -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
         id.to_string(),

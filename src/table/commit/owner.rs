@@ -12,16 +12,16 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{Approach, Clear, Ending, Party, Ready};
-use super::draft::Draft;
-use super::drop::{dropped, is_grave};
-use super::effect::Staged;
-use super::mutation::{CommitOutcome, Effect, Parts};
-use super::recovery::committer_gone;
-use super::snapshot::Snapshot;
-use super::staged_ids::StagedIds;
-use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table::commit::committer::{Approach, Clear, Ending, Party, Ready};
+use crate::table::commit::draft::Draft;
+use crate::table::commit::mutation::{CommitOutcome, Effect, Parts};
+use crate::table::commit::stage::Staged;
+use crate::table::commit::staged_ids::StagedIds;
+use crate::table::drop::{dropped, is_grave};
+use crate::table::recovery::recover::committer_gone;
+use crate::table::version::snapshot::Snapshot;
+use crate::table::version::tip::Tip;
 use crate::wal::AppendOutcome;
 
 /// What became of the step to APPENDED.
@@ -37,7 +37,7 @@ enum Appended {
 
 impl Parts {
     /// From the effect to the outcome.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         self,
         effect: Effect,
         ids: &StagedIds,
@@ -203,7 +203,7 @@ impl Parts {
         }
     }
 
-    pub(super) async fn draft(&self, tip: &Arc<Snapshot>, staged: &Staged) -> Result<Draft> {
+    pub(crate) async fn draft(&self, tip: &Arc<Snapshot>, staged: &Staged) -> Result<Draft> {
         let id = self.driver.id();
         self.inner
             .draft(tip, std::iter::once((id, &staged.change_set)))
@@ -309,7 +309,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn outcome(&self, ending: Ending) -> Result<CommitOutcome> {
+    pub(crate) fn outcome(&self, ending: Ending) -> Result<CommitOutcome> {
         match ending {
             Ending::Committed(record) => Ok(CommitOutcome::Committed {
                 version: record.version,
@@ -321,7 +321,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn cancelled(&self) -> Error {
+    pub(crate) fn cancelled(&self) -> Error {
         Error::new(
             ErrorKind::Storage,
             self.driver.id().to_string(),
@@ -352,13 +352,13 @@ impl Parts {
     }
 
     /// Takes back what was never APPENDED.
-    pub(super) async fn abandon(&self, staged: bool) -> Result<()> {
+    pub(crate) async fn abandon(&self, staged: bool) -> Result<()> {
         self.inner.deactivate(&self.driver.id());
         Ok(self.driver.abandon(staged).await?)
     }
 
     /// The same, while the statement's caller goes on.
-    pub(super) fn abandon_in_background(&self, staged: bool) {
+    pub(crate) fn abandon_in_background(&self, staged: bool) {
         let id = self.driver.id();
         let driver = Arc::clone(&self.driver);
         self.inner.deactivate(&id);

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use roaring::RoaringBitmap;
 
-use super::reader::Reader;
 use crate::error::Result;
 use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
 use crate::format::{Claim, ContentHash, SuperfileId, WalId, paths};
 use crate::storage::ObjectVersion;
+use crate::table::version::reader::Reader;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ pub struct Snapshot {
 
 /// The pointer that names a version: its state, and what it says besides, which every swing from that state keeps.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) state: ObjectVersion,
-    pub(super) claim: Option<Claim>,
+pub(crate) struct Named {
+    pub(crate) state: ObjectVersion,
+    pub(crate) claim: Option<Claim>,
 }
 
 impl Snapshot {
-    pub(super) fn new(
+    pub(crate) fn new(
         manifest: Manifest,
         root: ContentHash,
         pointer: Option<Named>,
@@ -51,7 +51,7 @@ impl Snapshot {
     }
 
     /// The same version, named by another state of the pointer.
-    pub(super) fn under(&self, pointer: Named) -> Self {
+    pub(crate) fn under(&self, pointer: Named) -> Self {
         Self {
             manifest: self.manifest.clone(),
             root: self.root,
@@ -119,11 +119,11 @@ impl Snapshot {
     }
 
     /// The commit record of a mutation, if this version or the list of those pending has it.
-    pub(super) fn record(&self, id: &WalId) -> Option<&CommitRecord> {
+    pub(crate) fn record(&self, id: &WalId) -> Option<&CommitRecord> {
         self.manifest.header().commit_record(id)
     }
 
-    pub(super) fn pointer(&self) -> Option<&ObjectVersion> {
+    pub(crate) fn pointer(&self) -> Option<&ObjectVersion> {
         self.pointer.as_ref().map(|pointer| &pointer.state)
     }
 
@@ -134,7 +134,7 @@ impl Snapshot {
     }
 
     /// What neither falls in any write of the pointer: the version, and in it the number of the claim.
-    pub(super) fn order(&self) -> (u64, u64) {
+    pub(crate) fn order(&self) -> (u64, u64) {
         (self.version(), self.claim().map_or(0, |claim| claim.number))
     }
 }

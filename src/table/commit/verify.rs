@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::commit::{Clear, Ending, Ready};
-use super::handle::Inner;
-use super::history::Found;
-use super::tip::Tip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{StateDoc, WalId, WalState};
+use crate::table::commit::committer::{Clear, Ending, Ready};
+use crate::table::handle::Inner;
+use crate::table::version::lookup::Found;
+use crate::table::version::tip::Tip;
 use crate::wal::{Etag, WalError, WalResult};
 
 /// Documents as they were read after the pointer of one version.
 #[derive(Debug, Default)]
-pub(super) struct Documents {
-    pub(super) version: u64,
-    pub(super) read: HashMap<WalId, WalResult<(StateDoc, Etag)>>,
+pub(crate) struct Documents {
+    pub(crate) version: u64,
+    pub(crate) read: HashMap<WalId, WalResult<(StateDoc, Etag)>>,
 }
 
 /// What comparing a member with a tip showed.
@@ -35,7 +35,7 @@ enum Verified {
 
 impl Inner {
     /// Keeps the members that are still to be committed on top of `tip`, and settles the others.
-    pub(super) async fn verify(
+    pub(crate) async fn verify(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         tip: &Tip,
@@ -145,7 +145,7 @@ impl Inner {
     }
 
     /// The ending of a mutation that is known to have ended, from the table's history since `base_version`.
-    pub(super) async fn ending_in_history(
+    pub(crate) async fn ending_in_history(
         self: &Arc<Self>,
         id: &WalId,
         base_version: u64,

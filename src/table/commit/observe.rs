@@ -10,55 +10,55 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::apply::needed_sidecars_of_group;
-use super::commit::{Approach, Clear, Party, Ready};
-use super::crowd::is_coming;
-use super::handle::{Inner, Observed};
-use super::history::Found;
-use super::tip::Tip;
-use super::verify::Documents;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ChangeSet, ContentHash, FormatError, WalId, WalState, paths};
+use crate::table::apply::needed_sidecars_of_group;
+use crate::table::commit::committer::{Approach, Clear, Party, Ready};
+use crate::table::commit::election::is_coming;
+use crate::table::commit::verify::Documents;
+use crate::table::handle::{Inner, Observed};
+use crate::table::version::lookup::Found;
+use crate::table::version::tip::Tip;
 
 /// What a turn starts from.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The version to build on.
-    pub(super) tip: Tip,
+    pub(crate) tip: Tip,
     /// The members' documents, as far as they were read.
-    pub(super) documents: Documents,
+    pub(crate) documents: Documents,
     /// Ids of others' documents, if they are to be minded.
-    pub(super) listed: Vec<WalId>,
+    pub(crate) listed: Vec<WalId>,
 }
 
 /// Other processes' mutations. All of them were read after the pointer of the version that they are seen with.
 #[derive(Debug, Default)]
-pub(super) struct Others {
+pub(crate) struct Others {
     /// APPENDED and not committed, oldest first.
-    pub(super) ready: Vec<Ready>,
+    pub(crate) ready: Vec<Ready>,
     /// Likely to be APPENDED soon.
-    pub(super) coming: Vec<Coming>,
+    pub(crate) coming: Vec<Coming>,
 }
 
 /// A mutation whose document is INTENT and young.
 #[derive(Clone, Debug)]
-pub(super) struct Coming {
-    pub(super) id: WalId,
+pub(crate) struct Coming {
+    pub(crate) id: WalId,
     /// Its change set, if that is there already: it will be APPENDED next.
-    pub(super) foreseen: Option<Foreseen>,
+    pub(crate) foreseen: Option<Foreseen>,
 }
 
 impl Coming {
     /// One whose objects were not read yet.
-    pub(super) fn unread(id: WalId) -> Self {
+    pub(crate) fn unread(id: WalId) -> Self {
         Self { id, foreseen: None }
     }
 }
 
 /// A change set that no document names yet.
 #[derive(Clone, Debug)]
-pub(super) struct Foreseen {
-    pub(super) change_set: Arc<ChangeSet>,
+pub(crate) struct Foreseen {
+    pub(crate) change_set: Arc<ChangeSet>,
     hash: ContentHash,
 }
 
@@ -71,7 +71,7 @@ enum Other {
 impl Inner {
     /// The tip to build on. If the pointer is read for it, the members' documents are read after it. That, and
     /// the listing of others' documents, goes on beside the loading of what the pointer names.
-    pub(super) async fn look(
+    pub(crate) async fn look(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         approach: Approach,
@@ -131,7 +131,7 @@ impl Inner {
 
     /// Ids of documents that are not this process's own, oldest first. Best effort: nobody is helped if they
     /// cannot be listed.
-    pub(super) async fn list_others(&self) -> Vec<WalId> {
+    pub(crate) async fn list_others(&self) -> Vec<WalId> {
         match self.wal.list_wal_ids().await {
             Ok(mut ids) => {
                 ids.retain(|id| !self.is_active(id));
@@ -146,7 +146,7 @@ impl Inner {
 
     /// What has become of mutations that `tip` does not hold. Best effort: what cannot be read is left to its
     /// owner and to recovery.
-    pub(super) async fn read_again(&self, candidates: Vec<Coming>, tip: &Tip) -> Others {
+    pub(crate) async fn read_again(&self, candidates: Vec<Coming>, tip: &Tip) -> Others {
         let found: Vec<Option<Other>> = futures::stream::iter(candidates)
             .map(|candidate| self.read_other(candidate, tip))
             .buffered(self.limits.concurrency)
@@ -218,7 +218,7 @@ impl Inner {
     }
 
     /// Reads ahead the tombstones that judging these mutations takes.
-    pub(super) async fn warm_up(&self, batch: &[Ready], tip: &Tip) {
+    pub(crate) async fn warm_up(&self, batch: &[Ready], tip: &Tip) {
         let change_sets: Vec<&ChangeSet> = batch
             .iter()
             .map(|ready| ready.change_set.as_ref())
@@ -233,12 +233,12 @@ impl Inner {
     }
 
     /// Whether somebody is likely to lead for this mutation.
-    pub(super) fn is_attended(&self, ready: &Ready) -> bool {
+    pub(crate) fn is_attended(&self, ready: &Ready) -> bool {
         !self.watch.is_abandoned(&ready.id, &ready.etag)
     }
 
     /// A mutation as its objects tell it; `None` unless its document is APPENDED.
-    pub(super) async fn read_ready(&self, id: &WalId, party: Party) -> Result<Option<Ready>> {
+    pub(crate) async fn read_ready(&self, id: &WalId, party: Party) -> Result<Option<Ready>> {
         // Together, because a round trip costs more than a change set that turns out not to be needed.
         let (doc, bytes) = futures::join!(self.wal.read(id), self.wal.get_arrow(id, None));
         let (doc, etag) = doc?;

@@ -45,8 +45,8 @@ use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 use crate::table::PROGRESS;
 use crate::table::StagedIds;
-use crate::table::floats::{FloatBounds, without_float_statistics};
-use crate::table::tail::TailStore;
+use crate::table::superfile::floats::{FloatBounds, without_float_statistics};
+use crate::table::superfile::footer::TailStore;
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
 /// entry's size for very wide tables.

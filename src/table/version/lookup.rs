@@ -4,17 +4,17 @@
 //! Invariant: `Absent` is said only after every version since the base was seen; a walk that cannot be
 //! finished says so. Reads only, so a crash leaves nothing.
 
-use super::descent::Goal;
-use super::handle::Inner;
-use super::snapshot::Snapshot;
-use super::versions::{Moment, Nodes, descend};
 use crate::error::{ErrorKind, Result};
 use crate::format::manifest::CommitRecord;
 use crate::format::{ContentHash, WalId};
+use crate::table::handle::Inner;
+use crate::table::version::descent::Goal;
+use crate::table::version::history::{Moment, Nodes, descend};
+use crate::table::version::snapshot::Snapshot;
 
 /// What the history says about a mutation.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// It was committed.
     Record(CommitRecord),
     /// It was not committed in any version since its base.
@@ -25,7 +25,7 @@ pub(super) enum Found {
 
 impl Inner {
     /// Looks for `id` in the versions after `since` up to `from`.
-    pub(super) async fn find_record(
+    pub(crate) async fn find_record(
         &self,
         from: &Snapshot,
         id: &WalId,
@@ -60,7 +60,7 @@ impl Inner {
 
     /// The manifest root of `version`, which is not newer than `from`; `None` if the history does not
     /// reach that far.
-    pub(super) async fn root_of(
+    pub(crate) async fn root_of(
         &self,
         from: &Snapshot,
         version: u64,

@@ -9,25 +9,25 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::snapshot::Snapshot;
+use crate::table::version::snapshot::Snapshot;
 
 /// A snapshot, and the epoch in which it is the tip.
 #[derive(Clone, Debug)]
-pub(super) struct Tip {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) epoch: u64,
+pub(crate) struct Tip {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) epoch: u64,
 }
 
 /// The tip, shared by readers and the committer.
 #[derive(Debug)]
-pub(super) struct TipCell(Mutex<Tip>);
+pub(crate) struct TipCell(Mutex<Tip>);
 
 impl TipCell {
-    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         Self(Mutex::new(Tip { snapshot, epoch: 0 }))
     }
 
-    pub(super) fn get(&self) -> Tip {
+    pub(crate) fn get(&self) -> Tip {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -35,7 +35,7 @@ impl TipCell {
     }
 
     /// Takes over a version that was read from the store; returns the tip, which may be newer still.
-    pub(super) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
+    pub(crate) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.order() >= tip.snapshot.order() {
             tip.snapshot = found;
@@ -45,7 +45,7 @@ impl TipCell {
     }
 
     /// Takes over a version that this process swung the pointer to, from the tip.
-    pub(super) fn advance(&self, swung: Arc<Snapshot>) {
+    pub(crate) fn advance(&self, swung: Arc<Snapshot>) {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if swung.version() > tip.snapshot.version() {
             // The version in between would be another's: then `adopt` has to account for it.
@@ -67,8 +67,8 @@ mod tests {
     use crate::format::{Claim, ContentHash};
     use crate::storage::{ObjectVersion, RetryPolicy, Storage};
     use crate::table::limits::Limits;
-    use crate::table::reader::Reader;
-    use crate::table::snapshot::Named;
+    use crate::table::version::reader::Reader;
+    use crate::table::version::snapshot::Named;
     use crate::wal::{Env, WalStore};
 
     #[test]

@@ -13,14 +13,14 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 use tokio_util::sync::CancellationToken;
 
-use super::conflict::Conflict;
-use super::handle::Inner;
-use super::recovery::committer_gone;
-use super::snapshot::Snapshot;
-use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
 use crate::format::{OpKind, RowMoves, SuperfileId, WalId};
+use crate::table::apply::conflict::Conflict;
+use crate::table::commit::staged_ids::StagedIds;
+use crate::table::handle::Inner;
+use crate::table::recovery::recover::committer_gone;
+use crate::table::version::snapshot::Snapshot;
 use crate::wal::Driver;
 use crate::wal::machine::Intention;
 
@@ -76,17 +76,17 @@ pub struct Mutation {
 
 /// What a mutation is made of until it ends.
 #[derive(Debug)]
-pub(super) struct Parts {
-    pub(super) inner: Arc<Inner>,
-    pub(super) driver: Arc<Driver>,
-    pub(super) base: Arc<Snapshot>,
-    pub(super) op: OpKind,
-    pub(super) statement: String,
-    pub(super) started_at_ms: i64,
+pub(crate) struct Parts {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) base: Arc<Snapshot>,
+    pub(crate) op: OpKind,
+    pub(crate) statement: String,
+    pub(crate) started_at_ms: i64,
 }
 
 impl Mutation {
-    pub(super) fn begin(
+    pub(crate) fn begin(
         inner: &Arc<Inner>,
         op: OpKind,
         base: Arc<Snapshot>,

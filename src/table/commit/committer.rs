@@ -27,15 +27,15 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use super::conflict::Conflict;
-use super::draft::{Draft, Swung};
-use super::drop::{dropped, is_grave};
-use super::handle::{Inner, Observed};
-use super::look::Seen;
-use super::tip::Tip;
 use crate::error::Result;
 use crate::format::manifest::CommitRecord;
 use crate::format::{ChangeSet, StateDoc, WalId};
+use crate::table::apply::conflict::Conflict;
+use crate::table::commit::draft::{Draft, Swung};
+use crate::table::commit::observe::Seen;
+use crate::table::drop::{dropped, is_grave};
+use crate::table::handle::{Inner, Observed};
+use crate::table::version::tip::Tip;
 use crate::wal::Etag;
 use crate::wal::backoff::Backoff;
 
@@ -50,7 +50,7 @@ const MODESTY: usize = 4;
 
 /// How a mutation ended.
 #[derive(Debug)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// It is in the table's history.
     Committed(CommitRecord),
     /// It conflicts with a committed version, and will not be committed.
@@ -63,7 +63,7 @@ pub(super) enum Ending {
 
 /// Tips that are known not to contain a mutation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clear {
+pub(crate) enum Clear {
     /// All tips of this epoch: the mutation is this process's own, and only its one [`Ready`] commits it. And
     /// all versions up to this one, whoever made them.
     Epoch(u64, u64),
@@ -73,7 +73,7 @@ pub(super) enum Clear {
 }
 
 impl Clear {
-    pub(super) fn covers(self, tip: &Tip) -> bool {
+    pub(crate) fn covers(self, tip: &Tip) -> bool {
         match self {
             Self::Epoch(epoch, _) => epoch == tip.epoch,
             Self::Version(version) => version == tip.snapshot.version(),
@@ -83,7 +83,7 @@ impl Clear {
 
 /// Whose mutation it is, which decides who hears of its ending and who cleans up.
 #[derive(Debug)]
-pub(super) enum Party {
+pub(crate) enum Party {
     /// Someone in this process waits for the ending.
     Waiting(oneshot::Sender<Result<Ending>>),
     /// Another process's: its owner cleans up, or recovery does.
@@ -92,29 +92,29 @@ pub(super) enum Party {
 
 /// A mutation whose document is APPENDED.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) id: WalId,
-    pub(super) change_set: Arc<ChangeSet>,
-    pub(super) doc: StateDoc,
-    pub(super) etag: Etag,
+pub(crate) struct Ready {
+    pub(crate) id: WalId,
+    pub(crate) change_set: Arc<ChangeSet>,
+    pub(crate) doc: StateDoc,
+    pub(crate) etag: Etag,
     /// Whether the history since its base could not be seen: if it conflicts, that may be with itself, so what it
     /// staged is left to vacuum.
-    pub(super) out_of_reach: bool,
+    pub(crate) out_of_reach: bool,
     /// How far it is known to be uncommitted; `None` before its document was compared with a tip.
-    pub(super) clear_of: Option<Clear>,
-    pub(super) party: Party,
+    pub(crate) clear_of: Option<Clear>,
+    pub(crate) party: Party,
 }
 
 /// Where ready mutations of this process meet.
 #[derive(Debug, Default)]
-pub(super) struct Committer {
+pub(crate) struct Committer {
     turn: Arc<tokio::sync::Mutex<()>>,
     queue: Mutex<Vec<Ready>>,
 }
 
 impl Committer {
     /// The right to lead, if nobody leads or waits for it.
-    pub(super) fn try_lead(&self) -> Option<OwnedMutexGuard<()>> {
+    pub(crate) fn try_lead(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
@@ -131,7 +131,7 @@ impl Committer {
 }
 
 /// What one turn achieved.
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// Every member was settled, or is judged against a new version next.
     Moved,
     /// Another process swung the pointer first; what the pointer says now, if that is known.
@@ -144,24 +144,24 @@ pub(super) enum Turn {
 
 /// How a turn is taken.
 #[derive(Debug, Default)]
-pub(super) struct Approach {
+pub(crate) struct Approach {
     /// A draft of the whole batch that is uploaded already.
-    pub(super) prepared: Option<Draft>,
+    pub(crate) prepared: Option<Draft>,
     /// What the pointer said last.
-    pub(super) observed: Option<Observed>,
+    pub(crate) observed: Option<Observed>,
     /// Whether the pointer must be read, because a swing was lost or failed.
-    pub(super) stale: bool,
+    pub(crate) stale: bool,
     /// Whether to mind other processes' mutations too.
-    pub(super) help: bool,
+    pub(crate) help: bool,
     /// Whether to lead, whoever else could.
-    pub(super) insist: bool,
+    pub(crate) insist: bool,
     /// Others' documents that were listed already.
-    pub(super) listed: Option<Vec<WalId>>,
+    pub(crate) listed: Option<Vec<WalId>>,
 }
 
 impl Inner {
     /// Queues mutations, and sees to it that someone leads.
-    pub(super) fn enqueue(self: &Arc<Self>, ready: Vec<Ready>) {
+    pub(crate) fn enqueue(self: &Arc<Self>, ready: Vec<Ready>) {
         self.committer.push(ready);
         let inner = Arc::clone(self);
         // A task of its own: a caller that goes away must not take its neighbours' commit along.
@@ -172,7 +172,7 @@ impl Inner {
     }
 
     /// Takes turns until nothing is ready.
-    pub(super) async fn lead(
+    pub(crate) async fn lead(
         self: Arc<Self>,
         _turn: OwnedMutexGuard<()>,
         mut batch: Vec<Ready>,
@@ -280,7 +280,7 @@ impl Inner {
     }
 
     /// Makes an uploaded draft the current version, and ends the members that it commits.
-    pub(super) async fn swing_and_tell(
+    pub(crate) async fn swing_and_tell(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         draft: Draft,

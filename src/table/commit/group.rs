@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::commit::{Party, Ready, Turn};
-use super::crowd::{Duty, duty};
-use super::draft::Draft;
-use super::handle::Inner;
-use super::look::{Coming, Others};
-use super::tip::Tip;
 use crate::error::Result;
 use crate::format::{ChangeSet, WalId};
+use crate::table::commit::committer::{Party, Ready, Turn};
+use crate::table::commit::draft::Draft;
+use crate::table::commit::election::{Duty, duty};
+use crate::table::commit::observe::{Coming, Others};
+use crate::table::handle::Inner;
+use crate::table::version::tip::Tip;
 use crate::wal::backoff::jittered;
 
 /// How many round trips a leader waits while most of the crowd is missing.
@@ -39,7 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Inner {
     /// Commits the batch, together with what others have ready, or lets another process do it.
-    pub(super) async fn commit_with_others(
+    pub(crate) async fn commit_with_others(
         self: &Arc<Self>,
         batch: &mut Vec<Ready>,
         tip: &Tip,

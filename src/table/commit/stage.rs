@@ -12,24 +12,24 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use super::mutation::{Effect, Parts};
-use super::snapshot::Snapshot;
-use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{RowIds, SuperfileEntry, TombstoneRef};
 use crate::format::{
     ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, Sidecar, SidecarId,
     SuperfileId, TombstoneChange, paths,
 };
+use crate::table::commit::mutation::{Effect, Parts};
+use crate::table::commit::staged_ids::StagedIds;
+use crate::table::version::snapshot::Snapshot;
 use crate::wal::machine::Appendix;
 
 /// What one statement uploads before its document becomes APPENDED.
 #[derive(Debug)]
-pub(super) struct Staged {
-    pub(super) change_set: Arc<ChangeSet>,
-    pub(super) bytes: Bytes,
-    pub(super) hash: ContentHash,
-    pub(super) sidecars: Vec<(SidecarId, Bytes)>,
+pub(crate) struct Staged {
+    pub(crate) change_set: Arc<ChangeSet>,
+    pub(crate) bytes: Bytes,
+    pub(crate) hash: ContentHash,
+    pub(crate) sidecars: Vec<(SidecarId, Bytes)>,
 }
 
 /// The statement's part in one superfile that loses rows.
@@ -41,7 +41,7 @@ struct Loss {
 
 impl Staged {
     /// What is to be staged for `effect`; `None` if it is empty.
-    pub(super) async fn of(parts: &Parts, effect: Effect, ids: &StagedIds) -> Result<Option<Self>> {
+    pub(crate) async fn of(parts: &Parts, effect: Effect, ids: &StagedIds) -> Result<Option<Self>> {
         let base = &parts.base;
         let dropped: BTreeSet<SuperfileId> = effect.drop.iter().copied().collect();
         let mut moves = effect.moves;
@@ -117,7 +117,7 @@ impl Staged {
     }
 
     /// What the WAL document says of it.
-    pub(super) fn appendix(&self) -> Appendix {
+    pub(crate) fn appendix(&self) -> Appendix {
         let minted = self.change_set.add.iter().filter_map(|entry| {
             let RowIds::Span(first) = entry.row_ids else {
                 return None;
@@ -140,7 +140,7 @@ impl Staged {
 }
 
 /// A sidecar's bytes.
-pub(super) fn encode_sidecar(id: &SidecarId, deleted: &RoaringBitmap) -> Result<Bytes> {
+pub(crate) fn encode_sidecar(id: &SidecarId, deleted: &RoaringBitmap) -> Result<Bytes> {
     Sidecar::new(deleted.clone())
         .encode()
         .map_err(|error| FormatError::from(error).at(&paths::sidecar(id)))

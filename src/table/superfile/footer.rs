@@ -61,13 +61,13 @@ type Tails = Arc<Mutex<HashMap<Path, Tail>>>;
 
 /// A store that remembers the ends of files until they are asked for.
 #[derive(Debug, Clone)]
-pub(super) struct TailStore {
+pub(crate) struct TailStore {
     inner: Arc<dyn ObjectStore>,
     tails: Tails,
 }
 
 impl TailStore {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self {
             inner,
             tails: Tails::default(),
@@ -76,7 +76,7 @@ impl TailStore {
 
     /// The size of the file at `path`, which passed through here as a whole, and its seal if it can be
     /// had. The end of the file is forgotten.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         &self,
         path: &Path,
         metadata: &ParquetMetaData,

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
-use super::cache::TableCache;
-use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, TombstoneRef};
 use crate::format::{ContentHash, FormatError, SidecarId, paths};
 use crate::storage::Storage;
+use crate::table::limits::Limits;
+use crate::table::version::cache::TableCache;
 use crate::wal::WalStore;
 
 /// Sidecars that one new version makes this process read ahead.
@@ -25,7 +25,7 @@ const WARM_AT_MOST: usize = 16;
 
 /// Loads what versions consist of.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     storage: Storage,
     wal: WalStore,
     /// Nodes by their hash, and decoded sidecars. A sidecar's id stands for its bytes: it is written once.
@@ -34,7 +34,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(storage: Storage, wal: WalStore, limits: &Limits) -> Self {
+    pub(crate) fn new(storage: Storage, wal: WalStore, limits: &Limits) -> Self {
         Self {
             storage,
             wal,
@@ -44,12 +44,12 @@ impl Reader {
     }
 
     /// The store of all of it.
-    pub(super) fn storage(&self) -> &Storage {
+    pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }
 
     /// The manifest whose root has this hash. Nodes of `known` are used again.
-    pub(super) async fn manifest(
+    pub(crate) async fn manifest(
         &self,
         root: &ContentHash,
         known: Option<&Manifest>,
@@ -74,7 +74,7 @@ impl Reader {
     }
 
     /// Brings nodes into the cache, as far as they can be had: whoever needs one asks again.
-    pub(super) async fn prefetch(&self, hashes: Vec<ContentHash>) {
+    pub(crate) async fn prefetch(&self, hashes: Vec<ContentHash>) {
         futures::stream::iter(hashes)
             .for_each_concurrent(self.concurrency, |hash| async move {
                 if let Err(error) = self.node(&hash).await {
@@ -85,7 +85,7 @@ impl Reader {
     }
 
     /// What the version with this root says of itself, without its superfiles.
-    pub(super) async fn header(&self, root: &ContentHash) -> Result<ManifestHeader> {
+    pub(crate) async fn header(&self, root: &ContentHash) -> Result<ManifestHeader> {
         let bytes = self.node(root).await?;
         let loader =
             ManifestLoader::new(root, &bytes, None).map_err(|error| damaged(root, error))?;
@@ -93,7 +93,7 @@ impl Reader {
     }
 
     /// The same as the store has it now.
-    pub(super) async fn stored_header(&self, root: &ContentHash) -> Result<ManifestHeader> {
+    pub(crate) async fn stored_header(&self, root: &ContentHash) -> Result<ManifestHeader> {
         let bytes = self.stored_node(root).await?;
         let loader =
             ManifestLoader::new(root, &bytes, None).map_err(|error| damaged(root, error))?;
@@ -101,7 +101,7 @@ impl Reader {
     }
 
     /// Whether the store has the node now.
-    pub(super) async fn is_stored(&self, hash: &ContentHash) -> Result<bool> {
+    pub(crate) async fn is_stored(&self, hash: &ContentHash) -> Result<bool> {
         Ok(self
             .storage
             .get(&paths::manifest_node(hash))
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     /// The deleted positions that `tombstones` names.
-    pub(super) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
+    pub(crate) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
         if let Some(bitmap) = self.cache.bitmap(&tombstones.sidecar) {
             return Ok(bitmap);
         }
@@ -136,7 +136,7 @@ impl Reader {
 
     /// Reads ahead the tombstones that took the place of some that are in memory: whoever used those will likely
     /// ask for these. Only what the two versions do not share is looked at.
-    pub(super) async fn keep_warm(&self, before: &Manifest, after: &Manifest) {
+    pub(crate) async fn keep_warm(&self, before: &Manifest, after: &Manifest) {
         let leaves = |manifest: &Manifest| -> HashSet<ContentHash> {
             let groups = manifest.groups().iter();
             groups
@@ -168,22 +168,22 @@ impl Reader {
     }
 
     /// Keeps a bitmap that this process has just made.
-    pub(super) fn remember_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
+    pub(crate) fn remember_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
         self.cache.keep_bitmap(sidecar, bitmap);
     }
 
     /// Keeps a node that this process has just written.
-    pub(super) fn remember_node(&self, hash: ContentHash, bytes: Bytes) {
+    pub(crate) fn remember_node(&self, hash: ContentHash, bytes: Bytes) {
         self.cache.keep_node(hash, bytes);
     }
 
     /// Empties the cache of nodes, after some were deleted from the store.
-    pub(super) fn forget_nodes(&self) {
+    pub(crate) fn forget_nodes(&self) {
         self.cache.forget_nodes();
     }
 
     /// Gives back all that is kept for a table that was dropped.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.cache.forget();
     }
 

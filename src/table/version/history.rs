@@ -13,13 +13,13 @@ use std::sync::Arc;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 
-use super::descent::{Descent, Goal, Next};
-use super::handle::Table;
-use super::reader::Reader;
-use super::snapshot::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::ManifestHeader;
 use crate::format::{ContentHash, paths};
+use crate::table::handle::Table;
+use crate::table::version::descent::{Descent, Goal, Next};
+use crate::table::version::reader::Reader;
+use crate::table::version::snapshot::Snapshot;
 
 /// Which version of a table is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct VersionInfo {
 
 /// Where a walk takes its nodes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Nodes {
+pub(crate) enum Nodes {
     /// From memory where they are there.
     Cached,
     /// From the store, so that what is found is still there.
@@ -69,7 +69,7 @@ impl Table {
     }
 
     /// The version that `moment` means among those from `tip` back.
-    pub(super) async fn find(
+    pub(crate) async fn find(
         &self,
         moment: Moment,
         tip: Arc<Snapshot>,
@@ -125,7 +125,7 @@ impl Table {
 }
 
 /// Goes down from `from`. `Err`: what is looked for is not there, and this is the oldest version that was reached.
-pub(super) async fn descend(
+pub(crate) async fn descend(
     reader: &Reader,
     from: &Snapshot,
     goal: Goal,

@@ -1,0 +1,5 @@
+//! Recovery of what dead writers began.
+
+pub(crate) mod recover;
+
+pub use recover::RecoveryReport;
