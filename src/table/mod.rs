@@ -10,6 +10,7 @@ mod background;
 pub mod claim;
 mod commit;
 pub mod compaction;
+mod context;
 mod create;
 pub mod drop;
 mod handle;
@@ -38,7 +39,7 @@ pub use superfile::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, Writer
 pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use version::cache::Cache;
 pub use version::diff::{self, Difference, difference};
-pub use version::history::{self as versions, Moment, VersionInfo};
+pub use version::moment::{Moment, VersionInfo};
 pub use version::snapshot::Snapshot;
 
 pub(crate) use reruns::{Reruns, RunEnd};

@@ -1,13 +1,13 @@
 //! The commit: APPENDED change sets become one next version, by one compare-and-swap of the pointer.
 //!
-//! Vocabulary: a [`Ready`] mutation has an APPENDED document. A *turn* takes every ready mutation, drafts
-//! one next version and swings the pointer once. The *leader* holds the turn's lock; whoever comes
-//! meanwhile queues, and is committed by the next turn. A *foreign* mutation belongs to another
-//! process; where several processes write, one commits for all (`help`), so the others find themselves done.
+//! Vocabulary: a [`Member`] is a mutation whose document is APPENDED. A *turn* takes every member that is ready, drafts
+//! one next version and swings the pointer once. The *leader* holds the turn's lock; mutations that come
+//! meanwhile queue, and the next turn commits them. A *foreign* mutation belongs to another
+//! process; where several processes write, one commits for all (`group`), so the others find themselves done.
 //!
 //! Owns: the order of steps around the pointer, and what is waited for between them. Does not own what applies
-//! or conflicts (`apply`, `conflict`), which members are still to be committed (`verify`), what follows an ending
-//! (`ending`), nor the document's steps (`wal::driver`).
+//! or conflicts (`apply`), which members are still to be committed (`verify`), what follows an end
+//! (`complete`), nor the document's steps (`wal::driver`).
 //!
 //! Invariants:
 //! - The pointer was known *before* the document was seen APPENDED and uncommitted (see [`Tip`]'s epoch),
@@ -20,154 +20,158 @@
 //! A crash leaves the pointer before or after the swing. Before: APPENDED documents that anyone commits.
 //! After: documents whose ids are in the commit records. Either way nodes and merged sidecars of a
 //! lost draft may be left; vacuum removes them.
+//!
+//! [`Tip`]: crate::table::version::tip::Tip
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::error::Result;
-use crate::format::manifest::CommitRecord;
-use crate::format::{ChangeSet, StateDoc, WalId};
-use crate::table::apply::conflict::Conflict;
-use crate::table::commit::draft::{Draft, Swung};
-use crate::table::commit::observe::Seen;
-use crate::table::drop::{dropped, is_grave};
-use crate::table::handle::{Inner, Observed};
-use crate::table::version::tip::Tip;
-use crate::wal::Etag;
+use super::cleanup::Cleanup;
+use super::complete::Completion;
+use super::contention::Contention;
+use super::draft::{Draft, Drafter};
+use super::group::GroupCommit;
+use super::liveness::Liveness;
+use super::member::Member;
+use super::observe::{Observation, Observer};
+use super::outcome::Resolution;
+use super::registry::MutationRegistry;
+use super::turn::{Prepared, TurnPlan, TurnResult};
+use super::verify::Verifier;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::WalId;
+use crate::table::context::Context;
+use crate::table::version::head::{Swung, TableHead};
+use crate::table::version::history::History;
+use crate::table::version::pointer::{dropped, is_dropped_table};
 use crate::wal::backoff::Backoff;
 
 /// The longest wait after a lost race. Whoever wins commits for the losers, so waiting long gains nothing.
 const LONGEST_AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// Races in a row that may be lost before waiting.
-const PATIENT_LOSSES: usize = 2;
+const LOSSES_BEFORE_WAIT: usize = 2;
 
-/// How often in a row others may lead without committing what this process has ready, before it leads itself.
-const MODESTY: usize = 4;
+/// Turns in a row in which this process lets others lead that do not commit what it has ready, before it leads itself.
+const FOLLOWED_IN_A_ROW: usize = 4;
 
-/// How a mutation ended.
+/// Where ready mutations of this process meet, and everything that committing them takes.
 #[derive(Debug)]
-pub(crate) enum Ending {
-    /// It is in the table's history.
-    Committed(CommitRecord),
-    /// It conflicts with a committed version, and will not be committed.
-    Conflict(Conflict),
-    /// All rows that it removes are gone already and it adds none: there is nothing to commit.
-    NothingLeft,
-    /// Another process found that it cannot be committed, and undid it.
-    Undone,
-}
-
-/// Tips that are known not to contain a mutation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clear {
-    /// All tips of this epoch: the mutation is this process's own, and only its one [`Ready`] commits it. And
-    /// all versions up to this one, whoever made them.
-    Epoch(u64, u64),
-    /// The tip of this version only: it was read from the store, so this process can hold it twice (two
-    /// recoveries), and one of the two may commit it without a new epoch.
-    Version(u64),
-}
-
-impl Clear {
-    pub(crate) fn covers(self, tip: &Tip) -> bool {
-        match self {
-            Self::Epoch(epoch, _) => epoch == tip.epoch,
-            Self::Version(version) => version == tip.snapshot.version(),
-        }
-    }
-}
-
-/// Whose mutation it is, which decides who hears of its ending and who cleans up.
-#[derive(Debug)]
-pub(crate) enum Party {
-    /// Someone in this process waits for the ending.
-    Waiting(oneshot::Sender<Result<Ending>>),
-    /// Another process's: its owner cleans up, or recovery does.
-    Foreign,
-}
-
-/// A mutation whose document is APPENDED.
-#[derive(Debug)]
-pub(crate) struct Ready {
-    pub(crate) id: WalId,
-    pub(crate) change_set: Arc<ChangeSet>,
-    pub(crate) doc: StateDoc,
-    pub(crate) etag: Etag,
-    /// Whether the history since its base could not be seen: if it conflicts, that may be with itself, so what it
-    /// staged is left to vacuum.
-    pub(crate) out_of_reach: bool,
-    /// How far it is known to be uncommitted; `None` before its document was compared with a tip.
-    pub(crate) clear_of: Option<Clear>,
-    pub(crate) party: Party,
-}
-
-/// Where ready mutations of this process meet.
-#[derive(Debug, Default)]
 pub(crate) struct Committer {
+    pub(crate) context: Arc<Context>,
+    pub(crate) head: Arc<TableHead>,
+    pub(crate) history: Arc<History>,
+    pub(crate) registry: Arc<MutationRegistry>,
+    pub(crate) drafter: Arc<Drafter>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) cleanup: Arc<Cleanup>,
+    completion: Arc<Completion>,
+    contention: Arc<Contention>,
+    verifier: Verifier,
+    group: GroupCommit,
     turn: Arc<tokio::sync::Mutex<()>>,
-    queue: Mutex<Vec<Ready>>,
+    queue: Mutex<Vec<Member>>,
 }
 
 impl Committer {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        head: &Arc<TableHead>,
+        history: &Arc<History>,
+        registry: &Arc<MutationRegistry>,
+        liveness: &Arc<Liveness>,
+    ) -> Arc<Self> {
+        let (context, head) = (Arc::clone(context), Arc::clone(head));
+        let (history, registry) = (Arc::clone(history), Arc::clone(registry));
+        let contention = Arc::new(Contention::new());
+        let drafter = Drafter::new(
+            Arc::clone(&context),
+            Arc::clone(&head),
+            Arc::clone(history.reader()),
+            Arc::clone(&registry),
+        );
+        let cleanup = Cleanup::new(
+            Arc::clone(&context),
+            Arc::clone(&head),
+            Arc::clone(&history),
+            Arc::clone(&registry),
+            Arc::clone(liveness),
+        );
+        let completion = Completion::new(
+            Arc::clone(&context),
+            Arc::clone(&registry),
+            Arc::clone(&cleanup),
+        );
+        let observer = Observer::new(
+            Arc::clone(&context),
+            Arc::clone(&head),
+            Arc::clone(&history),
+            Arc::clone(&registry),
+            Arc::clone(liveness),
+            Arc::clone(&contention),
+        );
+        let verifier = Verifier::new(
+            Arc::clone(&context),
+            Arc::clone(&history),
+            Arc::clone(&completion),
+        );
+        let group = GroupCommit::new(
+            Arc::clone(&context),
+            Arc::clone(&head),
+            Arc::clone(&observer),
+            Arc::clone(&drafter),
+            Arc::clone(&completion),
+            Arc::clone(&cleanup),
+            Arc::clone(&contention),
+        );
+        Arc::new(Self {
+            context,
+            head,
+            history,
+            registry,
+            drafter,
+            observer,
+            cleanup,
+            completion,
+            contention,
+            verifier,
+            group,
+            turn: Arc::default(),
+            queue: Mutex::default(),
+        })
+    }
+
+    /// Whether other processes are at the pointer too, as far as this one knows.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.contention.is_contended()
+    }
+
     /// The right to lead, if nobody leads or waits for it.
     pub(crate) fn try_lead(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().ok()
     }
 
-    fn push(&self, ready: Vec<Ready>) {
+    fn push(&self, members: Vec<Member>) {
         self.queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(ready);
+            .extend(members);
     }
 
-    fn drain(&self) -> Vec<Ready> {
+    fn drain(&self) -> Vec<Member> {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-/// What one turn achieved.
-pub(crate) enum Turn {
-    /// Every member was settled, or is judged against a new version next.
-    Moved,
-    /// Another process swung the pointer first; what the pointer says now, if that is known.
-    Lost(Option<Observed>),
-    /// Another process led, as this one left it to, and swung the pointer: what it says now.
-    Led(Observed),
-    /// Another process should have led, and the pointer did not move.
-    Unled,
-}
-
-/// How a turn is taken.
-#[derive(Debug, Default)]
-pub(crate) struct Approach {
-    /// A draft of the whole batch that is uploaded already.
-    pub(crate) prepared: Option<Draft>,
-    /// What the pointer said last.
-    pub(crate) observed: Option<Observed>,
-    /// Whether the pointer must be read, because a swing was lost or failed.
-    pub(crate) stale: bool,
-    /// Whether to mind other processes' mutations too.
-    pub(crate) help: bool,
-    /// Whether to lead, whoever else could.
-    pub(crate) insist: bool,
-    /// Others' documents that were listed already.
-    pub(crate) listed: Option<Vec<WalId>>,
-}
-
-impl Inner {
     /// Queues mutations, and sees to it that someone leads.
-    pub(crate) fn enqueue(self: &Arc<Self>, ready: Vec<Ready>) {
-        self.committer.push(ready);
-        let inner = Arc::clone(self);
+    pub(crate) fn enqueue(self: &Arc<Self>, members: Vec<Member>) {
+        self.push(members);
+        let committer = Arc::clone(self);
         // A task of its own: a caller that goes away must not take its neighbours' commit along.
-        self.spawn(async move {
-            let turn = Arc::clone(&inner.committer.turn).lock_owned().await;
-            inner.lead(turn, Vec::new(), Approach::default()).await;
+        self.context.tasks.spawn(async move {
+            let turn = Arc::clone(&committer.turn).lock_owned().await;
+            committer.lead(turn, Vec::new(), TurnPlan::default()).await;
         });
     }
 
@@ -175,117 +179,113 @@ impl Inner {
     pub(crate) async fn lead(
         self: Arc<Self>,
         _turn: OwnedMutexGuard<()>,
-        mut batch: Vec<Ready>,
-        mut approach: Approach,
+        mut batch: Vec<Member>,
+        mut plan: TurnPlan,
     ) {
         let mut after_failure = Backoff::default();
         let mut after_loss = Backoff::up_to(LONGEST_AFTER_LOSS);
-        let (mut lost, mut failed, mut led) = (0, 0, 0);
+        let (mut lost, mut failed, mut followed) = (0, 0, 0);
         loop {
-            if approach.prepared.is_none() {
-                batch.append(&mut self.committer.drain());
+            if plan.prepared.is_none() {
+                batch.append(&mut self.drain());
             }
             if batch.is_empty() {
                 return;
             }
-            let turn = self
-                .take_turn(&mut batch, std::mem::take(&mut approach))
-                .await;
+            let turn = self.take_turn(&mut batch, std::mem::take(&mut plan)).await;
             // Others' mutations are helped along by the way, not waited for.
-            batch.retain(|ready| matches!(ready.party, Party::Waiting(_)));
+            batch.retain(Member::is_own);
             match turn {
-                Ok(Turn::Moved) => {
-                    (lost, failed, led) = (0, 0, 0);
+                Ok(TurnResult::Advanced) => {
+                    (lost, failed, followed) = (0, 0, 0);
                     after_failure = Backoff::default();
                 }
-                Ok(Turn::Led(observed)) => {
-                    led += 1;
-                    approach.help = true;
-                    approach.insist = led % MODESTY == 0;
-                    approach.observed = Some(observed);
+                Ok(TurnResult::Followed(observed)) => {
+                    followed += 1;
+                    plan.grouped = true;
+                    plan.must_lead = followed % FOLLOWED_IN_A_ROW == 0;
+                    plan.observed = Some(observed);
                 }
-                Ok(Turn::Unled) => {
-                    approach.help = true;
-                    approach.insist = true;
+                Ok(TurnResult::LeaderMissing) => {
+                    plan.grouped = true;
+                    plan.must_lead = true;
                 }
-                Ok(Turn::Lost(observed)) => {
+                Ok(TurnResult::Lost(observed)) => {
                     lost += 1;
-                    if lost > self.limits.commit_attempts {
-                        self.give_up(&mut batch, "the pointer was always swung by others first");
+                    if lost > self.context.limits.commit_attempts {
+                        self.completion
+                            .give_up(&mut batch, "the pointer was always swung by others first");
                         (lost, failed) = (0, 0);
-                    } else if lost > PATIENT_LOSSES {
-                        after_loss.wait(&self.env).await;
+                    } else if lost > LOSSES_BEFORE_WAIT {
+                        after_loss.wait(&self.context.env).await;
                     }
-                    approach.observed = observed;
+                    plan.observed = observed;
                 }
-                Err(error) if is_grave(&error) => {
-                    // Nobody will ever commit them: a grave stays.
-                    for ready in batch.drain(..) {
-                        self.finish(ready, Err(dropped()), None);
+                Err(error) if is_dropped_table(&error) => {
+                    // Nobody will ever commit them: a dropped table stays dropped.
+                    for member in batch.drain(..) {
+                        self.completion.complete(member, Err(dropped()), None);
                     }
                     (lost, failed) = (0, 0);
                 }
                 Err(error) => {
                     tracing::warn!(%error, mutations = batch.len(), "a commit attempt failed");
                     failed += 1;
-                    if failed > self.limits.commit_failures {
-                        self.give_up(&mut batch, &error.to_string());
+                    if failed > self.context.limits.commit_failures {
+                        self.completion.give_up(&mut batch, &error.to_string());
                         (lost, failed) = (0, 0);
                     } else {
-                        after_failure.wait(&self.env).await;
+                        after_failure.wait(&self.context.env).await;
                     }
                 }
             }
-            approach.stale = lost > 0 || failed > 0;
-            approach.help |= lost > 0;
+            plan.stale = lost > 0 || failed > 0;
+            plan.grouped |= lost > 0;
         }
     }
 
-    async fn take_turn(
-        self: &Arc<Self>,
-        batch: &mut Vec<Ready>,
-        mut approach: Approach,
-    ) -> Result<Turn> {
-        if let Some(draft) = approach.prepared.take() {
-            return self.swing_and_tell(batch, draft).await;
+    async fn take_turn(&self, batch: &mut Vec<Member>, mut plan: TurnPlan) -> Result<TurnResult> {
+        if let Some(draft) = plan.prepared.take() {
+            return self.swing(batch, draft).await;
         }
-        let help = approach.help || self.is_contended();
-        let insist = approach.insist;
-        let Seen {
+        let grouped = plan.grouped || self.is_contended();
+        let must_lead = plan.must_lead;
+        let observation = self.observer.observe(batch, plan, grouped).await?;
+        let Observation {
             tip,
             documents,
             listed,
-        } = self.look(batch, approach, help).await?;
-        self.verify(batch, &tip, documents).await?;
+            ahead,
+        } = observation;
+        for id in ahead {
+            let error = Err(from_no_version(&id));
+            self.completion.complete_in(batch, &id, error, None);
+        }
+        self.verifier.verify(batch, &tip, documents).await?;
         if batch.is_empty() {
-            return Ok(Turn::Moved);
+            return Ok(TurnResult::Advanced);
         }
-        if help {
-            return self.commit_with_others(batch, &tip, listed, insist).await;
+        if grouped {
+            return match self.group.prepare(batch, &tip, listed, must_lead).await? {
+                Prepared::Swing(draft) => self.swing(batch, draft).await,
+                Prepared::Ended(result) => Ok(result),
+            };
         }
-        let mut draft = self
-            .draft(
-                &tip.snapshot,
-                batch.iter().map(|ready| (ready.id, &ready.change_set)),
-            )
-            .await?;
-        for (id, verdict) in draft.take_refused() {
-            self.settle(batch, &id, verdict, None);
+        let members = batch.iter().map(|member| (member.id, &member.change_set));
+        let mut draft = self.drafter.draft(&tip.snapshot, members).await?;
+        for (id, end) in draft.take_refused() {
+            self.completion.complete_in(batch, &id, end, None);
         }
         if draft.records().is_empty() {
-            return Ok(Turn::Moved);
+            return Ok(TurnResult::Advanced);
         }
-        self.upload(&draft).await?;
-        self.swing_and_tell(batch, draft).await
+        self.drafter.upload(&draft).await?;
+        self.swing(batch, draft).await
     }
 
     /// Makes an uploaded draft the current version, and ends the members that it commits.
-    pub(crate) async fn swing_and_tell(
-        self: &Arc<Self>,
-        batch: &mut Vec<Ready>,
-        draft: Draft,
-    ) -> Result<Turn> {
-        match self.swing(&draft).await? {
+    async fn swing(&self, batch: &mut Vec<Member>, draft: Draft) -> Result<TurnResult> {
+        match self.drafter.swing(&draft).await? {
             Swung::Committed(committed) => {
                 tracing::debug!(
                     phase = "swing",
@@ -295,12 +295,13 @@ impl Inner {
                     "phase"
                 );
                 for record in draft.records() {
-                    let ending = Ok(Ending::Committed(record.clone()));
-                    self.settle(batch, &record.wal_id, ending, Some(&committed));
+                    let end = Ok(Resolution::Committed(record.clone()));
+                    self.completion
+                        .complete_in(batch, &record.wal_id, end, Some(&committed));
                 }
-                self.sweep_in_background(&committed);
-                self.look_around_in_background();
-                Ok(Turn::Moved)
+                self.cleanup.sweep_in_background(&committed);
+                self.observer.look_around_in_background();
+                Ok(TurnResult::Advanced)
             }
             Swung::Lost(observed) => {
                 tracing::debug!(
@@ -309,10 +310,18 @@ impl Inner {
                     mutations = draft.records().len(),
                     "phase"
                 );
-                self.contended.store(true, Ordering::Relaxed);
-                self.discard_in_background(draft);
-                Ok(Turn::Lost(observed))
+                self.contention.note(true);
+                self.cleanup.delete_lost_in_background(draft);
+                Ok(TurnResult::Lost(observed))
             }
         }
     }
+}
+
+fn from_no_version(id: &WalId) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        id.to_string(),
+        "this mutation was made from a version that the table does not have",
+    )
 }

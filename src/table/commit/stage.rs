@@ -1,27 +1,62 @@
 //! From a statement's effect to what is uploaded: the change set, and a sidecar per superfile that loses rows.
 //!
-//! Owns: the union of a snapshot's tombstones with a statement's, and the change set's bytes. Does not own
-//! the judgement against later versions (`apply`), nor the uploads (`owner`).
+//! Owns: what a statement says that it does ([`Effect`]), the union of a snapshot's tombstones with a statement's, and
+//! the change set's bytes. Does not own the judgement against later versions (`apply`), nor the uploads (`owner`).
 //! Invariants: a delta holds only rows that were live in the snapshot; a staged sidecar is the snapshot's and
 //! the delta together; what has no effect is not staged. No writes, so a crash leaves nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
+use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::{RowIds, SuperfileEntry, TombstoneRef};
+use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata, TombstoneRef};
 use crate::format::{
-    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, Sidecar, SidecarId,
-    SuperfileId, TombstoneChange, paths,
+    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, RowMoves, Sidecar, SidecarId,
+    SuperfileId, TombstoneChange, WalId, paths,
 };
-use crate::table::commit::mutation::{Effect, Parts};
-use crate::table::commit::staged_ids::StagedIds;
 use crate::table::version::snapshot::Snapshot;
 use crate::wal::machine::Appendix;
+
+/// What a statement does to the snapshot that it read.
+#[derive(Clone, Debug, Default)]
+pub struct Effect {
+    /// Superfiles to add. They are uploaded, under ids of the mutation's block.
+    pub add: Vec<SuperfileEntry>,
+    /// Rows to remove: positions per superfile of the snapshot. Rows that the snapshot has deleted already
+    /// are ignored.
+    pub delete: BTreeMap<SuperfileId, RoaringBitmap>,
+    /// Superfiles of the snapshot to remove with all their rows.
+    pub drop: Vec<SuperfileId>,
+    /// Where the rows of the superfiles in `drop` are in those in `add`, if they were copied: of all of
+    /// them, or of none.
+    pub moves: BTreeMap<SuperfileId, RowMoves>,
+    /// Rows that come in.
+    pub rows_inserted: u64,
+    /// Rows that go.
+    pub rows_deleted: u64,
+    /// Rows that change.
+    pub rows_updated: u64,
+    /// New metadata of the table, if it changes.
+    pub metadata: Option<TableMetadata>,
+    /// Whether the statement read the table, and must not be committed after a change of its rows.
+    pub serializable: bool,
+}
+
+/// The statement whose effect it is.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) id: WalId,
+    pub(crate) op: OpKind,
+    pub(crate) text: String,
+    /// The snapshot that it reads.
+    pub(crate) base: Arc<Snapshot>,
+    pub(crate) started_at_ms: i64,
+}
 
 /// What one statement uploads before its document becomes APPENDED.
 #[derive(Debug)]
@@ -40,9 +75,15 @@ struct Loss {
 }
 
 impl Staged {
-    /// What is to be staged for `effect`; `None` if it is empty.
-    pub(crate) async fn of(parts: &Parts, effect: Effect, ids: &StagedIds) -> Result<Option<Self>> {
-        let base = &parts.base;
+    /// What is to be staged for `effect`; `None` if it is empty. Sidecars of the base are read side by side, so many
+    /// at once.
+    pub(crate) async fn of(
+        statement: &Statement,
+        effect: Effect,
+        ids: &StagedIds,
+        concurrency: usize,
+    ) -> Result<Option<Self>> {
+        let base = &statement.base;
         let dropped: BTreeSet<SuperfileId> = effect.drop.iter().copied().collect();
         let mut moves = effect.moves;
         let losses: Vec<Option<Loss>> = futures::stream::iter(
@@ -52,21 +93,21 @@ impl Staged {
                 .filter(|(superfile, _)| !dropped.contains(superfile)),
         )
         .map(|(superfile, positions)| loss(base, superfile, positions))
-        .buffered(parts.inner.limits.concurrency)
+        .buffered(concurrency)
         .try_collect()
         .await?;
         let mut change_set = ChangeSet {
-            op: parts.op,
+            op: statement.op,
             base_version: base.version(),
             add: effect.add,
             tombstone: Vec::new(),
             drop: Vec::new(),
             metadata: effect.metadata,
-            statement: parts.statement.clone(),
+            statement: statement.text.clone(),
             rows_inserted: effect.rows_inserted,
             rows_deleted: effect.rows_deleted,
             rows_updated: effect.rows_updated,
-            started_at_ms: parts.started_at_ms,
+            started_at_ms: statement.started_at_ms,
             serializable: effect.serializable,
         };
         for superfile in &dropped {
@@ -93,7 +134,7 @@ impl Staged {
                 cardinality,
                 size: bytes.len() as u64,
             };
-            parts.inner.reader.remember_bitmap(id, bitmap);
+            base.remember_tombstones(id, bitmap);
             sidecars.push((id, bytes));
             change_set.tombstone.push(TombstoneChange {
                 superfile: loss.entry.id,
@@ -107,7 +148,7 @@ impl Staged {
         }
         let (hash, bytes) = change_set
             .encode()
-            .map_err(|error| FormatError::from(error).at(&paths::wal_arrow(&parts.driver.id())))?;
+            .map_err(|error| FormatError::from(error).at(&paths::wal_arrow(&statement.id)))?;
         Ok(Some(Self {
             change_set: Arc::new(change_set),
             bytes,
@@ -140,7 +181,7 @@ impl Staged {
 }
 
 /// A sidecar's bytes.
-pub(crate) fn encode_sidecar(id: &SidecarId, deleted: &RoaringBitmap) -> Result<Bytes> {
+fn encode_sidecar(id: &SidecarId, deleted: &RoaringBitmap) -> Result<Bytes> {
     Sidecar::new(deleted.clone())
         .encode()
         .map_err(|error| FormatError::from(error).at(&paths::sidecar(id)))

@@ -1,43 +1,58 @@
 //! Whether a member of a batch is still to be committed on top of a version, or has ended already.
 //!
 //! Owns the verdict about one member: its record in the history, else its document read after the pointer. Does
-//! not own the turn (`commit`), nor who is told of an ending (`ending`).
+//! not own the turn (`committer`), nor who is told of an end (`complete`).
 //! Invariant: a member stays in the batch only if it is known to be uncommitted in the tip (see
-//! [`Clear`]), and its document was APPENDED at a moment after the tip's pointer was known. Reads only, so a
+//! [`AbsentFrom`]), and its document was APPENDED at a moment after the tip's pointer was known. Reads only, so a
 //! crash leaves nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 
+use super::complete::Completion;
+use super::member::{AbsentFrom, Member};
+use super::observe::Documents;
+use super::outcome::{Resolution, out_of_reach};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{StateDoc, WalId, WalState};
-use crate::table::commit::committer::{Clear, Ending, Ready};
-use crate::table::handle::Inner;
-use crate::table::version::lookup::Found;
+use crate::format::{StateDoc, WalState};
+use crate::table::context::Context;
+use crate::table::version::history::{History, Lookup};
 use crate::table::version::tip::Tip;
 use crate::wal::{Etag, WalError, WalResult};
 
-/// Documents as they were read after the pointer of one version.
-#[derive(Debug, Default)]
-pub(crate) struct Documents {
-    pub(crate) version: u64,
-    pub(crate) read: HashMap<WalId, WalResult<(StateDoc, Etag)>>,
-}
-
 /// What comparing a member with a tip showed.
 enum Verified {
-    Ready(Box<Ready>),
-    Settled,
-    Unclear(Box<Ready>, Error),
+    Uncommitted(Box<Member>),
+    Ended,
+    Unclear(Box<Member>, Error),
 }
 
-impl Inner {
-    /// Keeps the members that are still to be committed on top of `tip`, and settles the others.
+/// Compares batches with tips.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    context: Arc<Context>,
+    history: Arc<History>,
+    completion: Arc<Completion>,
+}
+
+impl Verifier {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        history: Arc<History>,
+        completion: Arc<Completion>,
+    ) -> Self {
+        Self {
+            context,
+            history,
+            completion,
+        }
+    }
+
+    /// Keeps the members that are still to be committed on top of `tip`, and ends the others.
     pub(crate) async fn verify(
-        self: &Arc<Self>,
-        batch: &mut Vec<Ready>,
+        &self,
+        batch: &mut Vec<Member>,
         tip: &Tip,
         mut documents: Documents,
     ) -> Result<()> {
@@ -46,22 +61,22 @@ impl Inner {
         let usable = documents.version == tip.snapshot.version();
         let members: Vec<_> = std::mem::take(batch)
             .into_iter()
-            .map(|ready| {
-                let document = documents.read.remove(&ready.id).filter(|_| usable);
-                (ready, document)
+            .map(|member| {
+                let document = documents.read.remove(&member.id).filter(|_| usable);
+                (member, document)
             })
             .collect();
         let checked: Vec<_> = futures::stream::iter(members)
-            .map(|(ready, document)| self.verify_one(ready, document, tip))
-            .buffered(self.limits.concurrency)
+            .map(|(member, document)| self.verify_one(member, document, tip))
+            .buffered(self.context.limits.concurrency)
             .collect()
             .await;
         for verified in checked {
             match verified {
-                Verified::Ready(ready) => batch.push(*ready),
-                Verified::Settled => {}
-                Verified::Unclear(ready, error) => {
-                    batch.push(*ready);
+                Verified::Uncommitted(member) => batch.push(*member),
+                Verified::Ended => {}
+                Verified::Unclear(member, error) => {
+                    batch.push(*member);
                     unclear = Some(error);
                 }
             }
@@ -71,101 +86,82 @@ impl Inner {
 
     /// `document` was read after the tip's pointer, if it is given.
     async fn verify_one(
-        self: &Arc<Self>,
-        mut ready: Ready,
+        &self,
+        mut member: Member,
         document: Option<WalResult<(StateDoc, Etag)>>,
         tip: &Tip,
     ) -> Verified {
-        if ready.clear_of.is_some_and(|clear| clear.covers(tip)) {
-            return Verified::Ready(Box::new(ready));
+        if member.absent_from.is_some_and(|absent| absent.covers(tip)) {
+            return Verified::Uncommitted(Box::new(member));
         }
-        if let Some(record) = tip.snapshot.record(&ready.id) {
-            let ending = Ok(Ending::Committed(record.clone()));
-            self.finish(ready, ending, Some(&tip.snapshot));
-            return Verified::Settled;
+        if let Some(record) = tip.snapshot.record(&member.id) {
+            let end = Ok(Resolution::Committed(record.clone()));
+            self.completion.complete(member, end, Some(&tip.snapshot));
+            return Verified::Ended;
         }
         // The pointer was read before; this is the document's turn.
         let document = match document {
             Some(document) => document,
-            None => self.wal.read(&ready.id).await,
+            None => self.context.wal.read(&member.id).await,
         };
         match document {
             Ok((doc, etag)) if doc.state == WalState::Appended => {
                 // An APPENDED document can also be of a mutation that ended: one that landed late, or that
                 // its owner, who had not heard of its first APPENDED, made from an INTENT that landed late.
-                let (own, since) = match ready.clear_of {
-                    Some(Clear::Epoch(_, version)) => (true, version),
-                    _ => (false, ready.change_set.base_version),
+                let (own, since) = match member.absent_from {
+                    Some(AbsentFrom::Epoch(_, version)) => (true, version),
+                    _ => (false, member.change_set.base_version),
                 };
-                match self.find_record(&tip.snapshot, &ready.id, since).await {
-                    Ok(Found::Record(record)) => {
-                        self.finish(ready, Ok(Ending::Committed(record)), None);
-                        return Verified::Settled;
+                match self
+                    .history
+                    .find_record(&tip.snapshot, &member.id, since)
+                    .await
+                {
+                    Ok(Lookup::Recorded(record)) => {
+                        self.completion
+                            .complete(member, Ok(Resolution::Committed(record)), None);
+                        return Verified::Ended;
                     }
-                    Ok(Found::OutOfReach) if own => {
-                        let error = out_of_reach(&ready.id);
-                        self.finish(ready, Err(error), None);
-                        return Verified::Settled;
+                    Ok(Lookup::OutOfReach) if own => {
+                        let error = out_of_reach(&member.id);
+                        self.completion.complete(member, Err(error), None);
+                        return Verified::Ended;
                     }
-                    Ok(Found::Absent) => ready.out_of_reach = false,
-                    Ok(Found::OutOfReach) => ready.out_of_reach = true,
-                    Err(error) => return Verified::Unclear(Box::new(ready), error),
+                    Ok(Lookup::NotCommitted) => member.out_of_reach = false,
+                    Ok(Lookup::OutOfReach) => member.out_of_reach = true,
+                    Err(error) => return Verified::Unclear(Box::new(member), error),
                 }
-                (ready.doc, ready.etag) = (doc, etag);
+                (member.doc, member.etag) = (doc, etag);
                 let version = tip.snapshot.version();
-                ready.clear_of = Some(match own {
-                    true => Clear::Epoch(tip.epoch, version),
-                    false => Clear::Version(version),
+                member.absent_from = Some(match own {
+                    true => AbsentFrom::Epoch(tip.epoch, version),
+                    false => AbsentFrom::Version(version),
                 });
-                Verified::Ready(Box::new(ready))
+                Verified::Uncommitted(Box::new(member))
             }
-            Ok(_) | Err(WalError::NotFound { .. }) => match self.learn_ending(&ready).await {
-                Ok(ending) => {
-                    self.finish(ready, Ok(ending), None);
-                    Verified::Settled
+            Ok(_) | Err(WalError::NotFound { .. }) => match self.learn_end(&member).await {
+                Ok(end) => {
+                    self.completion.complete(member, Ok(end), None);
+                    Verified::Ended
                 }
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-                    self.finish(ready, Err(error), None);
-                    Verified::Settled
+                    self.completion.complete(member, Err(error), None);
+                    Verified::Ended
                 }
-                Err(error) => Verified::Unclear(Box::new(ready), error),
+                Err(error) => Verified::Unclear(Box::new(member), error),
             },
-            Err(error @ WalError::Storage(_)) => Verified::Unclear(Box::new(ready), error.into()),
+            Err(error @ WalError::Storage(_)) => Verified::Unclear(Box::new(member), error.into()),
             Err(damage) => {
-                self.finish(ready, Err(damage.into()), None);
-                Verified::Settled
+                self.completion.complete(member, Err(damage.into()), None);
+                Verified::Ended
             }
         }
     }
 
-    /// The ending of a mutation whose document is COMPLETE, fenced or gone, from the table's history.
-    async fn learn_ending(self: &Arc<Self>, ready: &Ready) -> Result<Ending> {
-        self.ending_in_history(&ready.id, ready.change_set.base_version)
-            .await
+    /// The end of a mutation whose document is COMPLETE, fenced or gone, from the table's history.
+    async fn learn_end(&self, member: &Member) -> Result<Resolution> {
+        let since = member.change_set.base_version;
+        let lookup = self.history.find_in_current(&member.id, since).await?;
+        Resolution::of_ended(&member.id, lookup)
     }
-
-    /// The ending of a mutation that is known to have ended, from the table's history since `base_version`.
-    pub(crate) async fn ending_in_history(
-        self: &Arc<Self>,
-        id: &WalId,
-        base_version: u64,
-    ) -> Result<Ending> {
-        // The pointer is read after the document was found ended: if it was committed, this pointer's
-        // history has it.
-        self.refresh().await?;
-        let tip = self.tip();
-        match self.find_record(&tip.snapshot, id, base_version).await? {
-            Found::Record(record) => Ok(Ending::Committed(record)),
-            Found::Absent => Ok(Ending::Undone),
-            Found::OutOfReach => Err(out_of_reach(id)),
-        }
-    }
-}
-
-fn out_of_reach(id: &WalId) -> Error {
-    Error::new(
-        ErrorKind::OutcomeUnknown,
-        id.to_string(),
-        "the versions that would tell how this mutation ended are gone",
-    )
 }

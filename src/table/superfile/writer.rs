@@ -38,15 +38,15 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use tokio::sync::mpsc;
 
+use super::floats::{FloatBounds, without_float_statistics};
+use super::footer::TailStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
 use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
-use crate::table::PROGRESS;
-use crate::table::StagedIds;
-use crate::table::superfile::floats::{FloatBounds, without_float_statistics};
-use crate::table::superfile::footer::TailStore;
+use crate::table::commit::StagedIds;
+use crate::table::limits::PROGRESS;
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
 /// entry's size for very wide tables.

@@ -40,6 +40,10 @@
 mod execute;
 pub mod plan;
 mod report;
+mod sweep;
+
+pub(in crate::table) use execute::{Parts, vacuum};
 
 pub use execute::VacuumOptions;
 pub use report::{Removed, VacuumReport};
+pub use sweep::sweep;

@@ -1,17 +1,17 @@
 //! The way from a version down to an older one, by skip pointers.
 //!
-//! Owns: which root to read next, as a function of what was read. Does not own the reads (`versions`) nor which
+//! Owns: which root to read next, as a function of what was read. Does not own the reads (`history`) nor which
 //! versions a root names (`format::manifest`).
-//! Invariants: versions are never younger than their successors (`draft` sees to it), so the newest version that is
+//! Invariants: versions are never younger than their successors (`commit::draft` sees to it), so the newest version that is
 //! old enough can be closed in on from both sides; what is found was reached by roots that were there. A vacuum cuts
 //! the farthest pointers first and the parent last, so a pointer that leads nowhere proves nothing: nearer ones are
 //! tried, and only a parent that is not there ends the history.
 
 use std::collections::BTreeSet;
 
+use super::moment::{Moment, VersionInfo};
 use crate::format::ContentHash;
 use crate::format::manifest::ManifestHeader;
-use crate::table::version::history::{Moment, VersionInfo};
 
 /// Where a descent leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Reading the immutable objects of a table: manifest nodes and tombstones, verified and cached.
 //!
-//! Owns: fetching and hash checks. Does not own what stays in memory (`cache`), the pointer (`handle`) nor which
+//! Owns: fetching and hash checks. Does not own what stays in memory (`cache`), the pointer (`head`) nor which
 //! version is current.
 //! Invariant: nothing enters a cache, or leaves this file, whose bytes do not hash to the name or to the hash
 //! that asked for it. Reads only, so a crash leaves nothing.
@@ -12,12 +12,12 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 
+use super::cache::TableCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, TombstoneRef};
 use crate::format::{ContentHash, FormatError, SidecarId, paths};
 use crate::storage::Storage;
 use crate::table::limits::Limits;
-use crate::table::version::cache::TableCache;
 use crate::wal::WalStore;
 
 /// Sidecars that one new version makes this process read ahead.

@@ -1,6 +1,6 @@
 //! One version of a table, pinned.
 //!
-//! Owns: what a statement reads. Does not own how a version becomes current (`handle`, `commit`).
+//! Owns: what a statement reads. Does not own how a version becomes current (`head`, `commit`).
 //! Invariant: everything that a snapshot leads to is immutable, so it answers the same for ever, as long as
 //! vacuum keeps its version. A crash leaves nothing.
 
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 use roaring::RoaringBitmap;
 
+use super::reader::Reader;
 use crate::error::Result;
 use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
-use crate::format::{Claim, ContentHash, SuperfileId, WalId, paths};
+use crate::format::{Claim, ContentHash, SidecarId, SuperfileId, WalId, paths};
 use crate::storage::ObjectVersion;
-use crate::table::version::reader::Reader;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
 #[derive(Debug)]
@@ -106,6 +106,11 @@ impl Snapshot {
     /// `Corrupt` if the bytes are not those that the manifest recorded, `NotFound` if they are gone.
     pub async fn tombstones(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
         self.reader.bitmap(tombstones).await
+    }
+
+    /// Keeps the positions that a new sidecar of this table deletes, which this process has just made.
+    pub(crate) fn remember_tombstones(&self, sidecar: SidecarId, deleted: Arc<RoaringBitmap>) {
+        self.reader.remember_bitmap(sidecar, deleted);
     }
 
     /// Checks that the superfile lies inside the table's root; see

@@ -1,15 +1,15 @@
 //! The newest version that this process knows, and how it came to know it.
 //!
 //! Owns: which snapshot a commit builds on. Does not own reading the pointer.
-//! Invariants: the tip's version never falls, nor in one version the number of the table's claim. The *epoch* counts the times that another's version was
-//! adopted; it does not move when this process swings the pointer itself. So, if a document was seen
+//! Invariants: the tip's version never falls, nor in one version the number of the table's claim. The *epoch* counts the
+//! times that another's version was adopted; it does not move when this process swings the pointer itself. So, if a document was seen
 //! APPENDED and uncommitted while the tip had epoch e, then as long as the epoch is e, the tip's history
 //! contains that mutation only if this process put it there.
 //! A crash leaves nothing: the tip is memory only.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::table::version::snapshot::Snapshot;
+use super::snapshot::Snapshot;
 
 /// A snapshot, and the epoch in which it is the tip.
 #[derive(Clone, Debug)]
