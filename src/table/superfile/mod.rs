@@ -1,5 +1,6 @@
 //! Superfiles: writing them, and what their ends say.
 
+mod capture;
 mod floats;
 mod footer;
 mod writer;

@@ -38,8 +38,8 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 use tokio::sync::mpsc;
 
+use super::capture::EndCapture;
 use super::floats::{FloatBounds, without_float_statistics};
-use super::footer::TailStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
 use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
@@ -81,7 +81,7 @@ pub enum RowIdSource {
 
 /// Writes a stream of batches into as many superfiles as their size asks for.
 pub struct SuperfileWriter {
-    store: TailStore,
+    store: EndCapture,
     task: Arc<TaskContext>,
     schema: SchemaRef,
     options: WriterOptions,
@@ -119,7 +119,7 @@ impl SuperfileWriter {
         created_at_ms: i64,
     ) -> Result<Self> {
         options.parquet = without_float_statistics(options.parquet, &schema);
-        let store = TailStore::new(store);
+        let store = EndCapture::new(store);
         let task = private_context(task, Arc::new(store.clone()))?;
         Ok(Self {
             store,
