@@ -70,7 +70,7 @@ use bytes::Bytes;
 use roaring::RoaringBitmap;
 
 use self::conflict::Conflict;
-use self::next::{Judgement, Next};
+use self::next::{Judgement, Next, finish};
 use crate::error::{Error, ErrorKind};
 use crate::format::change_set::ChangeSet;
 use crate::format::ids::{ContentHash, IdBlock, SidecarId, SuperfileId, WalId};
@@ -281,7 +281,7 @@ pub fn apply(
             superseded: Vec::new(),
         });
     }
-    next.finish(manifest_hash, commits, outcomes, &committed, ctx)
+    finish(next, manifest_hash, commits, outcomes, &committed, ctx)
 }
 
 /// The record of a change set that is committed although `lost` of its rows were gone.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+pub(super) use self::finish::finish;
 use super::ApplyError;
 use super::carry::{Carried, carry, carry_all};
 use super::conflict::{Conflict, ConflictReason};

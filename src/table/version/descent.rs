@@ -24,11 +24,11 @@ pub(crate) enum Goal {
 
 /// What a descent asks for, or comes to.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum Direction {
     /// The root of this version is to be read, and supplied.
     Read(u64, ContentHash),
     /// The version that was looked for.
-    Found(VersionInfo),
+    Arrived(VersionInfo),
     /// It is not there: this is the oldest version that was reached.
     End(VersionInfo),
 }
@@ -57,17 +57,17 @@ impl Descent {
     }
 
     /// What to do next.
-    pub(crate) fn next(&self) -> Next {
+    pub(crate) fn next(&self) -> Direction {
         let at = &self.at.header;
         if self.is_old_enough(at) {
             return match self.is_goal(at) {
-                true => Next::Found(self.at.clone()),
-                false => Next::End(self.at.clone()),
+                true => Direction::Arrived(self.at.clone()),
+                false => Direction::End(self.at.clone()),
             };
         }
         let below = match &self.below {
             Some(below) if self.is_goal(&below.header) && self.is_next_to(below) => {
-                return Next::Found(below.clone());
+                return Direction::Arrived(below.clone());
             }
             Some(below) => below.header.version,
             None => 0,
@@ -76,8 +76,8 @@ impl Descent {
             *version > below && !self.gone.contains(version) && !self.is_too_far(*version)
         });
         match next {
-            Some((version, root)) => Next::Read(version, root),
-            None => Next::End(self.at.clone()),
+            Some((version, root)) => Direction::Read(version, root),
+            None => Direction::End(self.at.clone()),
         }
     }
 
@@ -161,14 +161,14 @@ mod tests {
         let mut reads = 0;
         loop {
             match descent.next() {
-                Next::Read(wanted, hash) => {
+                Direction::Read(wanted, hash) => {
                     assert_eq!(hash, root(wanted));
                     reads += 1;
                     let there = wanted >= floor && !cut.contains(&wanted);
                     descent.supply(wanted, there.then(|| version(wanted, &metadata)));
                 }
-                Next::Found(info) => return (Ok(info.header.version), reads),
-                Next::End(info) => return (Err(info.header.version), reads),
+                Direction::Arrived(info) => return (Ok(info.header.version), reads),
+                Direction::End(info) => return (Err(info.header.version), reads),
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 
-use super::descent::{Descent, Goal, Next};
+use super::descent::{Descent, Direction, Goal};
 use super::head::TableHead;
 use super::moment::{Moment, VersionInfo};
 use super::reader::Reader;
@@ -225,9 +225,9 @@ async fn descend(
     let mut descent = Descent::new(from, goal);
     loop {
         let (version, root) = match descent.next() {
-            Next::Read(version, root) => (version, root),
-            Next::Found(info) => return Ok(Ok(info)),
-            Next::End(info) => return Ok(Err(info)),
+            Direction::Read(version, root) => (version, root),
+            Direction::Arrived(info) => return Ok(Ok(info)),
+            Direction::End(info) => return Ok(Err(info)),
         };
         let header = match nodes {
             Nodes::Cached => reader.header(&root).await,
