@@ -285,8 +285,9 @@ impl Committer {
 
     /// Makes an uploaded draft the current version, and ends the members that it commits.
     async fn swing(&self, batch: &mut Vec<Member>, draft: Draft) -> Result<TurnResult> {
-        match self.drafter.swing(&draft).await? {
+        match self.head.swing(draft.base(), draft.next()).await? {
             Swung::Committed(committed) => {
+                self.drafter.remember_merged(&draft);
                 tracing::debug!(
                     phase = "swing",
                     outcome = "committed",

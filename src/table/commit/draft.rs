@@ -22,7 +22,7 @@ use crate::table::apply::{
     ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
 };
 use crate::table::context::Context;
-use crate::table::version::head::{Created, NextVersion, Swung, TableHead};
+use crate::table::version::head::{Created, NextVersion, TableHead};
 use crate::table::version::reader::Reader;
 use crate::table::version::snapshot::Snapshot;
 
@@ -38,6 +38,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// The version from which the pointer is to be swung.
+    pub(crate) fn base(&self) -> &Snapshot {
+        &self.base
+    }
+
+    /// The version to which it is to be swung, if the draft commits anything.
+    pub(crate) fn next(&self) -> Option<&NextVersion> {
+        self.next.as_ref()
+    }
+
     /// Records of the mutations that the draft commits.
     pub(crate) fn records(&self) -> &[CommitRecord] {
         &self.records
@@ -267,20 +277,8 @@ impl Drafter {
         Ok(created)
     }
 
-    /// Swings the pointer from the draft's base to the draft, which is uploaded: the commit.
-    ///
-    /// # Errors
-    /// The outcome may be unknown then: the swing may be in force, or come into force.
-    pub(crate) async fn swing(&self, draft: &Draft) -> Result<Swung> {
-        let swung = self.head.swing(&draft.base, draft.next.as_ref()).await?;
-        if matches!(swung, Swung::Committed(_)) {
-            self.remember_merged(draft);
-        }
-        Ok(swung)
-    }
-
     /// Keeps what the next reader or writer would otherwise fetch.
-    fn remember_merged(&self, draft: &Draft) {
+    pub(crate) fn remember_merged(&self, draft: &Draft) {
         for (id, bytes) in &draft.merged {
             if let Ok(sidecar) = Sidecar::decode(bytes) {
                 self.reader.remember_bitmap(*id, Arc::new(sidecar.deleted));
