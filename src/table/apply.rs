@@ -87,7 +87,7 @@ pub struct ApplyContext<'a> {
     pub gone_wal_ids: &'a [WalId],
     /// Where the ids of new sidecars come from.
     pub fresh: IdBlock,
-    /// The first id of `fresh` that may be used. Whoever applies again after a lost race must go
+    /// The first id of `fresh` that may be used. A caller that applies again after a lost race must go
     /// on after [`Applied::fresh_until`]: an id that was used may be in the store, with other
     /// bytes, and the first bytes stand.
     pub fresh_from: u32,

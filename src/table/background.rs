@@ -3,7 +3,7 @@
 //! Owns: where a table's background tasks run ([`BackgroundTasks`]), the one turn of upkeep that may wait ([`Upkeep`]),
 //! and what is left of a table for those who wait for its end and must not prolong it ([`Background`]). Does not own
 //! what the tasks do.
-//! Invariant: whoever waits sees the end of every task that was spawned before. A crash leaves what the tasks leave.
+//! Invariant: a wait ends only after every task that was spawned before. A crash leaves what the tasks leave.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};

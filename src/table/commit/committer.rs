@@ -48,7 +48,7 @@ use crate::table::version::history::History;
 use crate::table::version::pointer::{dropped, is_dropped_table};
 use crate::wal::backoff::Backoff;
 
-/// The longest wait after a lost race. Whoever wins commits for the losers, so waiting long gains nothing.
+/// The longest wait after a lost race. The winner commits for the losers, so waiting long gains nothing.
 const LONGEST_AFTER_LOSS: Duration = Duration::from_millis(100);
 
 /// Races in a row that may be lost before waiting.

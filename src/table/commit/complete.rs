@@ -2,7 +2,7 @@
 //!
 //! Owns: telling, and choosing between retiring and undoing. Does not own that work (`cleanup`), nor how the
 //! end came about (`committer`, `verify`).
-//! Invariants: whoever waits is told once; what is told is in the table's history, or is said to be unknown; a
+//! Invariants: each waiting owner is told once; what it is told is in the table's history, or is said to be unknown; a
 //! mutation that conflicts or has nothing left to do is reported only after its document was taken. A crash leaves a
 //! document that recovery ends in the same way.
 
@@ -52,7 +52,7 @@ impl Completion {
         }
     }
 
-    /// Tells whoever waits, and cleans up in the background. `committed` is the version that holds it, if
+    /// Tells the owner that waits, and cleans up in the background. `committed` is the version that holds it, if
     /// it is at hand.
     pub(crate) fn complete(
         &self,

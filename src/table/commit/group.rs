@@ -123,7 +123,7 @@ impl GroupCommit {
         listed
             .into_iter()
             .filter(|id| tip.snapshot.record(id).is_none() && known.insert(*id))
-            .take(self.context.limits.help_at_most)
+            .take(self.context.limits.group_at_most)
             .map(Upcoming::unread)
             .collect()
     }
@@ -196,7 +196,7 @@ impl GroupCommit {
         }
     }
 
-    /// Oldest first: whoever began first is not the one to conflict.
+    /// Oldest first: the mutation that began first is not the one to conflict.
     async fn draft_for_all(
         &self,
         batch: &[Member],

@@ -50,7 +50,7 @@ pub(crate) enum Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AbsentFrom {
     /// All tips of this epoch: the mutation is this process's own, and only its one [`Member`] commits it. And
-    /// all versions up to this one, whoever made them.
+    /// all versions up to this one, of any process.
     Epoch(u64, u64),
     /// The tip of this version only: it was read from the store, so this process can hold it twice (two
     /// recoveries), and one of the two may commit it without a new epoch.

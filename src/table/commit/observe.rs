@@ -267,7 +267,7 @@ impl Observer {
             .for_each_concurrent(
                 self.context.limits.concurrency,
                 |(_, tombstones)| async move {
-                    // Whoever needs it asks again, and hears of the error.
+                    // The draft asks again, and hears of the error.
                     let _ = self.history.reader().bitmap(&tombstones).await;
                 },
             )
@@ -325,7 +325,7 @@ impl Observer {
             let others = ids
                 .into_iter()
                 .filter(|id| tip.snapshot.record(id).is_none())
-                .take(observer.context.limits.help_at_most);
+                .take(observer.context.limits.group_at_most);
             let waiting =
                 futures::stream::iter(others.collect::<Vec<_>>())
                     .map(|id| {

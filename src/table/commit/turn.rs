@@ -17,7 +17,7 @@ pub(crate) struct TurnPlan {
     pub(crate) stale: bool,
     /// Whether to commit in a group with other processes' mutations.
     pub(crate) grouped: bool,
-    /// Whether to lead, whoever else could.
+    /// Whether to lead even if another process could.
     pub(crate) must_lead: bool,
     /// Others' documents that were listed already.
     pub(crate) listed: Option<Vec<WalId>>,

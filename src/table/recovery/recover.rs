@@ -107,7 +107,7 @@ impl Recovery {
         });
     }
 
-    /// Not tracked: whoever waits for background work need not wait for a lease. Ends with the table.
+    /// Not tracked: a wait for background work need not wait for a lease. Ends with the table.
     fn watch_in_background(self: &Arc<Self>, mut watched: Watched) {
         let mut looks = self.looks();
         let recovery = Arc::downgrade(self);

@@ -205,7 +205,7 @@ fn add(
         ));
     }
     if nested {
-        // Members of the new field are no additions: whoever has it has them.
+        // Members of the new field are no additions: a file that has the field has them.
         let mut marks = field.metadata().clone();
         marks.insert(ADDED_KEY.to_owned(), "1".to_owned());
         field = field.with_metadata(marks);

@@ -62,11 +62,11 @@ impl Default for VacuumOptions {
 
 /// The parts of a table that a vacuum works with.
 #[derive(Clone, Copy)]
-pub(in crate::table) struct Parts<'t> {
-    pub(in crate::table) context: &'t Context,
-    pub(in crate::table) head: &'t TableHead,
-    pub(in crate::table) reader: &'t Reader,
-    pub(in crate::table) recovery: &'t Arc<Recovery>,
+pub(crate) struct Parts<'t> {
+    pub(crate) context: &'t Context,
+    pub(crate) head: &'t TableHead,
+    pub(crate) reader: &'t Reader,
+    pub(crate) recovery: &'t Arc<Recovery>,
 }
 
 /// Deletes what no retained version refers to, and ends what dead writers began.
@@ -74,10 +74,7 @@ pub(in crate::table) struct Parts<'t> {
 /// # Errors
 /// The store's; `Corrupt` if a retained version cannot be read, and then nothing was deleted for it.
 #[tracing::instrument(level = "debug", name = "vacuum", skip_all, fields(dry_run = options.dry_run))]
-pub(in crate::table) async fn vacuum(
-    parts: Parts<'_>,
-    options: VacuumOptions,
-) -> Result<VacuumReport> {
+pub(crate) async fn vacuum(parts: Parts<'_>, options: VacuumOptions) -> Result<VacuumReport> {
     Vacuum::begin(parts, options).await?.run().await
 }
 

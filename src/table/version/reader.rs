@@ -73,7 +73,7 @@ impl Reader {
         }
     }
 
-    /// Brings nodes into the cache, as far as they can be had: whoever needs one asks again.
+    /// Brings nodes into the cache, as far as they can be had: a reader that needs one asks again.
     pub(crate) async fn prefetch(&self, hashes: Vec<ContentHash>) {
         futures::stream::iter(hashes)
             .for_each_concurrent(self.concurrency, |hash| async move {
@@ -134,7 +134,7 @@ impl Reader {
         Ok(bitmap)
     }
 
-    /// Reads ahead the tombstones that took the place of some that are in memory: whoever used those will likely
+    /// Reads ahead the tombstones that took the place of some that are in memory: a reader that used those will likely
     /// ask for these. Only what the two versions do not share is looked at.
     pub(crate) async fn keep_warm(&self, before: &Manifest, after: &Manifest) {
         let leaves = |manifest: &Manifest| -> HashSet<ContentHash> {
@@ -161,7 +161,7 @@ impl Reader {
             .collect::<Vec<_>>();
         futures::stream::iter(replaced)
             .for_each_concurrent(self.concurrency, |tombstones| async move {
-                // Whoever needs it asks again, and hears of the error.
+                // A reader that needs it asks again, and hears of the error.
                 let _ = self.bitmap(&tombstones).await;
             })
             .await;
