@@ -58,6 +58,7 @@
 //! all; the same input gives the same output.
 
 mod carry;
+pub mod conflict;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -68,8 +69,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roaring::RoaringBitmap;
 
-use self::next::{Judgement, Next};
-use super::conflict::Conflict;
+use self::conflict::Conflict;
+use self::next::{Judgement, Next, finish};
 use crate::error::{Error, ErrorKind};
 use crate::format::change_set::ChangeSet;
 use crate::format::ids::{ContentHash, IdBlock, SidecarId, SuperfileId, WalId};
@@ -86,7 +87,7 @@ pub struct ApplyContext<'a> {
     pub gone_wal_ids: &'a [WalId],
     /// Where the ids of new sidecars come from.
     pub fresh: IdBlock,
-    /// The first id of `fresh` that may be used. Whoever applies again after a lost race must go
+    /// The first id of `fresh` that may be used. A caller that applies again after a lost race must go
     /// on after [`Applied::fresh_until`]: an id that was used may be in the store, with other
     /// bytes, and the first bytes stand.
     pub fresh_from: u32,
@@ -280,7 +281,7 @@ pub fn apply(
             superseded: Vec::new(),
         });
     }
-    next.finish(manifest_hash, commits, outcomes, &committed, ctx)
+    finish(next, manifest_hash, commits, outcomes, &committed, ctx)
 }
 
 /// The record of a change set that is committed although `lost` of its rows were gone.

@@ -22,9 +22,6 @@ use crate::format::{Claim, FormatError, Grave, Head, Pointer, Reservation, Table
 use crate::storage::{CasOutcome, ObjectVersion, Storage};
 use crate::wal::Env;
 
-/// What stands in a pointer's place, and the state of that object.
-pub type Found = Option<(Head, ObjectVersion)>;
-
 /// What a reservation amounts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -109,11 +106,11 @@ pub fn step(
     })
 }
 
-/// What stands at the pointer's place.
+/// What stands at the pointer's place, and the state of that object.
 ///
 /// # Errors
 /// The store's; `Corrupt` or `UnsupportedVersion`.
-pub async fn head(storage: &Storage) -> Result<Found> {
+pub async fn head(storage: &Storage) -> Result<Option<(Head, ObjectVersion)>> {
     let path = paths::pointer();
     let Some((bytes, state)) = storage.get(&path).await? else {
         return Ok(None);

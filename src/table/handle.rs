@@ -1,31 +1,38 @@
-//! A table that is open: open, read the pointer, begin mutations.
+//! A table that is open: the parts that its clones share, and what can be asked of it.
 //!
-//! Owns: [`Table`], and what its clones share. Does not own creating one (`creation`), the commit (`commit`),
-//! recovery's decisions (`recovery`) or reading (`reader`).
-//! Invariants: the pointer is read before anything that depends on it; a pointer of another table at the same place
-//! is an error, never a version. No writes of its own, so a crash leaves nothing.
+//! Owns: [`Table`], and putting its parts together. Does not own what the parts do: the pointer and the tip
+//! (`version::head`), earlier versions (`version::history`), the commit (`commit`), recovery and vacuum.
+//! Invariant: all clones share one of each part, so they commit together and see one tip. No writes of its own, so a
+//! crash leaves nothing.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
-use tokio_util::task::TaskTracker;
+use futures::stream::BoxStream;
 
-use super::closing::Background;
-use super::commit::Committer;
-use super::drop::{dropped, reserved};
+use super::background::{Background, Upkeep, UpkeepTurn};
+use super::commit::Mutation;
+use super::commit::committer::Committer;
+use super::commit::liveness::Liveness;
+use super::commit::registry::MutationRegistry;
+use super::context::Context;
+use super::create::{CreateTable, first_version};
 use super::limits::Limits;
-use super::mutation::Mutation;
-use super::reader::Reader;
 use super::recovery::RecoveryReport;
-use super::snapshot::{Named, Snapshot};
-use super::tip::{Tip, TipCell};
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::{Manifest, TableMetadata};
-use crate::format::paths;
-use crate::format::{FormatError, Head, OpKind, Pointer, StateDoc, TableId, WalId};
-use crate::storage::{Fetched, ObjectVersion, Storage};
-use crate::wal::{Env, Standing, WalResult, WalStore, Watch};
+use super::recovery::recover::Recovery;
+use super::reruns::{Reruns, SWUNG};
+use super::restore::{Restored, restore};
+use super::vacuum::{self, VacuumOptions, VacuumReport, sweep};
+use super::version::head::{TableHead, load};
+use super::version::history::History;
+use super::version::moment::{Moment, VersionInfo};
+use super::version::pointer;
+use super::version::reader::Reader;
+use super::version::snapshot::Snapshot;
+use crate::error::Result;
+use crate::format::manifest::TableMetadata;
+use crate::format::{ContentHash, OpKind, StateDoc, WalId, paths};
+use crate::storage::Storage;
+use crate::wal::{Env, Standing, WalResult, WalStore};
 
 /// A table on a store. Cheap to clone; clones share caches, and commit together.
 #[derive(Clone, Debug)]
@@ -35,67 +42,16 @@ pub struct Table {
 
 /// What all clones of a table share.
 #[derive(Debug)]
-pub(super) struct Inner {
-    pub(super) storage: Storage,
-    pub(super) env: Env,
-    pub(super) limits: Limits,
-    pub(super) wal: WalStore,
-    pub(super) reader: Arc<Reader>,
-    pub(super) table_id: TableId,
-    pub(super) committer: Committer,
-    /// Mutations of this process that have not ended.
-    pub(super) active: Mutex<HashSet<WalId>>,
-    /// Mutations in the tip's records whose documents are gone.
-    pub(super) gone: Mutex<HashSet<WalId>>,
-    /// Recoveries take turns, so that each sees what another one did wholly done.
-    pub(super) recovering: tokio::sync::Mutex<()>,
-    /// How long this process has seen others' documents stand still.
-    pub(super) watch: Watch,
-    pub(super) sweeping: tokio::sync::Mutex<()>,
-    /// Whether other processes are at the pointer too: then it is worth looking before leaping, and helping.
-    pub(super) contended: AtomicBool,
-    /// When this process last looked whether others wait.
-    pub(super) looked_around: Mutex<tokio::time::Instant>,
-    /// When another process's version was last adopted.
-    pub(super) others_seen: Mutex<Option<tokio::time::Instant>>,
-    pub(super) tracker: TaskTracker,
-    /// Whether the pointer is still to be created: only this handle knows the table.
-    pub(super) unseen: AtomicBool,
-    pub(super) runtime: tokio::runtime::Handle,
-    /// Whether a compaction waits for its turn.
-    upkeep_waits: Arc<AtomicBool>,
-    tip: TipCell,
-    /// One reader loads a new version; the others wait and find it.
-    loading: tokio::sync::Mutex<()>,
-}
-
-/// The right to wait for background upkeep.
-#[derive(Debug)]
-pub(crate) struct UpkeepTurn(Arc<AtomicBool>);
-
-impl Drop for UpkeepTurn {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-/// What the pointer said when it was read.
-#[derive(Debug)]
-pub(super) enum Observed {
-    /// It names the version that was the tip.
-    Known(Tip),
-    /// It names another one, in this state of the object.
-    New(Pointer, ObjectVersion),
-}
-
-impl Observed {
-    /// The version that it names.
-    pub(super) fn version(&self) -> u64 {
-        match self {
-            Self::Known(tip) => tip.snapshot.version(),
-            Self::New(pointer, _) => pointer.version,
-        }
-    }
+struct Inner {
+    context: Arc<Context>,
+    /// The pointer, and the newest version that this process knows.
+    head: Arc<TableHead>,
+    /// Earlier versions, and the reader of all of them.
+    history: Arc<History>,
+    liveness: Arc<Liveness>,
+    committer: Arc<Committer>,
+    recovery: Arc<Recovery>,
+    upkeep: Upkeep,
 }
 
 impl Table {
@@ -113,76 +69,96 @@ impl Table {
     /// As [`open`](Self::open).
     pub async fn open_with(storage: Storage, env: Env, limits: Limits) -> Result<Self> {
         let Some((bytes, version)) = storage.get(&paths::pointer()).await? else {
-            return Err(missing());
+            return Err(pointer::missing());
         };
-        let pointer = decode_pointer(&bytes)?;
+        let pointer = pointer::decode(&bytes)?;
         let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
         let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
         let snapshot = load(&reader, &pointer, version, None).await?;
-        let table = Self::with_tip(
-            storage,
-            env,
-            limits,
-            wal,
-            reader,
-            pointer.table_id,
-            Arc::new(snapshot),
-        )?;
-        if table.inner.storage.is_read_only() {
+        let context = Context::new(storage, env, limits, wal, pointer.table_id)?;
+        let table = Self::of_parts(context, reader, snapshot);
+        if table.storage().is_read_only() {
             return Ok(table);
         }
         // Readers need not wait for it: what it commits was never acknowledged.
-        table.inner.recover_in_background();
+        table.inner.recovery.recover_in_background();
         Ok(table)
     }
 
-    pub(super) fn with_tip(
+    /// Creates a table at the storage's root.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is one; `InvalidArgument` if something else is there, or for a schema that
+    /// cannot be stored. Nothing that counts is written then.
+    pub async fn create(storage: Storage, env: Env, spec: CreateTable) -> Result<Self> {
+        Self::create_with(storage, env, Limits::default(), spec).await
+    }
+
+    /// The same, within other limits.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub async fn create_with(
         storage: Storage,
         env: Env,
         limits: Limits,
-        wal: WalStore,
-        reader: Arc<Reader>,
-        table_id: TableId,
-        snapshot: Arc<Snapshot>,
+        spec: CreateTable,
     ) -> Result<Self> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|source| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "table",
-                "a table must be opened within a tokio runtime",
-            )
-            .with_source(source)
-        })?;
-        let lease = limits.lease.to_std().unwrap_or_default();
-        let tracker = TaskTracker::new();
-        // A closed tracker still takes tasks; closed, it can be waited for.
-        tracker.close();
-        Ok(Self {
+        let table = Self::prepare(storage, env, limits, spec).await?;
+        table.reveal().await?;
+        Ok(table)
+    }
+
+    /// A table that nobody sees until a statement has committed to it, or [`reveal`](Self::reveal) was called.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), as far as it is seen already.
+    pub(crate) async fn prepare(
+        storage: Storage,
+        env: Env,
+        limits: Limits,
+        spec: CreateTable,
+    ) -> Result<Self> {
+        let wal = WalStore::new(storage.clone(), Arc::clone(&env.ids));
+        let (manifest, root) = first_version(&storage, &env, &wal, spec).await?;
+        let table_id = manifest.header().metadata.table_id;
+        let reader = Arc::new(Reader::new(storage.clone(), wal.clone(), &limits));
+        let snapshot = Snapshot::new(manifest, root, None, Arc::clone(&reader));
+        let context = Context::new(storage, env, limits, wal, table_id)?;
+        Ok(Self::of_parts(context, reader, snapshot))
+    }
+
+    fn of_parts(context: Arc<Context>, reader: Arc<Reader>, snapshot: Snapshot) -> Self {
+        let head = TableHead::new(
+            Arc::clone(&context),
+            Arc::clone(&reader),
+            Arc::new(snapshot),
+        );
+        let at_most = context.limits.history_at_most;
+        let history = History::new(Arc::clone(&head), reader, at_most);
+        let liveness = Liveness::new(Arc::clone(&context));
+        let registry = Arc::new(MutationRegistry::default());
+        let committer = Committer::new(&context, &head, &history, &registry, &liveness);
+        let recovery = Recovery::new(&committer, &liveness);
+        Self {
             inner: Arc::new(Inner {
-                storage,
-                env,
-                limits,
-                wal,
-                reader,
-                table_id,
-                committer: Committer::default(),
-                active: Mutex::default(),
-                gone: Mutex::default(),
-                recovering: tokio::sync::Mutex::default(),
-                watch: Watch::new(lease),
-                sweeping: tokio::sync::Mutex::default(),
-                contended: AtomicBool::default(),
-                // Opening lists the documents.
-                looked_around: Mutex::new(tokio::time::Instant::now()),
-                others_seen: Mutex::default(),
-                tracker,
-                unseen: AtomicBool::new(snapshot.pointer().is_none()),
-                runtime,
-                upkeep_waits: Arc::default(),
-                tip: TipCell::new(snapshot),
-                loading: tokio::sync::Mutex::default(),
+                context,
+                head,
+                history,
+                liveness,
+                committer,
+                recovery,
+                upkeep: Upkeep::default(),
             }),
-        })
+        }
+    }
+
+    /// Lets everybody see the table as it is, if nobody does yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is another one by now.
+    pub(crate) async fn reveal(&self) -> Result<()> {
+        self.inner.head.reveal().await
     }
 
     /// The current version: one conditional read of the pointer, and of the nodes that are new.
@@ -190,12 +166,12 @@ impl Table {
     /// # Errors
     /// The store's; `Corrupt` for damaged objects; `NotFound` if the table was dropped.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
-        Ok(self.inner.refresh().await?.snapshot)
+        Ok(self.inner.head.refresh().await?.snapshot)
     }
 
     /// The newest version that this process knows, without asking the store.
     pub fn cached_snapshot(&self) -> Arc<Snapshot> {
-        self.inner.tip().snapshot
+        self.inner.head.tip().snapshot
     }
 
     /// An earlier version; `None` if the history does not reach back to it (vacuum removed it), or if
@@ -204,12 +180,43 @@ impl Table {
     /// # Errors
     /// The store's; `Corrupt` for damaged objects.
     pub async fn snapshot_at(&self, version: u64) -> Result<Option<Arc<Snapshot>>> {
-        self.inner.snapshot_of(version).await
+        self.inner.history.snapshot_at(version).await
+    }
+
+    /// The version that `moment` means.
+    ///
+    /// # Errors
+    /// `NotFound` says which versions there are, if it is not one of them.
+    pub async fn snapshot_of(&self, moment: Moment) -> Result<Arc<Snapshot>> {
+        self.inner.history.snapshot_of(moment).await
+    }
+
+    /// The version with this root; nodes that it shares with `known` are not read again.
+    pub(crate) async fn snapshot_under(
+        &self,
+        root: &ContentHash,
+        known: &Snapshot,
+    ) -> Result<Arc<Snapshot>> {
+        self.inner.history.snapshot_under(root, known).await
+    }
+
+    /// The versions from `from` back to the oldest that remains, one read for each as the stream is polled.
+    pub fn versions(&self, from: &Snapshot) -> BoxStream<'static, Result<VersionInfo>> {
+        self.inner.history.versions(from)
     }
 
     /// Begins a mutation of `base`. Its INTENT document is uploaded in the background.
     pub fn begin(&self, op: OpKind, base: Arc<Snapshot>, statement: String) -> Mutation {
-        Mutation::begin(&self.inner, op, base, statement)
+        Mutation::begin(&self.inner.committer, op, base, statement)
+    }
+
+    /// Makes the table what it was at `moment`, in a new version. Later versions stay in the history, and can
+    /// be restored in turn.
+    ///
+    /// # Errors
+    /// `NotFound` says which versions there are; `Conflict` if other statements kept committing first.
+    pub async fn restore(&self, moment: Moment) -> Result<Restored> {
+        restore(&self.inner.committer, moment).await
     }
 
     /// Ends what dead writers began: commits what is APPENDED, and undoes what is not and that stands still for one
@@ -219,37 +226,78 @@ impl Table {
     /// # Errors
     /// The store cannot be listed. What goes wrong with one mutation is in the report.
     pub async fn recover(&self) -> Result<RecoveryReport> {
-        self.inner.recover().await
+        self.inner.recovery.recover().await
+    }
+
+    /// Deletes what no retained version refers to, and ends what dead writers began. Readers of retained
+    /// versions and writers are not disturbed.
+    ///
+    /// # Errors
+    /// The store's; `Corrupt` if a retained version cannot be read, and then nothing was deleted for it.
+    pub async fn vacuum(&self, options: VacuumOptions) -> Result<VacuumReport> {
+        let parts = vacuum::Parts {
+            context: &self.inner.context,
+            head: &self.inner.head,
+            reader: self.inner.history.reader(),
+            recovery: &self.inner.recovery,
+        };
+        vacuum::vacuum(parts, options).await
+    }
+
+    /// Drops the table: no statement sees it any more, and its objects are deleted.
+    ///
+    /// # Errors
+    /// `NotFound` if it is dropped already. The store's: if the table is gone then, [`sweep`] goes on.
+    pub async fn drop_table(&self) -> Result<()> {
+        let mut reruns = Reruns::of("DROP TABLE", self).at_most(self.limits().commit_attempts);
+        loop {
+            let current = self.snapshot().await?;
+            if self.drop_unchanged(&current).await? {
+                return Ok(());
+            }
+            reruns.after_loss(SWUNG).await?;
+        }
+    }
+
+    /// Drops the table if `current` is still its current version; says whether it was.
+    ///
+    /// # Errors
+    /// As [`drop_table`](Self::drop_table).
+    pub async fn drop_unchanged(&self, current: &Snapshot) -> Result<bool> {
+        let dropped = self.inner.head.mark_dropped(current).await?;
+        if dropped {
+            sweep(self.storage()).await?;
+        }
+        Ok(dropped)
     }
 
     /// A document in flight, and whether its owner is at it as far as this process can tell.
     pub(crate) async fn look_at_document(&self, id: &WalId) -> WalResult<(StateDoc, Standing)> {
-        let (doc, _, standing) = self.inner.read_and_watch(id).await?;
+        let (doc, _, standing) = self.inner.liveness.read(id).await?;
         Ok((doc, standing))
     }
 
     /// Waits until nothing of this table goes on in the background.
     pub async fn settle(&self) {
-        self.inner.tracker.wait().await;
+        self.inner.context.tasks.settle().await;
     }
 
     /// What the table does in the background, without the table.
     pub fn background(&self) -> Background {
-        let table: Weak<Inner> = Arc::downgrade(&self.inner);
-        Background::new(table, self.inner.tracker.clone())
+        // All parts share the context, and background tasks hold parts.
+        let table: Weak<Context> = Arc::downgrade(&self.inner.context);
+        Background::new(table, &self.inner.context.tasks)
     }
 
     /// Asks for a turn of background upkeep; `None` if one waits already. The turn ends when the token
     /// is dropped.
     pub(crate) fn begin_upkeep(&self) -> Option<UpkeepTurn> {
-        let waits = Arc::clone(&self.inner.upkeep_waits);
-        let first = !waits.swap(true, Ordering::AcqRel);
-        first.then_some(UpkeepTurn(waits))
+        self.inner.upkeep.begin()
     }
 
     /// Runs `task` in the background; [`settle`](Self::settle) waits for it.
     pub(crate) fn spawn_upkeep(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.inner.spawn(task);
+        self.inner.context.tasks.spawn(task);
     }
 
     /// Whether both are clones of one table, which commit together and share one tip.
@@ -257,221 +305,34 @@ impl Table {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    pub(super) fn inner(&self) -> &Arc<Inner> {
-        &self.inner
-    }
-
     /// The storage.
     pub fn storage(&self) -> &Storage {
-        &self.inner.storage
-    }
-
-    pub(super) fn reader(&self) -> &Arc<Reader> {
-        &self.inner.reader
+        &self.inner.context.storage
     }
 
     /// Clock and ids.
     pub fn env(&self) -> &Env {
-        &self.inner.env
+        &self.inner.context.env
     }
 
     /// The documents, change sets and sidecars.
     pub fn wal(&self) -> &WalStore {
-        &self.inner.wal
+        &self.inner.context.wal
     }
 
     /// The bounds within which this table works.
     pub fn limits(&self) -> &Limits {
-        &self.inner.limits
+        &self.inner.context.limits
     }
 
     /// The table's metadata in the newest version that this process knows.
     pub fn metadata(&self) -> Arc<TableMetadata> {
-        Arc::clone(self.inner.tip().snapshot.metadata())
+        Arc::clone(self.cached_snapshot().metadata())
     }
 }
 
-impl Inner {
-    /// The newest version that this process knows.
-    pub(super) fn tip(&self) -> Tip {
-        self.tip.get()
+impl AsRef<Env> for Table {
+    fn as_ref(&self) -> &Env {
+        self.env()
     }
-
-    /// Takes over a version that this process swung the pointer to.
-    pub(super) fn advance(&self, swung: Arc<Snapshot>) {
-        self.tip.advance(swung);
-    }
-
-    /// Takes over the version with which an unseen table appeared.
-    pub(super) fn reveal_tip(&self, seen: Arc<Snapshot>) {
-        self.tip.adopt(seen);
-    }
-
-    /// Asks the store for the current version. The tip that is returned was current at some moment of this
-    /// call, or later.
-    pub(super) async fn refresh(&self) -> Result<Tip> {
-        if self.is_unseen() {
-            return Ok(self.tip());
-        }
-        let observed = self.observe().await?;
-        self.follow(observed).await
-    }
-
-    /// Reads the pointer, and not yet what it names.
-    pub(super) async fn observe(&self) -> Result<Observed> {
-        let known = self.tip();
-        let path = paths::pointer();
-        let fetched = match known.snapshot.pointer() {
-            Some(version) => self.storage.get_if_changed(&path, version).await?,
-            None => match self.storage.get(&path).await? {
-                Some((bytes, version)) => Fetched::Changed(bytes, version),
-                None => Fetched::Missing,
-            },
-        };
-        let (bytes, state) = match fetched {
-            Fetched::Unchanged => return Ok(Observed::Known(known)),
-            Fetched::Missing => return Err(missing()),
-            Fetched::Changed(bytes, version) => (bytes, version),
-        };
-        self.observed(&bytes, state)
-    }
-
-    /// What bytes that were read from the pointer say.
-    pub(super) fn observed(&self, bytes: &[u8], state: ObjectVersion) -> Result<Observed> {
-        let pointer = decode_pointer(bytes)?;
-        if pointer.table_id != self.table_id {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                paths::pointer().as_ref(),
-                "this table was dropped, and another one was created in its place; open it again",
-            ));
-        }
-        Ok(Observed::New(pointer, state))
-    }
-
-    /// Takes over that the pointer names the same version in another state.
-    pub(super) fn adopt_renamed(&self, snapshot: &Snapshot, state: ObjectVersion) {
-        let claim = snapshot.claim().cloned();
-        self.tip
-            .adopt(Arc::new(snapshot.under(Named { state, claim })));
-    }
-
-    /// Loads the version that an observed pointer names, unless a newer one is known by now.
-    pub(super) async fn follow(&self, observed: Observed) -> Result<Tip> {
-        let (pointer, state) = match observed {
-            Observed::Known(_) => return Ok(self.tip()),
-            Observed::New(pointer, state) => (pointer, state),
-        };
-        let _loading = self.loading.lock().await;
-        let tip = self.tip();
-        if tip.snapshot.version() > pointer.version {
-            return Ok(tip);
-        }
-        if tip.snapshot.version() == pointer.version {
-            if tip.snapshot.root() != pointer.manifest {
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    paths::pointer().as_ref(),
-                    format!("version {} has two manifests", pointer.version),
-                ));
-            }
-            if tip.snapshot.pointer() == Some(&state) {
-                return Ok(tip);
-            }
-            // Known already, but under another name of the pointer's state, which no swing could use.
-            let claim = pointer.claim;
-            let renamed = tip.snapshot.under(Named { state, claim });
-            return Ok(self.tip.adopt(Arc::new(renamed)));
-        }
-        let known = Some(tip.snapshot.manifest());
-        let snapshot = Arc::new(load(&self.reader, &pointer, state, known).await?);
-        let (reader, before, after) = (
-            Arc::clone(&self.reader),
-            Arc::clone(&tip.snapshot),
-            Arc::clone(&snapshot),
-        );
-        self.spawn(async move { reader.keep_warm(before.manifest(), after.manifest()).await });
-        *self
-            .others_seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
-        Ok(self.tip.adopt(snapshot))
-    }
-
-    /// A version of the history; `None` if it is out of reach.
-    pub(super) async fn snapshot_of(&self, version: u64) -> Result<Option<Arc<Snapshot>>> {
-        let tip = self.tip().snapshot;
-        if tip.version() == version {
-            return Ok(Some(tip));
-        }
-        let tip = self.refresh().await?.snapshot;
-        if version > tip.version() {
-            return Ok(None);
-        }
-        let Some(root) = self.root_of(&tip, version).await? else {
-            return Ok(None);
-        };
-        let manifest = self.reader.manifest(&root, Some(tip.manifest())).await?;
-        Ok(Some(Arc::new(Snapshot::new(
-            manifest,
-            root,
-            None,
-            Arc::clone(&self.reader),
-        ))))
-    }
-
-    /// A name for a lease that no other has.
-    pub(super) fn fresh_owner(&self) -> String {
-        format!("{}-{}", std::process::id(), self.env.ids.nonce())
-    }
-}
-
-async fn load(
-    reader: &Arc<Reader>,
-    pointer: &Pointer,
-    state: ObjectVersion,
-    known: Option<&Manifest>,
-) -> Result<Snapshot> {
-    // Side by side what would otherwise be read level by level.
-    let nodes = std::iter::once(pointer.manifest).chain(pointer.new_nodes.iter().copied());
-    reader.prefetch(nodes.collect()).await;
-    let manifest = reader.manifest(&pointer.manifest, known).await?;
-    let header = manifest.header();
-    if header.version != pointer.version || header.metadata.table_id != pointer.table_id {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            paths::pointer().as_ref(),
-            format!(
-                "names version {} of table {}, but its manifest is version {} of table {}",
-                pointer.version, pointer.table_id, header.version, header.metadata.table_id
-            ),
-        ));
-    }
-    Ok(Snapshot::new(
-        manifest,
-        pointer.manifest,
-        Some(Named {
-            state,
-            claim: pointer.claim.clone(),
-        }),
-        Arc::clone(reader),
-    ))
-}
-
-fn decode_pointer(bytes: &[u8]) -> Result<Pointer> {
-    match Head::decode(bytes) {
-        Ok(Head::Table(pointer)) => Ok(pointer),
-        Ok(Head::Dropped(_)) => Err(dropped()),
-        Ok(Head::Reserved(_)) => Err(reserved()),
-        Err(error) => Err(FormatError::from(error).at(&paths::pointer())),
-    }
-}
-
-fn missing() -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        paths::pointer().as_ref(),
-        "there is no supertable at this location; create one with \
-         CREATE EXTERNAL TABLE … (columns) STORED AS SUPERTABLE, or correct the location",
-    )
 }

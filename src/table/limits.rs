@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use super::cache::Cache;
+use crate::table::version::cache::Cache;
 
 /// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
 /// `total` (0 while that is not known), `bytes`.
@@ -29,7 +29,7 @@ pub struct Limits {
     /// Failures of the store in a row (each after the storage layer's own retries) that a commit may meet.
     pub commit_failures: usize,
     /// Documents of other writers that one lost race looks at in order to commit them too.
-    pub help_at_most: usize,
+    pub group_at_most: usize,
     /// How lately another process's statement must have begun for a leader to wait for it, a few round trips
     /// at most, so that both are committed together.
     pub wait_for_younger_than: Duration,
@@ -51,7 +51,7 @@ impl Default for Limits {
             concurrency: 32,
             commit_attempts: 256,
             commit_failures: 8,
-            help_at_most: 64,
+            group_at_most: 64,
             wait_for_younger_than: Duration::from_secs(1),
             look_around_every: Duration::from_secs(1),
             pending_at_most: 16,

@@ -1,69 +1,80 @@
 //! A table: its versions, and the mutations that make the next one.
 //!
-//! [`Table`] is the handle, [`Snapshot`] one pinned version, [`Mutation`] one statement's way to a commit.
-//! Decisions are pure functions over values (`apply`, `conflict`); `commit` carries them out at the pointer,
-//! for every ready mutation at once; `recovery` ends what dead writers began, `vacuum` deletes what no version
-//! needs any more, and `compaction` says which superfiles are worth writing anew.
+//! [`Table`] is the handle, [`Snapshot`] one pinned version, [`Mutation`] one statement's way to a commit. The parts
+//! that the clones of a handle share, each in a folder of its own:
+//!
+//! | part | owns |
+//! | --- | --- |
+//! | `version` | reading versions, the pointer and the tip (its `head`), earlier versions (its `history`) |
+//! | `commit` | a mutation's way to the next version, for every ready mutation at once |
+//! | [`apply`](mod@apply) | the decision of a commit, as a pure function over values, and its conflicts |
+//! | `recovery` | ending what dead writers began |
+//! | [`vacuum`] | deleting what no version needs any more |
+//! | [`compaction`] | which superfiles are worth writing anew |
+//! | [`schema`] | how columns change |
+//! | `superfile` | writing Parquet files, and judging how they end |
+//!
+//! # A DELETE, from the mutation to the swing
+//!
+//! 1. `handle`: the statement reads a snapshot and begins a [`Mutation`] of it; the INTENT document is on its way.
+//! 2. `commit::mutation`: it hands over its [`Effect`], positions per superfile. From here a task of its own goes on.
+//! 3. `commit::owner`: stages, becomes APPENDED and takes part in a turn. Nobody else is at the pointer: the next version
+//!    is drafted and uploaded beside the change set.
+//! 4. `commit::stage`: the effect becomes a change set, and a sidecar per superfile that loses rows.
+//! 5. `commit::draft`: makes the next version of the tip, by
+//! 6. [`apply`](apply()), which decides, and `apply::next`, which builds it.
+//! 7. `commit::committer`: leads the turn, and swings from the tip to the draft.
+//! 8. `version::head`: the compare-and-swap of the pointer. Then `commit::complete` tells the statement, and
+//!    `commit::cleanup` retires the document in the background.
+//!
+//! # The recovery of a dead writer
+//!
+//! 1. `handle`, then `recovery::recover`: lists the documents, and looks at them again until it is clear who is dead.
+//! 2. `recovery::document`: decides about one. `commit::liveness` reads it and notes it in `wal::watch`.
+//! 3. An INTENT that stood still for a lease is fenced (`wal::machine`, `wal::store`), looked for in the history
+//!    (`version::head`, `version::history`), and undone (`wal::driver`).
+//! 4. An APPENDED document is read by `commit::observe` and goes to `commit::committer`, as its owner would have it.
 
 pub mod apply;
 mod background;
-mod cache;
 pub mod claim;
-mod closing;
 mod commit;
 pub mod compaction;
-pub mod conflict;
-mod creation;
-mod crowd;
-mod descent;
-pub mod diff;
-mod draft;
+mod context;
+mod create;
 pub mod drop;
-mod effect;
-mod ending;
-pub mod evolution;
-mod floats;
 mod handle;
-mod help;
-mod history;
 mod limits;
-mod look;
-mod mutation;
-mod owner;
-mod reader;
 mod recovery;
 mod reruns;
 mod restore;
-mod snapshot;
-mod staged_ids;
-mod tail;
-mod tip;
+pub mod schema;
+mod superfile;
 pub mod vacuum;
-mod verify;
-pub mod versions;
-mod writer;
+mod version;
 
+pub use apply::conflict::{self, Conflict, ConflictReason};
 pub use apply::{
     Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
 };
-pub use cache::Cache;
-pub use closing::Background;
-pub use conflict::{Conflict, ConflictReason};
-pub use creation::CreateTable;
-pub use diff::{Difference, difference};
+pub use background::Background;
+pub use commit::{CommitOutcome, Effect, Mutation, StagedIds};
+pub use create::CreateTable;
 pub use handle::Table;
 pub use limits::{Limits, PROGRESS};
-pub use mutation::{CommitOutcome, Effect, Mutation};
 pub use recovery::RecoveryReport;
 pub use restore::Restored;
-pub use snapshot::Snapshot;
-pub use staged_ids::StagedIds;
+pub use schema::evolution;
+pub use superfile::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
 pub use vacuum::{Removed, VacuumOptions, VacuumReport};
-pub use versions::{Moment, VersionInfo};
-pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
+pub use version::cache::Cache;
+pub use version::diff::{self, Difference, difference};
+pub use version::moment::{Moment, VersionInfo};
+pub use version::snapshot::Snapshot;
 
 pub(crate) use reruns::{Reruns, RunEnd};
-pub(crate) use tail::{EndError, SealedEnd, judge_end};
-pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
+pub(crate) use superfile::{
+    EndError, SealedEnd, check_not_null, footer_null_count, footer_stats, judge_end,
+};
 
 pub use crate::wal::Env;

@@ -7,14 +7,16 @@
 
 use std::fmt::Display;
 
-use super::handle::Table;
-use super::mutation::CommitOutcome;
+use super::commit::CommitOutcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::wal::Env;
 use crate::wal::backoff::Backoff;
 
 /// How often a statement is run.
 pub(crate) const MAX_RUNS: usize = 10;
+
+/// Why a drop is tried again.
+pub(crate) const SWUNG: &str = "the table's current version changed";
 
 /// How one run ended.
 #[derive(Debug)]
@@ -65,10 +67,10 @@ pub(crate) struct Reruns {
 }
 
 impl Reruns {
-    /// Before the first run of a statement, which an error is to name so.
-    pub(crate) fn of(statement: impl Into<String>, table: &Table) -> Self {
+    /// Before the first run of a statement on a table, which an error is to name so.
+    pub(crate) fn of(statement: impl Into<String>, table: &impl AsRef<Env>) -> Self {
         Self {
-            env: table.env().clone(),
+            env: table.as_ref().clone(),
             statement: statement.into(),
             pauses: Backoff::default(),
             left: MAX_RUNS.saturating_sub(1),

@@ -1,7 +1,7 @@
 //! Restore: an earlier version's rows and columns become the current ones again, in a new version.
 //!
 //! Owns what the change set of a restore holds. Does not own its rules (`apply`), nor finding the version
-//! (`versions`).
+//! (`version::history`).
 //! Invariants: it replaces exactly the version that it was made from, or conflicts and is made anew. The
 //! document is durable before the earlier version is looked for, from the store and not from memory, along
 //! the chain from the version that is replaced: so a vacuum has either cut the chain before, and there is
@@ -10,12 +10,13 @@
 
 use std::sync::Arc;
 
-use super::diff::difference;
-use super::handle::Table;
-use super::mutation::Effect;
+use super::commit::committer::Committer;
+use super::commit::{Effect, Mutation};
 use super::reruns::{Reruns, RunEnd};
-use super::snapshot::Snapshot;
-use super::versions::{Moment, Nodes};
+use super::version::diff::difference;
+use super::version::history::Nodes;
+use super::version::moment::Moment;
+use super::version::snapshot::Snapshot;
 use crate::error::Result;
 use crate::format::OpKind;
 use crate::format::manifest::{SuperfileEntry, TableMetadata};
@@ -31,34 +32,35 @@ pub struct Restored {
     pub live_rows: u64,
 }
 
-impl Table {
-    /// Makes the table what it was at `moment`, in a new version. Later versions stay in the history, and can
-    /// be restored in turn.
-    ///
-    /// # Errors
-    /// `NotFound` says which versions there are; `Conflict` if other statements kept committing first.
-    pub async fn restore(&self, moment: Moment) -> Result<Restored> {
-        let words = match moment {
-            Moment::Version(version) => format!("RESTORE to version {version}"),
-            Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
+/// Makes a table what it was at `moment`, in a new version.
+///
+/// # Errors
+/// `NotFound` says which versions there are; `Conflict` if other statements kept committing first.
+pub(super) async fn restore(committer: &Arc<Committer>, moment: Moment) -> Result<Restored> {
+    let words = match moment {
+        Moment::Version(version) => format!("RESTORE to version {version}"),
+        Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
+    };
+    let mut reruns = Reruns::of(words.as_str(), committer.context.as_ref());
+    loop {
+        let base = committer.head.refresh().await?.snapshot;
+        let mutation =
+            Mutation::begin(committer, OpKind::Restore, Arc::clone(&base), words.clone());
+        // Dropping the mutation where this fails aborts it.
+        mutation.durable().await?;
+        let history = &committer.history;
+        let old = history
+            .find(moment, Arc::clone(&base), Nodes::Stored)
+            .await?;
+        let done = |version| Restored {
+            from: old.version(),
+            version,
+            live_rows: old.manifest().totals().live_rows,
         };
-        let mut reruns = Reruns::of(words.as_str(), self);
-        loop {
-            let base = self.snapshot().await?;
-            let mutation = self.begin(OpKind::Restore, Arc::clone(&base), words.clone());
-            // Dropping the mutation where this fails aborts it.
-            mutation.durable().await?;
-            let old = self.find(moment, Arc::clone(&base), Nodes::Stored).await?;
-            let done = |version| Restored {
-                from: old.version(),
-                version,
-                live_rows: old.manifest().totals().live_rows,
-            };
-            match RunEnd::of(mutation.commit(effect(&base, &old)).await)? {
-                RunEnd::Committed { version, .. } => return Ok(done(version)),
-                RunEnd::Nothing => return Ok(done(base.version())),
-                RunEnd::Lost(why) => reruns.after_loss(why).await?,
-            }
+        match RunEnd::of(mutation.commit(effect(&base, &old)).await)? {
+            RunEnd::Committed { version, .. } => return Ok(done(version)),
+            RunEnd::Nothing => return Ok(done(base.version())),
+            RunEnd::Lost(why) => reruns.after_loss(why).await?,
         }
     }
 }

@@ -13,14 +13,19 @@ const COMMON: [&str; 2] = ["error", "config"];
 const LONGEST_FILE: usize = 600;
 
 /// Files, or the folders and files beginning so, of pure decisions, beside everything in `format/`.
-const PURE: [&str; 10] = [
+const PURE: [&str; 15] = [
     "wal/lease.",
     "wal/machine.",
     "table/apply",
-    "table/conflict",
-    "table/evolution",
+    "table/commit/election.",
+    "table/commit/turn.",
+    "table/schema/",
     "table/compaction/plan",
+    "table/superfile/footer.",
     "table/vacuum/plan",
+    "table/version/descent.",
+    "table/version/diff.",
+    "table/version/moment.",
     "scan/read/columns.",
     "scan/plan/prune.",
     "scan/tombstones/selection.",

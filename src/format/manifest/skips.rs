@@ -7,7 +7,7 @@
 //!
 //! A new version gets its pointers from those of the version before and that version's own root: nothing is read.
 //!
-//! Owns: that arithmetic. Does not own the reads (`table::descent`) nor the encoding (`wire`).
+//! Owns: that arithmetic. Does not own the reads (`table::version::descent`) nor the encoding (`wire`).
 //! Invariant: all versions from one on share the pointers that lead below it, so the chain is cut below a version by
 //! removing the roots that this version itself names.
 

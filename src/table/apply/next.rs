@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
+pub(super) use self::finish::finish;
 use super::ApplyError;
 use super::carry::{Carried, carry, carry_all};
+use super::conflict::{Conflict, ConflictReason};
 use crate::format::change_set::moves::RowMoves;
 use crate::format::change_set::{ChangeSet, DropChange, TombstoneChange};
 use crate::format::ids::{SidecarId, SuperfileId, WalId};
 use crate::format::manifest::{Manifest, SuperfileEntry, TableMetadata, TombstoneRef};
 use crate::format::state_doc::OpKind;
-use crate::table::conflict::{Conflict, ConflictReason};
 
 /// What change sets have made of one superfile so far.
 #[derive(Clone, Debug)]

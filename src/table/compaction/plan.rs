@@ -98,6 +98,24 @@ pub struct Group {
 }
 
 impl Group {
+    /// Takes in a source that is written anew whatever it is.
+    fn take_in(&mut self, entry: &SuperfileEntry) {
+        self.sources.push(entry.id);
+        self.rows += entry.live_rows();
+        self.bytes += entry.size;
+        self.live_bytes += live_bytes(entry);
+        self.holed = true;
+    }
+
+    /// Takes in the sources of another one.
+    fn join(&mut self, other: Self) {
+        self.sources.extend(other.sources);
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.live_bytes += other.live_bytes;
+        self.holed = true;
+    }
+
     fn takes(&self, entry: &SuperfileEntry, targets: &Targets) -> bool {
         self.sources.is_empty()
             || (self.sources.len() < MAX_SOURCES

@@ -16,11 +16,14 @@ use super::plan::{InFlight, Listed, Referenced, Retention, Verdict, judge};
 use super::report::VacuumReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::paths::{self, ObjectName};
-use crate::format::{ContentHash, FormatError, Pointer, StateDoc, WalId};
-use crate::storage::{CasOutcome, StorageError};
-use crate::table::Table;
-use crate::table::handle::Inner;
-use crate::table::snapshot::Snapshot;
+use crate::format::{ContentHash, StateDoc, WalId};
+use crate::storage::StorageError;
+use crate::table::context::Context;
+use crate::table::limits::PROGRESS;
+use crate::table::recovery::recover::Recovery;
+use crate::table::version::head::TableHead;
+use crate::table::version::reader::Reader;
+use crate::table::version::snapshot::Snapshot;
 use crate::wal::WalError;
 
 /// Unused objects that are held in memory at once; so many are judged and deleted before the listing
@@ -57,20 +60,26 @@ impl Default for VacuumOptions {
     }
 }
 
-impl Table {
-    /// Deletes what no retained version refers to, and ends what dead writers began. Readers of retained
-    /// versions and writers are not disturbed.
-    ///
-    /// # Errors
-    /// The store's; `Corrupt` if a retained version cannot be read, and then nothing was deleted for it.
-    #[tracing::instrument(level = "debug", name = "vacuum", skip_all, fields(dry_run = options.dry_run))]
-    pub async fn vacuum(&self, options: VacuumOptions) -> Result<VacuumReport> {
-        Vacuum::begin(self.inner(), options).await?.run().await
-    }
+/// The parts of a table that a vacuum works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts<'t> {
+    pub(crate) context: &'t Context,
+    pub(crate) head: &'t TableHead,
+    pub(crate) reader: &'t Reader,
+    pub(crate) recovery: &'t Arc<Recovery>,
+}
+
+/// Deletes what no retained version refers to, and ends what dead writers began.
+///
+/// # Errors
+/// The store's; `Corrupt` if a retained version cannot be read, and then nothing was deleted for it.
+#[tracing::instrument(level = "debug", name = "vacuum", skip_all, fields(dry_run = options.dry_run))]
+pub(crate) async fn vacuum(parts: Parts<'_>, options: VacuumOptions) -> Result<VacuumReport> {
+    Vacuum::begin(parts, options).await?.run().await
 }
 
 struct Vacuum<'t> {
-    inner: &'t Arc<Inner>,
+    parts: Parts<'t>,
     options: VacuumOptions,
     report: VacuumReport,
     referenced: Referenced,
@@ -84,13 +93,13 @@ struct Vacuum<'t> {
 
 impl<'t> Vacuum<'t> {
     /// Ends dead mutations, and marks what is retained.
-    async fn begin(inner: &'t Arc<Inner>, options: VacuumOptions) -> Result<Self> {
+    async fn begin(parts: Parts<'t>, options: VacuumOptions) -> Result<Self> {
         let mut report = VacuumReport {
             dry_run: options.dry_run,
             ..VacuumReport::default()
         };
         if !options.dry_run {
-            let recovered = inner.recover().await?;
+            let recovered = parts.recovery.recover().await?;
             report.wal_objects = (recovered.retired.len()
                 + recovered.undone.len()
                 + recovered.conflicting.len()
@@ -98,13 +107,13 @@ impl<'t> Vacuum<'t> {
                 + recovered.orphans.len()
                 + recovered.left_to_vacuum.len()) as u64;
         }
-        let documents = Documents::read(inner).await?;
-        let marked = inner.refresh().await?.snapshot;
+        let documents = Documents::read(parts.context).await?;
+        let marked = parts.head.refresh().await?.snapshot;
         let documents = documents.in_flight(&marked);
         if options.dry_run {
             report.wal_objects = documents.ended;
         }
-        let now = inner.env.now_ms();
+        let now = parts.context.env.now_ms();
         let ago = |time: Duration| {
             now.saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
         };
@@ -114,7 +123,7 @@ impl<'t> Vacuum<'t> {
             oldest_base: documents.oldest_base(),
         };
         let mut vacuum = Self {
-            inner,
+            parts,
             options,
             report,
             referenced: Referenced::default(),
@@ -132,16 +141,16 @@ impl<'t> Vacuum<'t> {
             // the parent last: if this is cut off, the next vacuum still finds its way to what was not cut.
             for root in std::mem::take(&mut self.beyond) {
                 let path = paths::manifest_node(&root);
-                let bytes = self.inner.storage.get(&path).await?;
-                self.inner.storage.delete(&path).await?;
+                let bytes = self.parts.context.storage.get(&path).await?;
+                self.parts.context.storage.delete(&path).await?;
                 if let Some((bytes, _)) = bytes {
                     self.report.manifest_nodes.add(bytes.len() as u64);
                 }
             }
-            self.inner.reader.forget_nodes();
+            self.parts.reader.forget_nodes();
         }
         for prefix in [paths::manifest_prefix(), paths::superfile_prefix()] {
-            let mut objects = self.inner.storage.list(Some(&prefix));
+            let mut objects = self.parts.context.storage.list(Some(&prefix));
             loop {
                 let candidates = self.next_candidates(&mut objects).await?;
                 if candidates.is_empty() {
@@ -162,7 +171,7 @@ impl<'t> Vacuum<'t> {
         self.report.oldest_version = current.version();
         let mut newer = current.manifest().clone();
         while let Some(root) = newer.header().parent {
-            let header = match self.inner.reader.header(&root).await {
+            let header = match self.parts.reader.header(&root).await {
                 Ok(header) => header,
                 // An earlier vacuum cut here.
                 Err(error) if error.kind() == ErrorKind::NotFound => break,
@@ -176,7 +185,7 @@ impl<'t> Vacuum<'t> {
                 self.beyond = ancestors.map(|(_, root)| root).collect();
                 break;
             }
-            let version = self.inner.reader.manifest(&root, Some(&newer)).await?;
+            let version = self.parts.reader.manifest(&root, Some(&newer)).await?;
             self.referenced.mark(root, &version);
             self.report.oldest_version = header.version;
             newer = version;
@@ -186,7 +195,7 @@ impl<'t> Vacuum<'t> {
 
     /// Reads the pointer, and marks the versions that came since.
     async fn mark_newer(&mut self) -> Result<()> {
-        let tip = self.inner.refresh().await?.snapshot;
+        let tip = self.parts.head.refresh().await?.snapshot;
         let since = self.marked.version();
         self.referenced.mark(tip.root(), tip.manifest());
         let mut newer = tip.manifest().clone();
@@ -194,7 +203,7 @@ impl<'t> Vacuum<'t> {
             let Some(root) = newer.header().parent else {
                 return Err(not_a_history(tip.root()));
             };
-            let version = self.inner.reader.manifest(&root, Some(&newer)).await?;
+            let version = self.parts.reader.manifest(&root, Some(&newer)).await?;
             if version.version() >= newer.version() {
                 return Err(not_a_history(root));
             }
@@ -232,7 +241,7 @@ impl<'t> Vacuum<'t> {
 
     /// Judges objects that were listed before this call, and deletes the garbage.
     async fn remove(&mut self, candidates: Vec<Listed>) -> Result<()> {
-        let documents = Documents::read(self.inner).await?;
+        let documents = Documents::read(self.parts.context).await?;
         self.mark_newer().await?;
         let in_flight = documents.in_flight(&self.marked);
         self.report.unreadable_documents = in_flight.unreadable;
@@ -253,13 +262,17 @@ impl<'t> Vacuum<'t> {
         for (piece, objects) in garbage.chunks(PIECE).enumerate() {
             if !self.options.dry_run {
                 let paths = objects.iter().map(|(_, object)| object.name.path());
-                self.inner.storage.delete_all(paths.collect()).await?;
+                self.parts
+                    .context
+                    .storage
+                    .delete_all(paths.collect())
+                    .await?;
             }
             for (kind, object) in objects {
                 self.report.of_kind(*kind).add(object.size);
             }
             tracing::info!(
-                target: crate::table::PROGRESS,
+                target: PROGRESS,
                 operation = "vacuum",
                 done = piece * PIECE + objects.len(),
                 total,
@@ -272,34 +285,15 @@ impl<'t> Vacuum<'t> {
     /// Rewrites the pointer with the same content and a new nonce, so that nothing that was drafted before
     /// can be swung to any more. A swing of another writer that comes first is as good once it is marked.
     async fn fence(&mut self) -> Result<()> {
-        let path = paths::pointer();
         for _ in 0..FENCES {
-            let Some(state) = self.marked.pointer().cloned() else {
-                return Err(not_a_history(self.marked.root()));
-            };
-            let pointer = Pointer {
-                table_id: self.inner.table_id,
-                version: self.marked.version(),
-                manifest: self.marked.root(),
-                nonce: self.inner.env.ids.nonce(),
-                // A hint for whoever does not know the version yet; the root says it all.
-                new_nodes: Vec::new(),
-                claim: self.marked.claim().cloned(),
-            };
-            let bytes = pointer
-                .encode()
-                .map_err(|error| FormatError::from(error).at(&path))?;
-            match self.inner.storage.replace(&path, &state, bytes).await? {
-                CasOutcome::Committed(state) => {
-                    self.inner.adopt_renamed(&self.marked, state);
-                    return Ok(());
-                }
-                CasOutcome::Lost => self.mark_newer().await?,
+            if self.parts.head.rewrite(&self.marked).await? {
+                return Ok(());
             }
+            self.mark_newer().await?;
         }
         Err(Error::new(
             ErrorKind::Conflict,
-            path.as_ref(),
+            paths::pointer().as_ref(),
             "other writers commit too fast for a vacuum; it can be run again, and goes on where it stopped",
         ))
     }
@@ -312,11 +306,11 @@ struct Documents {
 }
 
 impl Documents {
-    async fn read(inner: &Inner) -> Result<Self> {
-        let ids = inner.wal.list_wal_ids().await?;
+    async fn read(context: &Context) -> Result<Self> {
+        let ids = context.wal.list_wal_ids().await?;
         let mut reads = futures::stream::iter(ids)
-            .map(|id| async move { (id, inner.wal.read(&id).await) })
-            .buffer_unordered(inner.limits.concurrency);
+            .map(|id| async move { (id, context.wal.read(&id).await) })
+            .buffer_unordered(context.limits.concurrency);
         let mut documents = Self {
             readable: Vec::new(),
             unreadable: Vec::new(),

@@ -1,7 +1,7 @@
 //! Vacuum: deletes what no retained version refers to and no live mutation will.
 //!
 //! Retained are the current version, every version that was current at some moment of the last
-//! `retain`, and every version since the oldest that a live mutation reads. Whoever opened one of
+//! `retain`, and every version since the oldest that a live mutation reads. A reader that opened one of
 //! them finds every file of it. [`plan`] decides, without I/O; `execute` lists, reads and deletes.
 //!
 //! # Why it is safe beside running readers and writers
@@ -40,6 +40,10 @@
 mod execute;
 pub mod plan;
 mod report;
+mod sweep;
+
+pub(crate) use execute::{Parts, vacuum};
 
 pub use execute::VacuumOptions;
 pub use report::{Removed, VacuumReport};
+pub use sweep::sweep;

@@ -14,93 +14,91 @@ use crate::format::manifest::{CommitRecord, ManifestEdit, ManifestHeader, Tombst
 use crate::table::apply::carry::sidecar_of;
 use crate::table::apply::{Applied, ApplyContext, ApplyError, Outcome};
 
-impl Next<'_> {
-    /// The version, and what became of each change set.
-    pub(in crate::table::apply) fn finish(
-        self,
-        manifest_hash: &ContentHash,
-        commits: Vec<CommitRecord>,
-        outcomes: Vec<(WalId, Outcome)>,
-        committed: &[&ChangeSet],
-        ctx: ApplyContext<'_>,
-    ) -> Result<Applied, ApplyError> {
-        let mut edit = ManifestEdit {
-            // The block is this draft's alone.
-            salt: ctx.fresh.base(),
-            ..ManifestEdit::default()
-        };
-        let mut sidecars = Vec::new();
-        let mut in_force = HashSet::new();
-        let mut fresh_until = ctx.fresh_from;
-        for (superfile, state) in self.states {
-            let tombstones = match state.tombstones {
-                Tombstones::Unchanged => continue,
-                Tombstones::Dropped => {
-                    edit.drop.push(superfile);
-                    continue;
-                }
-                Tombstones::Staged(union, _) => union,
-                Tombstones::Computed(bitmap) => {
-                    let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
-                    sidecars.push((reference, superfile, bytes));
-                    reference
-                }
-            };
-            in_force.insert(tombstones.sidecar);
-            edit.set_tombstones.push(TombstoneUpdate {
-                superfile,
-                tombstones,
-                moved_at: state.moved_at,
-            });
-        }
-        let mut carried = self.carried;
-        for (superfile, mut entry) in self.added {
-            if let Some(bitmap) = carried.remove(&superfile) {
+/// The version, and what became of each change set.
+pub(in crate::table::apply) fn finish(
+    next: Next<'_>,
+    manifest_hash: &ContentHash,
+    commits: Vec<CommitRecord>,
+    outcomes: Vec<(WalId, Outcome)>,
+    committed: &[&ChangeSet],
+    ctx: ApplyContext<'_>,
+) -> Result<Applied, ApplyError> {
+    let mut edit = ManifestEdit {
+        // The block is this draft's alone.
+        salt: ctx.fresh.base(),
+        ..ManifestEdit::default()
+    };
+    let mut sidecars = Vec::new();
+    let mut in_force = HashSet::new();
+    let mut fresh_until = ctx.fresh_from;
+    for (superfile, state) in next.states {
+        let tombstones = match state.tombstones {
+            Tombstones::Unchanged => continue,
+            Tombstones::Dropped => {
+                edit.drop.push(superfile);
+                continue;
+            }
+            Tombstones::Staged(union, _) => union,
+            Tombstones::Computed(bitmap) => {
                 let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
                 sidecars.push((reference, superfile, bytes));
-                entry.tombstones = Some(reference);
+                reference
             }
-            match self.replaced.contains(&superfile) {
-                true => edit.replace.push(entry),
-                false => edit.add.push(entry),
-            }
-        }
-        let old = self.manifest.header();
-        let pending = old
-            .commits
-            .iter()
-            .chain(&old.pending)
-            .filter(|record| !ctx.gone_wal_ids.contains(&record.wal_id))
-            .cloned()
-            .collect();
-        let header = ManifestHeader {
-            version: self.version,
-            parent: Some(*manifest_hash),
-            // Never empty where they should not be: what was read was checked.
-            skips: old.skips_after(*manifest_hash).unwrap_or_default(),
-            created_at_ms: ctx.now_ms,
-            metadata: self.metadata,
-            metadata_changed_at: self.metadata_changed_at,
-            schema_changed_at: self.schema_changed_at,
-            moved_at: self.moved_at,
-            rows_changed_at: self.rows_changed_at,
-            restored_at: self.restored_at,
-            commits,
-            pending,
-            totals: old.totals,
         };
-        let superseded = committed
-            .iter()
-            .flat_map(|cs| &cs.tombstone)
-            .map(|change| change.union.sidecar)
-            .filter(|sidecar| !in_force.contains(sidecar))
-            .collect();
-        Ok(Applied {
-            manifest: Some(edit.apply(&self.manifest, header)?),
-            sidecars,
-            outcomes,
-            fresh_until,
-            superseded,
-        })
+        in_force.insert(tombstones.sidecar);
+        edit.set_tombstones.push(TombstoneUpdate {
+            superfile,
+            tombstones,
+            moved_at: state.moved_at,
+        });
     }
+    let mut carried = next.carried;
+    for (superfile, mut entry) in next.added {
+        if let Some(bitmap) = carried.remove(&superfile) {
+            let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
+            sidecars.push((reference, superfile, bytes));
+            entry.tombstones = Some(reference);
+        }
+        match next.replaced.contains(&superfile) {
+            true => edit.replace.push(entry),
+            false => edit.add.push(entry),
+        }
+    }
+    let old = next.manifest.header();
+    let pending = old
+        .commits
+        .iter()
+        .chain(&old.pending)
+        .filter(|record| !ctx.gone_wal_ids.contains(&record.wal_id))
+        .cloned()
+        .collect();
+    let header = ManifestHeader {
+        version: next.version,
+        parent: Some(*manifest_hash),
+        // Never empty where they should not be: what was read was checked.
+        skips: old.skips_after(*manifest_hash).unwrap_or_default(),
+        created_at_ms: ctx.now_ms,
+        metadata: next.metadata,
+        metadata_changed_at: next.metadata_changed_at,
+        schema_changed_at: next.schema_changed_at,
+        moved_at: next.moved_at,
+        rows_changed_at: next.rows_changed_at,
+        restored_at: next.restored_at,
+        commits,
+        pending,
+        totals: old.totals,
+    };
+    let superseded = committed
+        .iter()
+        .flat_map(|cs| &cs.tombstone)
+        .map(|change| change.union.sidecar)
+        .filter(|sidecar| !in_force.contains(sidecar))
+        .collect();
+    Ok(Applied {
+        manifest: Some(edit.apply(&next.manifest, header)?),
+        sidecars,
+        outcomes,
+        fresh_until,
+        superseded,
+    })
 }

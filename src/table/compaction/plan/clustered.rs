@@ -212,25 +212,6 @@ impl<'e> Run<'e> {
     }
 }
 
-impl Group {
-    fn take_in(&mut self, entry: &SuperfileEntry) {
-        self.sources.push(entry.id);
-        self.rows += entry.live_rows();
-        self.bytes += entry.size;
-        self.live_bytes += live_bytes(entry);
-        // Whatever it is, it is written anew.
-        self.holed = true;
-    }
-
-    fn join(&mut self, other: Self) {
-        self.sources.extend(other.sources);
-        self.rows += other.rows;
-        self.bytes += other.bytes;
-        self.live_bytes += other.live_bytes;
-        self.holed = true;
-    }
-}
-
 /// `sources` in groups; at most one of them is less than half of what a group may be, unless sources are very many.
 fn pack(sources: Vec<&SuperfileEntry>, along: &Along) -> Vec<Group> {
     let half = along.group_bytes.div_ceil(2);

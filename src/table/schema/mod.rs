@@ -1,0 +1,3 @@
+//! The schema of a table, and how it changes.
+
+pub mod evolution;

@@ -1,0 +1,10 @@
+//! Superfiles: writing them, and what their ends say.
+
+mod capture;
+mod floats;
+mod footer;
+mod writer;
+
+pub(crate) use footer::{EndError, SealedEnd, judge_end};
+pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
+pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};
