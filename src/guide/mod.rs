@@ -7,6 +7,7 @@
 //! - [`sessions`]: a query server, with a session for each request, and what forbids changes.
 //! - [`events`]: what is said through `tracing`, and the counters of `EXPLAIN ANALYZE`.
 //! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
+//! - [`tour`]: where to begin reading the code.
 //!
 //! Isolation is described in the crate's own documentation, formats beside their codecs in
 //! [`mod@crate::format`], and the safety of vacuum in [`crate::table::vacuum`].
@@ -18,3 +19,4 @@ pub mod options;
 pub mod promises;
 pub mod sessions;
 pub mod statements;
+pub mod tour;

@@ -12,8 +12,8 @@ use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::definition::understand_arrow_types;
-use crate::dml::sound::NullableJoinFilter;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
+use crate::dml::sound::{FenceJoins, TakeFences};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
@@ -148,12 +148,15 @@ fn with_rules(state: &mut SessionState) {
     analysis.push(Arc::new(SupertableAnalyzer));
     let mut optimisation = state.optimizer().rules.clone();
     optimisation.insert(0, Arc::new(KeepPrepared));
+    let mut physical = state.physical_optimizers().to_vec();
+    physical.insert(0, Arc::new(FenceJoins));
+    physical.push(Arc::new(TakeFences));
+    physical.push(Arc::new(KeepScanOrder));
     let mut builder = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(session_id)
         .with_analyzer_rules(analysis)
         .with_optimizer_rules(optimisation)
-        .with_physical_optimizer_rule(Arc::new(NullableJoinFilter))
-        .with_physical_optimizer_rule(Arc::new(KeepScanOrder));
+        .with_physical_optimizer_rules(physical);
     understand_arrow_types(builder.type_planner());
     let built = builder.build();
     let rewrites = state.analyzer().function_rewrites().to_vec();

@@ -70,6 +70,7 @@ pub use vacuum::{Removed, VacuumOptions, VacuumReport};
 pub use version::cache::Cache;
 pub use version::diff::{self, Difference, difference};
 pub use version::moment::{Moment, VersionInfo};
+pub use version::sidecars::Sidecars;
 pub use version::snapshot::Snapshot;
 
 pub(crate) use reruns::{Reruns, RunEnd};

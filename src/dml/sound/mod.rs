@@ -7,7 +7,7 @@
 //!   ones);
 //! - [`seal`] leaves visible the forms of conditions that it is known to keep, and hides all others in
 //!   functions ([`exact`]);
-//! - [`join_filter`] keeps one of its joins from failing;
+//! - [`join_fence`] keeps the columns that one of its joins needs;
 //! - [`prepared`] keeps it from a prepared statement until that has its parameters.
 //!
 //! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
@@ -15,7 +15,7 @@
 mod exact;
 pub mod faults;
 mod join;
-mod join_filter;
+mod join_fence;
 mod key;
 mod names;
 mod one_row;
@@ -29,5 +29,5 @@ mod subquery;
 mod trust;
 mod unnest;
 
-pub(crate) use join_filter::NullableJoinFilter;
+pub(crate) use join_fence::{FenceJoins, TakeFences};
 pub(crate) use rewrite::{sound_change, sound_query};

@@ -168,8 +168,8 @@ pub fn plan_scan_of(
     let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
-    let snapshot = Arc::clone(&request.snapshot);
-    let source = SupertableSource::new(parquet, Arc::new(readers), snapshot, summary);
+    let sidecars = Arc::clone(request.snapshot.sidecars());
+    let source = SupertableSource::new(parquet, Arc::new(readers), sidecars, summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_output_ordering(announced)

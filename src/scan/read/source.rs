@@ -37,7 +37,7 @@ use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::tombstones::mark::Tombstoned;
 use crate::scan::tombstones::mask::{MaskedPlanner, with_positions};
 use crate::scan::tombstones::selection::live_rows;
-use crate::table::Snapshot;
+use crate::table::Sidecars;
 
 /// What `EXPLAIN` says about the superfiles of a scan.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,25 +77,25 @@ fn reads_nested(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
     })
 }
 
-/// A `ParquetSource` that applies the tombstones of one snapshot.
+/// A `ParquetSource` that applies tombstones.
 #[derive(Clone)]
 pub struct SupertableSource {
     inner: Arc<dyn FileSource>,
     readers: Arc<SuperfileReaders>,
     /// Bytes at a file's end that are read at once for its footer.
     footer_hint: Option<usize>,
-    snapshot: Arc<Snapshot>,
+    sidecars: Arc<Sidecars>,
     summary: ScanSummary,
     /// Rows of a batch that is handed on.
     batch_size: Option<usize>,
 }
 
 impl SupertableSource {
-    /// Wraps `inner`, whose files carry the tombstones of `snapshot` and are read by `readers`.
+    /// Wraps `inner`, whose files carry tombstones that `sidecars` reads, and are read by `readers`.
     pub(crate) fn new(
         inner: ParquetSource,
         readers: Arc<SuperfileReaders>,
-        snapshot: Arc<Snapshot>,
+        sidecars: Arc<Sidecars>,
         summary: ScanSummary,
     ) -> Self {
         let footer_hint = inner.table_parquet_options().global.metadata_size_hint;
@@ -108,7 +108,7 @@ impl SupertableSource {
             inner: Arc::new(inner),
             readers,
             footer_hint,
-            snapshot,
+            sidecars,
             summary,
             batch_size: None,
         }
@@ -162,7 +162,7 @@ impl FileSource for SupertableSource {
             with_positions: with_positions.map(Arc::from),
             readers: Arc::clone(&self.readers),
             footer_hint: self.footer_hint,
-            snapshot: Arc::clone(&self.snapshot),
+            sidecars: Arc::clone(&self.sidecars),
             partition,
             metrics: metrics.clone(),
             sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
@@ -313,7 +313,7 @@ struct TombstoneMorselizer {
     with_positions: Option<Arc<dyn Morselizer>>,
     readers: Arc<SuperfileReaders>,
     footer_hint: Option<usize>,
-    snapshot: Arc<Snapshot>,
+    sidecars: Arc<Sidecars>,
     partition: usize,
     metrics: ExecutionPlanMetricsSet,
     sidecars_opened: Count,
@@ -333,7 +333,7 @@ impl Morselizer for TombstoneMorselizer {
         // The session's own store for the local disk follows links wherever they lead. A file that is not the
         // table's own has no id here: it may be anywhere.
         if let Some(id) = file.extension::<SuperfileId>() {
-            self.snapshot.check_superfile(id)?;
+            self.sidecars.check_superfile(id)?;
         }
         // A file without tombstones keeps every optimisation that a row selection would turn off.
         let path = file.object_meta.location.clone();
@@ -350,7 +350,7 @@ impl Morselizer for TombstoneMorselizer {
             inner: Arc::clone(&self.inner),
             with_positions: self.with_positions.clone(),
             reader,
-            snapshot: Arc::clone(&self.snapshot),
+            sidecars: Arc::clone(&self.sidecars),
             sidecars_opened: self.sidecars_opened.clone(),
             load_time: self.load_time.clone(),
             file,
@@ -363,7 +363,7 @@ struct LoadTombstones {
     inner: Arc<dyn Morselizer>,
     with_positions: Option<Arc<dyn Morselizer>>,
     reader: Box<dyn AsyncFileReader + Send>,
-    snapshot: Arc<Snapshot>,
+    sidecars: Arc<Sidecars>,
     sidecars_opened: Count,
     load_time: Time,
     file: PartitionedFile,
@@ -384,12 +384,12 @@ impl MorselPlanner for LoadTombstones {
             let Some(mark) = file.extension::<Arc<Tombstoned>>().cloned() else {
                 return internal_err!("a file lost its tombstone mark while it was opened");
             };
-            let (snapshot, load_time) = (&self.snapshot, &self.load_time);
+            let (sidecars, load_time) = (&self.sidecars, &self.load_time);
             let sidecars_opened = &self.sidecars_opened;
             let positions = mark.positions(|sidecar| async move {
                 let _timer = load_time.timer();
                 sidecars_opened.add(1);
-                Ok(snapshot.tombstones(&sidecar).await?)
+                Ok(sidecars.positions(&sidecar).await?)
             });
             // The footer comes from the session's cache, or is put there for the inner reader.
             let footer = async { Ok(self.reader.get_metadata(None).await?) };

@@ -423,7 +423,7 @@ async fn subsets(
 
 async fn deleted(snapshot: &Snapshot, entry: &SuperfileEntry) -> OwnResult<Arc<RoaringBitmap>> {
     match &entry.tombstones {
-        Some(tombstones) => snapshot.tombstones(tombstones).await,
+        Some(tombstones) => snapshot.sidecars().positions(tombstones).await,
         None => Ok(Arc::default()),
     }
 }

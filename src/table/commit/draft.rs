@@ -192,7 +192,7 @@ impl Drafter {
         let needed = needed_sidecars_of_group(base.manifest(), &change_sets);
         let mut loads = futures::stream::iter(needed)
             .map(|(superfile, tombstones)| async move {
-                let bitmap = self.reader.bitmap(&tombstones).await;
+                let bitmap = self.reader.sidecars().positions(&tombstones).await;
                 (superfile, tombstones.sidecar, bitmap)
             })
             .buffer_unordered(self.context.limits.concurrency);
@@ -281,7 +281,7 @@ impl Drafter {
     pub(crate) fn remember_merged(&self, draft: &Draft) {
         for (id, bytes) in &draft.merged {
             if let Ok(sidecar) = Sidecar::decode(bytes) {
-                self.reader.remember_bitmap(*id, Arc::new(sidecar.deleted));
+                self.reader.sidecars().keep(*id, Arc::new(sidecar.deleted));
             }
         }
     }

@@ -268,7 +268,12 @@ impl Observer {
                 self.context.limits.concurrency,
                 |(_, tombstones)| async move {
                     // The draft asks again, and hears of the error.
-                    let _ = self.history.reader().bitmap(&tombstones).await;
+                    let _ = self
+                        .history
+                        .reader()
+                        .sidecars()
+                        .positions(&tombstones)
+                        .await;
                 },
             )
             .await;

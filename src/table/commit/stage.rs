@@ -134,7 +134,7 @@ impl Staged {
                 cardinality,
                 size: bytes.len() as u64,
             };
-            base.remember_tombstones(id, bitmap);
+            base.sidecars().keep(id, bitmap);
             sidecars.push((id, bytes));
             change_set.tombstone.push(TombstoneChange {
                 superfile: loss.entry.id,
@@ -226,7 +226,7 @@ async fn loss(
     let (delta, union) = match &entry.tombstones {
         None => (positions.clone(), positions),
         Some(tombstones) => {
-            let before = base.tombstones(tombstones).await?;
+            let before = base.sidecars().positions(tombstones).await?;
             let delta = positions - before.as_ref();
             let union = &delta | before.as_ref();
             (delta, union)

@@ -1,6 +1,6 @@
-//! Reading the immutable objects of a table: manifest nodes and tombstones, verified and cached.
+//! Reading the immutable objects of a table: manifest nodes, verified and cached.
 //!
-//! Owns: fetching and hash checks. Does not own what stays in memory (`cache`), the pointer (`head`) nor which
+//! Owns: fetching and hash checks. Does not own tombstones (`sidecars`), what stays in memory (`cache`), the pointer (`head`) nor which
 //! version is current.
 //! Invariant: nothing enters a cache, or leaves this file, whose bytes do not hash to the name or to the hash
 //! that asked for it. Reads only, so a crash leaves nothing.
@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use roaring::RoaringBitmap;
 
 use super::cache::TableCache;
+use super::sidecars::Sidecars;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader, TombstoneRef};
-use crate::format::{ContentHash, FormatError, SidecarId, paths};
+use crate::format::manifest::{Manifest, ManifestHeader, ManifestLoader};
+use crate::format::{ContentHash, FormatError, paths};
 use crate::storage::Storage;
 use crate::table::limits::Limits;
 use crate::wal::WalStore;
@@ -27,25 +27,26 @@ const WARM_AT_MOST: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Reader {
     storage: Storage,
-    wal: WalStore,
-    /// Nodes by their hash, and decoded sidecars. A sidecar's id stands for its bytes: it is written once.
-    cache: TableCache,
+    sidecars: Arc<Sidecars>,
+    /// Nodes by their hash; `sidecars` shares it.
+    cache: Arc<TableCache>,
     concurrency: usize,
 }
 
 impl Reader {
     pub(crate) fn new(storage: Storage, wal: WalStore, limits: &Limits) -> Self {
+        let cache = Arc::new(limits.cache.open_table());
         Self {
+            sidecars: Arc::new(Sidecars::new(storage.clone(), wal, Arc::clone(&cache))),
             storage,
-            wal,
-            cache: limits.cache.open_table(),
+            cache,
             concurrency: limits.concurrency,
         }
     }
 
-    /// The store of all of it.
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.storage
+    /// The table's tombstones.
+    pub(crate) fn sidecars(&self) -> &Arc<Sidecars> {
+        &self.sidecars
     }
 
     /// The manifest whose root has this hash. Nodes of `known` are used again.
@@ -109,31 +110,6 @@ impl Reader {
             .is_some())
     }
 
-    /// The deleted positions that `tombstones` names.
-    pub(crate) async fn bitmap(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
-        if let Some(bitmap) = self.cache.bitmap(&tombstones.sidecar) {
-            return Ok(bitmap);
-        }
-        let sidecar = self
-            .wal
-            .load_sidecar(&tombstones.sidecar, &tombstones.hash)
-            .await?;
-        if sidecar.deleted.len() != tombstones.cardinality {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                paths::sidecar(&tombstones.sidecar).as_ref(),
-                format!(
-                    "holds {} positions, the manifest says {}",
-                    sidecar.deleted.len(),
-                    tombstones.cardinality
-                ),
-            ));
-        }
-        let bitmap = Arc::new(sidecar.deleted);
-        self.remember_bitmap(tombstones.sidecar, Arc::clone(&bitmap));
-        Ok(bitmap)
-    }
-
     /// Reads ahead the tombstones that took the place of some that are in memory: a reader that used those will likely
     /// ask for these. Only what the two versions do not share is looked at.
     pub(crate) async fn keep_warm(&self, before: &Manifest, after: &Manifest) {
@@ -162,14 +138,9 @@ impl Reader {
         futures::stream::iter(replaced)
             .for_each_concurrent(self.concurrency, |tombstones| async move {
                 // A reader that needs it asks again, and hears of the error.
-                let _ = self.bitmap(&tombstones).await;
+                let _ = self.sidecars.positions(&tombstones).await;
             })
             .await;
-    }
-
-    /// Keeps a bitmap that this process has just made.
-    pub(crate) fn remember_bitmap(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
-        self.cache.keep_bitmap(sidecar, bitmap);
     }
 
     /// Keeps a node that this process has just written.

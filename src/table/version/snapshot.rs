@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use roaring::RoaringBitmap;
 
 use super::reader::Reader;
-use crate::error::Result;
-use crate::format::manifest::{CommitRecord, Manifest, TableMetadata, TombstoneRef};
-use crate::format::{Claim, ContentHash, SidecarId, SuperfileId, WalId, paths};
+use super::sidecars::Sidecars;
+use crate::format::manifest::{CommitRecord, Manifest, TableMetadata};
+use crate::format::{Claim, ContentHash, WalId};
 use crate::storage::ObjectVersion;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
@@ -100,27 +99,9 @@ impl Snapshot {
         self.seen_with.as_ref().unwrap_or(own)
     }
 
-    /// The positions that a sidecar of this version deletes: from memory, or read and verified.
-    ///
-    /// # Errors
-    /// `Corrupt` if the bytes are not those that the manifest recorded, `NotFound` if they are gone.
-    pub async fn tombstones(&self, tombstones: &TombstoneRef) -> Result<Arc<RoaringBitmap>> {
-        self.reader.bitmap(tombstones).await
-    }
-
-    /// Keeps the positions that a new sidecar of this table deletes, which this process has just made.
-    pub(crate) fn remember_tombstones(&self, sidecar: SidecarId, deleted: Arc<RoaringBitmap>) {
-        self.reader.remember_bitmap(sidecar, deleted);
-    }
-
-    /// Checks that the superfile lies inside the table's root; see
-    /// [`Storage::check_inside`](crate::storage::Storage::check_inside).
-    ///
-    /// # Errors
-    /// A symbolic link leads to it.
-    pub fn check_superfile(&self, id: &SuperfileId) -> Result<()> {
-        let path = paths::superfile(id);
-        Ok(self.reader.storage().check_inside(&path)?)
+    /// What reads the tombstones of this version.
+    pub fn sidecars(&self) -> &Arc<Sidecars> {
+        self.reader.sidecars()
     }
 
     /// The commit record of a mutation, if this version or the list of those pending has it.

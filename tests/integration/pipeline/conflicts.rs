@@ -193,7 +193,10 @@ async fn a_snapshot_does_not_change_while_others_commit() {
     assert_eq!(again.root(), pinned.root());
     for entry in again.manifest().entries() {
         if let Some(tombstones) = &entry.tombstones {
-            assert_eq!(again.tombstones(tombstones).await.unwrap().len(), 2);
+            assert_eq!(
+                again.sidecars().positions(tombstones).await.unwrap().len(),
+                2
+            );
         }
     }
 }

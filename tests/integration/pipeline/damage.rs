@@ -106,7 +106,8 @@ async fn a_damaged_pointer_manifest_or_sidecar_is_an_error_that_names_it() {
                     let snapshot = table.snapshot().await.unwrap();
                     let entry = snapshot.manifest().get(&entry.id).unwrap();
                     snapshot
-                        .tombstones(entry.tombstones.as_ref().unwrap())
+                        .sidecars()
+                        .positions(entry.tombstones.as_ref().unwrap())
                         .await
                         .unwrap_err()
                 }

@@ -41,7 +41,7 @@ async fn point_delete(table: &Table, superfile: SuperfileId, position: u32) {
         let base = table.snapshot().await.unwrap();
         let mutation = table.begin(OpKind::Delete, base.clone(), "DELETE".into());
         if let Some(tombstones) = base.manifest().get(&superfile).unwrap().tombstones {
-            base.tombstones(&tombstones).await.unwrap();
+            base.sidecars().positions(&tombstones).await.unwrap();
         }
         tokio::time::sleep(LATENCY).await;
         let effect = Effect {

@@ -205,7 +205,7 @@ pub async fn rows(table: &Table) -> Rows {
     for (label, id) in labels(table, &snapshot).await.unwrap() {
         let entry = snapshot.manifest().get(&id).unwrap();
         let deleted = match &entry.tombstones {
-            Some(tombstones) => snapshot.tombstones(tombstones).await.unwrap(),
+            Some(tombstones) => snapshot.sidecars().positions(tombstones).await.unwrap(),
             None => Arc::default(),
         };
         rows.extend(

@@ -172,7 +172,7 @@ impl Process {
                 return Err(Error::new(ErrorKind::NotFound, path.as_ref(), "is gone"));
             };
             let deleted = match &entry.tombstones {
-                Some(tombstones) => snapshot.tombstones(tombstones).await?,
+                Some(tombstones) => snapshot.sidecars().positions(tombstones).await?,
                 None => Arc::default(),
             };
             let all = decode(&bytes).unwrap();

@@ -176,7 +176,7 @@ impl Process {
         let mut places = Vec::new();
         for entry in base.manifest().entries() {
             let deleted = match &entry.tombstones {
-                Some(tombstones) => base.tombstones(tombstones).await?,
+                Some(tombstones) => base.sidecars().positions(tombstones).await?,
                 None => Arc::default(),
             };
             let rows = Arc::clone(&self.world.state().superfiles[&entry.id]);
