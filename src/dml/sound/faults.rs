@@ -14,7 +14,7 @@
 //! | `a.x = b.x` above a join on `a.k IS NOT DISTINCT FROM b.k` | found here | draws the equality into a join in which NULLs are equal | `seal`, `key` |
 //! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
-//! | `GROUP BY` a column that was unique before a join, and others | found here | leaves the others out | `rewrite`: columns that depend on nothing |
+//! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |

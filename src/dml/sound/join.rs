@@ -43,8 +43,10 @@ pub(super) fn keyed_join(
     let (mut left, mut right) = (left.plan, right.plan);
     if !left_keys.is_empty() && !right_keys.is_empty() {
         let (l, r) = (names.column("key"), names.column("key"));
-        left = with_key(left, as_values(&left_keys), &l)?;
-        right = with_key(right, as_values(&right_keys), &r)?;
+        let (own, others) = (as_values(&left_keys), as_values(&right_keys));
+        let plain = is_plain(&own, &left)? && is_plain(&others, &right)?;
+        left = with_key(left, own, plain, &l)?;
+        right = with_key(right, others, plain, &r)?;
         on.push((Expr::Column(l), Expr::Column(r)));
     }
     let plan = LogicalPlan::Join(Join::try_new(
@@ -88,8 +90,9 @@ pub(super) fn join_on_keys(
     let (mut left, mut right, mut on) = (left, right, more);
     if !left_keys.is_empty() {
         let (l, r) = (names.column("key"), names.column("key"));
-        left = with_key(left, left_keys, &l)?;
-        right = with_key(right, right_keys, &r)?;
+        let plain = is_plain(&left_keys, &left)? && is_plain(&right_keys, &right)?;
+        left = with_key(left, left_keys, plain, &l)?;
+        right = with_key(right, right_keys, plain, &r)?;
         on.push((Expr::Column(l), Expr::Column(r)));
     }
     Ok(LogicalPlan::Join(Join::try_new(
@@ -104,12 +107,25 @@ pub(super) fn join_on_keys(
     )?))
 }
 
-/// `plan` with one more column, which holds `values` as one.
-fn with_key(plan: LogicalPlan, values: Vec<Expr>, name: &Column) -> Result<LogicalPlan> {
+/// Whether `values` are a key as they are: a single value that is never NULL is, and one that the engine knows more
+/// about. (Grouping sets, or an outer join, can make the same value nullable on one side of a join only.)
+fn is_plain(values: &[Expr], plan: &LogicalPlan) -> Result<bool> {
+    match values {
+        [value] => Ok(!value.nullable(plan.schema())?),
+        _ => Ok(false),
+    }
+}
+
+/// `plan` with one more column, which holds `values` as one; as they are, if they are `plain`.
+fn with_key(
+    plan: LogicalPlan,
+    values: Vec<Expr>,
+    plain: bool,
+    name: &Column,
+) -> Result<LogicalPlan> {
     let mut columns = columns_of(&plan);
-    // A single value that is never NULL is a key as it is, and one that the engine knows more about.
     let key = match values.as_slice() {
-        [value] if !value.nullable(plan.schema())? => value.clone(),
+        [value] if plain => value.clone(),
         _ => row_key(values, plan.schema())?,
     };
     columns.push(key.alias(&name.name));

@@ -6,7 +6,7 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Sort};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
 use super::key::independent;
 use super::names::Names;
@@ -60,6 +60,7 @@ impl Rewrite<'_> {
     fn seal(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = match plan {
             LogicalPlan::Aggregate(aggregate) => grouped_by_all(aggregate)?,
+            LogicalPlan::Distinct(Distinct::All(rows)) => distinct_for_sure(&rows)?,
             other => other,
         };
         let changes = self.mode == Mode::Change;
@@ -127,14 +128,31 @@ fn grouped_by_all(mut aggregate: Aggregate) -> Result<LogicalPlan> {
         return Ok(LogicalPlan::Aggregate(aggregate));
     }
     let groups = &aggregate.group_expr;
-    let columns = schema.columns().into_iter().map(|column| {
+    aggregate.input = Arc::new(with_independent(&aggregate.input, |c| groups.contains(c))?);
+    Ok(LogicalPlan::Aggregate(aggregate))
+}
+
+/// The distinct rows of `rows`. DataFusion leaves out making them distinct where a column was unique before a join.
+fn distinct_for_sure(rows: &Arc<LogicalPlan>) -> Result<LogicalPlan> {
+    let rows = match rows.schema().functional_dependencies().is_empty() {
+        true => Arc::clone(rows),
+        false => Arc::new(with_independent(rows, |_| true)?),
+    };
+    Ok(LogicalPlan::Distinct(Distinct::All(rows)))
+}
+
+/// `input`, where the columns that `concerns` names depend on nothing.
+fn with_independent(
+    input: &Arc<LogicalPlan>,
+    concerns: impl Fn(&Expr) -> bool,
+) -> Result<LogicalPlan> {
+    let columns = input.schema().columns().into_iter().map(|column| {
         let expr = Expr::Column(column.clone());
-        match groups.contains(&expr) {
+        match concerns(&expr) {
             true => independent(expr).alias_qualified(column.relation, column.name),
             false => expr,
         }
     });
-    let input = Projection::try_new(columns.collect(), Arc::clone(&aggregate.input))?;
-    aggregate.input = Arc::new(LogicalPlan::Projection(input));
-    Ok(LogicalPlan::Aggregate(aggregate))
+    let projection = Projection::try_new(columns.collect(), Arc::clone(input))?;
+    Ok(LogicalPlan::Projection(projection))
 }

@@ -34,6 +34,8 @@ pub struct Generator {
     pub(super) parameters: Vec<(Type, String)>,
     /// Only what SQLite understands in the same way.
     pub shared: bool,
+    /// How many MERGE statements there were.
+    pub(super) merges: usize,
 }
 
 pub(super) const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
@@ -49,6 +51,7 @@ impl Generator {
             prepared: false,
             parameters: Vec::new(),
             shared: false,
+            merges: 0,
         }
     }
 

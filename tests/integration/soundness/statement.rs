@@ -134,6 +134,9 @@ impl Generator {
             on = format!("{on} AND {more}");
         }
         let mut clauses = Vec::new();
+        // Rows of other statements must not have the same ids.
+        self.merges += 1;
+        let ids = 100_000 * self.merges;
         for at in 0..1 + self.random.below(3) {
             let when = self.random.choose(&[
                 When::Matched,
@@ -146,7 +149,7 @@ impl Generator {
                 When::NotMatched => &s,
                 When::BySource => &t,
             };
-            clauses.push(self.clause(when, target, scope, 10_000 * (at + 1)));
+            clauses.push(self.clause(when, target, scope, ids + 10_000 * at));
         }
         Kind::Merge { on, clauses }
     }
