@@ -16,6 +16,7 @@
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
+//! | an outer piecewise merge join (off by default) | found here | loses rows without a partner | `join_fence`: nested loops |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |
@@ -196,6 +197,15 @@ mod tests {
         let sql = "SELECT l.k, l.v, r.k, r.x, r.v FROM l JOIN l AS r ON l.k = r.k AND l.x < r.v";
         let answer = in_session(&ctx, &[tables, sql]).await;
         is_still_wrong(&answer, &[], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn a_piecewise_merge_join_loses_rows_without_a_partner() {
+        let setting = "datafusion.optimizer.enable_piecewise_merge_join";
+        let ctx = SessionContext::new_with_config(SessionConfig::new().set_bool(setting, true));
+        let sql = "SELECT k FROM a LEFT JOIN b ON a.k < b.v";
+        let answer = in_session(&ctx, &[TABLES[0], TABLES[1], sql]).await;
+        is_still_wrong(&answer, &["1", "2"], &["1", "2", "3"]);
     }
 
     #[tokio::test]

@@ -4,6 +4,9 @@
 //! whatever columns stand in those places now. Where types differ the statement fails; where they do not, the join is
 //! of other rows. A `MERGE` meets it in a bounded pool, where it sorts in order to spill.
 //!
+//! And the piecewise merge join (`datafusion.optimizer.enable_piecewise_merge_join`, off unless a session asks for it)
+//! loses rows of an outer join that have no partner: a nested-loop join takes its place.
+//!
 //! Owns the node that stands above such a join while a plan is optimised, and lets no projection through; and the
 //! rules that put it there first and take it away last.
 //!
@@ -12,13 +15,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::common::{JoinSide, Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::joins::SortMergeJoinExec;
+use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
+use datafusion::physical_plan::joins::{
+    NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec,
+};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
@@ -44,6 +52,9 @@ impl PhysicalOptimizerRule for FenceJoins {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(plan
             .transform_up(|node| {
+                if let Some(join) = node.downcast_ref::<PiecewiseMergeJoinExec>() {
+                    return Ok(Transformed::yes(nested_loops(join)?));
+                }
                 let is_filtered = node
                     .downcast_ref::<SortMergeJoinExec>()
                     .is_some_and(|join| join.filter().is_some());
@@ -83,6 +94,39 @@ impl PhysicalOptimizerRule for TakeFences {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// The same join, as nested loops.
+fn nested_loops(join: &PiecewiseMergeJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let (left, right) = (join.buffered.schema(), join.streamed.schema());
+    let width = left.fields().len();
+    let of_right = Arc::clone(&join.on.1).transform_up(|expr| {
+        Ok(match expr.downcast_ref::<Column>() {
+            Some(column) => {
+                let column = Column::new(column.name(), column.index() + width);
+                Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>)
+            }
+            None => Transformed::no(expr),
+        })
+    })?;
+    let condition = BinaryExpr::new(Arc::clone(&join.on.0), join.operator, of_right.data);
+    let all = left.fields().iter().chain(right.fields()).cloned();
+    let column = |side| move |index| ColumnIndex { index, side };
+    let columns = (0..width)
+        .map(column(JoinSide::Left))
+        .chain((0..right.fields().len()).map(column(JoinSide::Right)));
+    let filter = JoinFilter::new(
+        Arc::new(condition),
+        columns.collect(),
+        Arc::new(Schema::new(all.collect::<Vec<_>>())),
+    );
+    Ok(Arc::new(NestedLoopJoinExec::try_new(
+        Arc::clone(&join.buffered),
+        Arc::clone(&join.streamed),
+        Some(filter),
+        &join.join_type,
+        None,
+    )?))
 }
 
 /// See the module documentation.

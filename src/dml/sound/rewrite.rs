@@ -123,8 +123,7 @@ impl Rewrite<'_> {
 /// `aggregate` with all of its groups. DataFusion leaves those out that depend on another one, and holds a column
 /// for unique that was so before a join.
 fn grouped_by_all(mut aggregate: Aggregate) -> Result<LogicalPlan> {
-    let schema = aggregate.input.schema();
-    if aggregate.group_expr.len() < 2 || schema.functional_dependencies().is_empty() {
+    if aggregate.group_expr.len() < 2 || !may_seem_unique(&aggregate.input)? {
         return Ok(LogicalPlan::Aggregate(aggregate));
     }
     let groups = &aggregate.group_expr;
@@ -134,11 +133,22 @@ fn grouped_by_all(mut aggregate: Aggregate) -> Result<LogicalPlan> {
 
 /// The distinct rows of `rows`. DataFusion leaves out making them distinct where a column was unique before a join.
 fn distinct_for_sure(rows: &Arc<LogicalPlan>) -> Result<LogicalPlan> {
-    let rows = match rows.schema().functional_dependencies().is_empty() {
-        true => Arc::clone(rows),
-        false => Arc::new(with_independent(rows, |_| true)?),
+    let rows = match may_seem_unique(rows)? {
+        false => Arc::clone(rows),
+        true => Arc::new(with_independent(rows, |_| true)?),
     };
     Ok(LogicalPlan::Distinct(Distinct::All(rows)))
+}
+
+/// Whether the engine may hold columns for unique that are not: those that were so before a join, in what it knows
+/// now, or will know once it has planned what makes rows distinct there.
+fn may_seem_unique(plan: &LogicalPlan) -> Result<bool> {
+    if !plan.schema().functional_dependencies().is_empty() {
+        return Ok(true);
+    }
+    let has = |is: fn(&LogicalPlan) -> bool| plan.exists(|node| Ok(is(node)));
+    Ok(has(|node| matches!(node, LogicalPlan::Join(_)))?
+        && has(|node| matches!(node, LogicalPlan::Distinct(_) | LogicalPlan::Aggregate(_)))?)
 }
 
 /// `input`, where the columns that `concerns` names depend on nothing.
