@@ -191,7 +191,7 @@ impl Tree {
     }
 
     /// `path`, written in `file`, from the crate's root; none if it leads out of the crate.
-    fn from_root(&self, file: &FileNames, path: &Names) -> Option<Names> {
+    fn rooted(&self, file: &FileNames, path: &Names) -> Option<Names> {
         let first = path.first()?;
         let mut rest = path.as_slice();
         let mut from = file.module.clone();
@@ -212,7 +212,7 @@ impl Tree {
                     // An import can be called as the crate that it comes from.
                     let mut import = match import.first() {
                         Some(first) if first == name => return None,
-                        _ => self.from_root(file, import)?,
+                        _ => self.rooted(file, import)?,
                     };
                     import.extend_from_slice(&rest[1..]);
                     return Some(import);
@@ -237,12 +237,12 @@ impl Tree {
                 return Some(module);
             };
             if let Some(target) = file.re_exports.get(name) {
-                let mut target = self.from_root(file, target)?;
+                let mut target = self.rooted(file, target)?;
                 target.extend_from_slice(&path[length + 1..]);
                 return self.home(&target, depth + 1);
             }
             for glob in &file.globs {
-                let mut target = self.from_root(file, glob)?;
+                let mut target = self.rooted(file, glob)?;
                 let names_it = self
                     .modules
                     .get(&target)
@@ -262,7 +262,7 @@ impl Tree {
         for (path, file) in &self.files {
             for named in file.paths.iter().chain(file.re_exports.values()) {
                 let home = self
-                    .from_root(file, named)
+                    .rooted(file, named)
                     .and_then(|named| self.home(&named, 0));
                 if let Some(home) = home
                     && home != path
@@ -281,7 +281,7 @@ impl Tree {
                     continue;
                 }
                 let home = self
-                    .from_root(file, &vec![of.clone()])
+                    .rooted(file, &vec![of.clone()])
                     .and_then(|of| self.home(&of, 0));
                 if let Some(home) = home {
                     arrows

@@ -95,7 +95,7 @@ pub(in crate::table::apply) fn finish(
         .filter(|sidecar| !in_force.contains(sidecar))
         .collect();
     Ok(Applied {
-        manifest: Some(edit.apply(&next.manifest, header)?),
+        manifest: Some(edit.apply(next.manifest, header)?),
         sidecars,
         outcomes,
         fresh_until,
