@@ -11,6 +11,7 @@
 //! rules that put it there first and take it away last.
 //!
 //! Invariant: the node changes nothing of the rows; a plan that runs has none.
+//! What takes it away also lets the filter see rows without a partner.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl PhysicalOptimizerRule for TakeFences {
         Ok(plan
             .transform_up(|node| {
                 Ok(match node.downcast_ref::<FenceExec>() {
-                    Some(fence) => Transformed::yes(Arc::clone(&fence.input)),
+                    Some(fence) => Transformed::yes(with_nullable_filter(&fence.input)?),
                     None => Transformed::no(node),
                 })
             })?
@@ -94,6 +95,37 @@ impl PhysicalOptimizerRule for TakeFences {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// The same join, whose filter may see rows without a partner: DataFusion evaluates an outer join's filter for those
+/// too, in a batch with the inputs' own nullability, and fails where a column is never NULL.
+fn with_nullable_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some((join, filter)) = plan
+        .downcast_ref::<SortMergeJoinExec>()
+        .and_then(|join| Some((join, join.filter().as_ref()?)))
+    else {
+        return Ok(Arc::clone(plan));
+    };
+    let fields = filter.schema().fields().iter();
+    let nullable = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Schema::new_with_metadata(
+        nullable.collect::<Vec<_>>(),
+        filter.schema().metadata().clone(),
+    );
+    let filter = JoinFilter::new(
+        Arc::clone(filter.expression()),
+        filter.column_indices().to_vec(),
+        Arc::new(schema),
+    );
+    Ok(Arc::new(SortMergeJoinExec::try_new(
+        Arc::clone(join.left()),
+        Arc::clone(join.right()),
+        join.on().to_vec(),
+        Some(filter),
+        join.join_type(),
+        join.sort_options().to_vec(),
+        join.null_equality(),
+    )?))
 }
 
 /// The same join, as nested loops.
