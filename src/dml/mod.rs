@@ -9,7 +9,7 @@
 //! - [`definition`]: the statement that makes a table like this one.
 //! - [`plan`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
-//! - [`write`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
+//! - [`mod@write`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
 //!   the statement runs again.
 //! - [`compact`]: compaction, on demand and after writes.
 //! - [`opaque`]: values whose types the compiler need not look into.

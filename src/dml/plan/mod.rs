@@ -1,12 +1,12 @@
 //! Planning: statements that change rows become queries that flow into a sink.
 //!
-//! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`; [`spine`], [`merge`] and [`values`] are its
+//! - [`analyzer`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`; `spine`, [`merge`] and `values` are its
 //!   rewrites.
-//! - [`pins`]: one version of each table for a statement.
-//! - [`parameters`]: relations that are known only when the statement has its parameters.
+//! - `pins`: one version of each table for a statement.
+//! - `parameters`: relations that are known only when the statement has its parameters.
 //! - [`row_id`]: the function `_id(…)`.
-//! - [`names`], [`lost`]: what is refused because it would be taken for something else, or lost.
-//! - [`words`]: the statement in words.
+//! - `names`, `lost`: what is refused because it would be taken for something else, or lost.
+//! - `words`: the statement in words.
 
 pub mod analyzer;
 pub(crate) mod lost;

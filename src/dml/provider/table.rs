@@ -2,7 +2,7 @@
 //!
 //! Owns the three providers of one table: the one users register, the one that the planning rule
 //! puts in its place to pin a version, and the one that also yields row addresses to a statement
-//! that changes rows. Does not own how the registered one follows the table's columns ([`view`](super::view)), nor how
+//! that changes rows. Does not own how the registered one follows the table's columns (`view`), nor how
 //! a scan or a change is carried out.
 //!
 //! Invariant: `delete_from`, `update` and `merge_into`, whose arguments lose predicates, always

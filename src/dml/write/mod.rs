@@ -1,11 +1,11 @@
 //! Writing: a statement's rows become a mutation, which is committed.
 //!
-//! - [`insert`], [`truncate`], [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
-//!   [`gather`] turn into bitmaps.
-//! - [`superfiles`]: what all of them share; [`check`]: conditions that new rows meet.
-//! - [`rerun`]: on a conflict the statement runs again.
-//! - [`sort`], [`sort_memory`], [`spill`]: bounded memory.
-//! - [`returning`]: the changed rows as a relation.
+//! - [`insert`], `truncate`, [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
+//!   `gather` turn into bitmaps.
+//! - `superfiles`: what all of them share; [`check`]: conditions that new rows meet.
+//! - `rerun`: on a conflict the statement runs again.
+//! - `sort`, `sort_memory`, `spill`: bounded memory.
+//! - `returning`: the changed rows as a relation.
 
 pub(crate) mod action;
 pub mod change;

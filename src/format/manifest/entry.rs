@@ -2,7 +2,7 @@
 //!
 //! Owns these values. Does not own their encoding (`wire`) or the tree.
 //!
-//! Invariant: none of its own; [`super::shape`] states what each must satisfy.
+//! Invariant: none of its own; `shape` states what each must satisfy.
 
 use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId};
 use crate::format::stats::SuperfileStats;

@@ -59,7 +59,7 @@ pub struct ManifestHeader {
     pub version: u64,
     /// The root of the version before; `None` in version 1 only.
     pub parent: Option<ContentHash>,
-    /// The roots of the versions that [`skip_versions`](super::skip_versions) names.
+    /// The roots of the versions that [`skip_versions`] names.
     pub skips: Vec<ContentHash>,
     /// When the version was made, by its committer's clock: milliseconds since the Unix epoch.
     pub created_at_ms: i64,

@@ -1,7 +1,7 @@
 //! The physical plan of a scan over one pinned snapshot.
 //!
 //! Owns which superfiles are read and how they are given out. Does not own the mapping of columns
-//! ([`layout`](super::layout)). The leaf stays a `DataSourceExec` over a `FileScanConfig`, so that every
+//! (`layout`). The leaf stays a `DataSourceExec` over a `FileScanConfig`, so that every
 //! rule of DataFusion for Parquet (projection, filter, limit and sort pushdown, dynamic filters,
 //! repartitioning) keeps working.
 //!

@@ -1,6 +1,6 @@
 //! Some rows of a version: of some superfiles, and of these all live rows or certain positions.
 //!
-//! Owns the choice of rows. Does not own reading them ([`rows`](super::rows)).
+//! Owns the choice of rows. Does not own reading them (`rows`).
 //!
 //! Invariant: positions that are asked for are yielded whether or not the version has deleted them.
 
