@@ -9,6 +9,7 @@
 //! - [`plan`]: which superfiles and rows are read, by how many partitions, in which order.
 //! - [`tombstones`]: how deleted rows are left out.
 //! - [`read`]: how a superfile's bytes become the table's columns.
+//! - `scan_method`: the method of providers that plans a scan.
 //! - [`location`], [`row_address`], [`schema`]: where objects are, what hidden columns are called, which types a
 //!   session sees.
 
@@ -16,6 +17,7 @@ pub mod location;
 pub mod plan;
 pub mod read;
 pub mod row_address;
+pub(crate) mod scan_method;
 pub mod schema;
 pub mod tombstones;
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference, internal_err};
@@ -26,11 +26,11 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, Statement, TableSource,
     UserDefinedLogicalNodeCore,
 };
-use datafusion::physical_plan::ExecutionPlan;
-use futures::future::{self, BoxFuture};
+use futures::future;
 
 use crate::dml::plan::pins::provider_of;
 use crate::error::{Error, ErrorKind};
+use crate::scan::scan_method::scan_method;
 
 /// What becomes a table with the values of its arguments.
 pub(crate) trait Parameterized: fmt::Debug + Send + Sync {
@@ -64,23 +64,9 @@ impl TableProvider for ParameterizedProvider {
         TableType::View
     }
 
-    // Written out, because an async body would hold the expressions; see `opaque`.
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        _state: &'s dyn Session,
-        _projection: Option<&'p Vec<usize>>,
-        _filters: &'e [Expr],
-        _limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
+    scan_method!(|_this, _state, _projection, _filters, _limit| {
         Box::pin(future::ready(Err(without_value().into())))
-    }
+    });
 }
 
 fn without_value() -> Error {

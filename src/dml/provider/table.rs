@@ -32,6 +32,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::scan::plan::cover::covers;
 use crate::scan::plan::statistics::ColumnIds;
+use crate::scan::scan_method::scan_method;
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, Pin, ScanRequest, plan_scan};
 use crate::table::{Snapshot, Table};
@@ -168,28 +169,14 @@ impl TableProvider for SupertableProvider {
         self.access().column_defaults.get().get(column)
     }
 
-    // Written out, because an async body would hold the expressions; see `opaque`.
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        state: &'s dyn Session,
-        projection: Option<&'p Vec<usize>>,
-        filters: &'e [Expr],
-        limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
+    scan_method!(|this, state, projection, filters, limit| {
         // Without the planning rule nobody knows which state of the columns the plan was made by.
-        if self.follows && self.views.is_followed() {
-            return Box::pin(future::ready(Err(columns_changed(self.access()).into())));
+        if this.follows && this.views.is_followed() {
+            return Box::pin(future::ready(Err(columns_changed(this.access()).into())));
         }
-        let pinned = self.pinned(Pin::latest(self.table().clone()));
+        let pinned = this.pinned(Pin::latest(this.table().clone()));
         pinned.plan(state, projection, filters, limit)
-    }
+    });
 
     fn supports_filters_pushdown(
         &self,
@@ -371,22 +358,9 @@ impl TableProvider for PinnedProvider {
         TableType::Base
     }
 
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        state: &'s dyn Session,
-        projection: Option<&'p Vec<usize>>,
-        filters: &'e [Expr],
-        limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
-        self.clone().plan(state, projection, filters, limit)
-    }
+    scan_method!(|this, state, projection, filters, limit| {
+        this.clone().plan(state, projection, filters, limit)
+    });
 
     fn supports_filters_pushdown(
         &self,

@@ -14,7 +14,6 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::future::BoxFuture;
 
 use super::access::TableAccess;
 use super::table::{PinnedProvider, SupertableProvider};
@@ -23,6 +22,7 @@ use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind};
 use crate::format::manifest::field_id;
 use crate::scan::Pin;
+use crate::scan::scan_method::scan_method;
 use crate::scan::schema::session_schema;
 use crate::table::Snapshot;
 
@@ -123,30 +123,17 @@ impl TableProvider for VersionProvider {
         TableType::View
     }
 
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        state: &'s dyn Session,
-        projection: Option<&'p Vec<usize>>,
-        filters: &'e [Expr],
-        limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
-        let scan = self.pinned.scan(state, projection, filters, limit);
-        if !self.by_parameter {
+    scan_method!(|this, state, projection, filters, limit| {
+        let scan = this.pinned.scan(state, projection, filters, limit);
+        if !this.by_parameter {
             return scan;
         }
-        let (pin, planned) = (Arc::clone(self.pinned.pin()), self.schema());
+        let (pin, planned) = (Arc::clone(this.pinned.pin()), this.schema());
         Box::pin(async move {
             check_columns(&planned, &*pin.snapshot().await?)?;
             scan.await
         })
-    }
+    });
 
     fn supports_filters_pushdown(
         &self,

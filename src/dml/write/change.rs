@@ -18,12 +18,12 @@ use datafusion::common::{Result, exec_err, internal_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use futures::StreamExt;
-use futures::future::{self, BoxFuture};
+use futures::future;
 use tracing::Instrument;
 
 use crate::config::SupertableOptions;
@@ -45,6 +45,7 @@ use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::row_address::ROW_ID_TYPE;
+use crate::scan::scan_method::scan_method;
 use crate::scan::scan_order;
 use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
 
@@ -98,24 +99,11 @@ impl TableProvider for ChangeProvider {
         TableType::Base
     }
 
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        _state: &'s dyn Session,
-        _projection: Option<&'p Vec<usize>>,
-        _filters: &'e [Expr],
-        _limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
+    scan_method!(|_this, _state, _projection, _filters, _limit| {
         Box::pin(future::ready(internal_err!(
             "a statement's sink cannot be read"
         )))
-    }
+    });
 
     async fn insert_into(
         &self,

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference, internal_err};
 use datafusion::datasource::{TableType, provider_as_source};
@@ -36,10 +36,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
 };
-use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::dml::opaque::Opaque;
+use crate::scan::scan_method::scan_method;
 
 /// The rows that `statement` changes, under the name of its table and with that one's columns.
 ///
@@ -150,30 +150,16 @@ impl TableProvider for ChangedRowsProvider {
         TableType::Temporary
     }
 
-    // Written out, because an async body would hold the expressions; see `opaque`.
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        state: &'s dyn Session,
-        projection: Option<&'p Vec<usize>>,
-        _filters: &'e [Expr],
-        _limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
-        let schema = Arc::clone(&self.schema);
-        let statement = self.statement.clone();
+    scan_method!(|this, state, projection, _filters, _limit| {
+        let schema = Arc::clone(&this.schema);
+        let statement = this.statement.clone();
         Box::pin(async move {
             let statement = statement.get().clone();
             let plan = state.create_physical_plan(&statement).await?;
             let rows = ChangedRowsExec::new(plan, schema, projection.cloned())?;
             Ok(Arc::new(rows) as Arc<dyn ExecutionPlan>)
         })
-    }
+    });
 }
 
 /// Carries a statement out, and yields the rows that it has changed.

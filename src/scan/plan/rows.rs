@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_plan::ExecutionPlan;
-use futures::future::{self, BoxFuture};
+use futures::future;
 
 use crate::scan::location::ScanLocation;
 use crate::scan::plan::scan::{ScanRequest, plan_scan};
 use crate::scan::plan::subset::Subset;
 use crate::scan::row_address::HiddenColumns;
+use crate::scan::scan_method::scan_method;
 use crate::table::Snapshot;
 
 /// Rows of a version: the table's columns and `_id`.
@@ -68,35 +68,21 @@ impl TableProvider for SubsetProvider {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
-    // Written out, because an async body would hold the expressions.
-    fn scan<'a, 's, 'p, 'e, 'f>(
-        &'a self,
-        state: &'s dyn Session,
-        projection: Option<&'p Vec<usize>>,
-        filters: &'e [Expr],
-        _limit: Option<usize>,
-    ) -> BoxFuture<'f, Result<Arc<dyn ExecutionPlan>>>
-    where
-        'a: 'f,
-        's: 'f,
-        'p: 'f,
-        'e: 'f,
-        Self: 'f,
-    {
+    scan_method!(|this, state, projection, filters, _limit| {
         let plan = plan_scan(
             state,
             ScanRequest {
-                snapshot: Arc::clone(&self.snapshot),
-                schema: Arc::clone(&self.schema),
+                snapshot: Arc::clone(&this.snapshot),
+                schema: Arc::clone(&this.schema),
                 hidden: HIDDEN,
                 dropped: None,
-                subset: Some(&self.subset),
+                subset: Some(&this.subset),
                 projection: projection.map(Vec::as_slice),
                 filters,
                 limit: None,
-                location: &self.location,
+                location: &this.location,
             },
         );
         Box::pin(future::ready(plan))
-    }
+    });
 }
