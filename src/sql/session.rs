@@ -12,8 +12,8 @@ use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::definition::understand_arrow_types;
+use crate::dml::sound::JoinFences;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
-use crate::dml::sound::{FenceJoins, TakeFences};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
@@ -149,8 +149,8 @@ fn with_rules(state: &mut SessionState) {
     let mut optimisation = state.optimizer().rules.clone();
     optimisation.insert(0, Arc::new(KeepPrepared));
     let mut physical = state.physical_optimizers().to_vec();
-    physical.insert(0, Arc::new(FenceJoins));
-    physical.push(Arc::new(TakeFences));
+    physical.insert(0, Arc::new(JoinFences::Put));
+    physical.push(Arc::new(JoinFences::Take));
     physical.push(Arc::new(KeepScanOrder));
     let mut builder = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(session_id)

@@ -16,6 +16,7 @@
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
+//! | an outer sort-merge join whose filter reads a `NOT NULL` column | found here | fails on rows without a partner | `join_fence` |
 //! | an outer piecewise merge join (off by default) | found here | loses rows without a partner | `join_fence`: nested loops |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
@@ -197,6 +198,22 @@ mod tests {
         let sql = "SELECT l.k, l.v, r.k, r.x, r.v FROM l JOIN l AS r ON l.k = r.k AND l.x < r.v";
         let answer = in_session(&ctx, &[tables, sql]).await;
         is_still_wrong(&answer, &[], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn an_outer_sort_merge_join_fails_on_rows_without_a_partner() {
+        let config = SessionConfig::new().set_bool("datafusion.optimizer.prefer_hash_join", false);
+        let ctx = SessionContext::new_with_config(config);
+        let table = "CREATE TABLE t (k INT, v INT) AS VALUES (1, 1), (2, 9), (3, NULL)";
+        in_session(&ctx, &[table]).await;
+        let sql = "SELECT * FROM (VALUES (1, 7), (2, 7), (4, 7)) AS s (k, x) \
+                   RIGHT JOIN t ON t.k = s.k AND t.v < s.x";
+        let failure = ctx.sql(sql).await.unwrap().collect().await.err();
+        let message = failure.map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            message.contains("declared as non-nullable"),
+            "DataFusion is right now: the treatment can go: {message}"
+        );
     }
 
     #[tokio::test]

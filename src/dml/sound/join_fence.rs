@@ -1,17 +1,15 @@
-//! Sort-merge joins keep the columns that their filters read.
+//! Joins that the engine gets wrong are planned otherwise, or kept from its rules.
 //!
-//! DataFusion 55.2 pushes a projection through a sort-merge join, and leaves the join's filter as it was: it then reads
-//! whatever columns stand in those places now. Where types differ the statement fails; where they do not, the join is
-//! of other rows. A `MERGE` meets it in a bounded pool, where it sorts in order to spill.
+//! | join | what DataFusion 55.2 does | instead |
+//! | --- | --- | --- |
+//! | sort-merge, with a filter | pushes a projection through it and leaves the filter as it was, which then reads whatever columns stand in those places: the statement fails, or joins other rows | a node above it lets no projection through while the plan is optimised |
+//! | outer sort-merge, with a filter | evaluates the filter for rows without a partner too, in a batch with the inputs' own nullability, and fails where a column is never NULL | the filter's columns may be NULL |
+//! | outer piecewise merge (`datafusion.optimizer.enable_piecewise_merge_join`, off by default) | loses rows without a partner | nested loops |
 //!
-//! And the piecewise merge join (`datafusion.optimizer.enable_piecewise_merge_join`, off unless a session asks for it)
-//! loses rows of an outer join that have no partner: a nested-loop join takes its place.
+//! A `MERGE` meets the first two in a bounded pool, where it sorts in order to spill.
 //!
-//! Owns the node that stands above such a join while a plan is optimised, and lets no projection through; and the
-//! rules that put it there first and take it away last.
-//!
-//! Invariant: the node changes nothing of the rows; a plan that runs has none.
-//! What takes it away also lets the filter see rows without a partner.
+//! Owns the rules that do this, and the node. Invariant: the node changes nothing of the rows; a plan that runs has
+//! none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,17 +31,21 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
 };
 
-/// Puts the node above each sort-merge join that has a filter.
-#[derive(Debug, Default)]
-pub(crate) struct FenceJoins;
+/// The rules, each with its place among the others.
+#[derive(Debug)]
+pub(crate) enum JoinFences {
+    /// Comes first: puts the node above each sort-merge join that has a filter.
+    Put,
+    /// Comes last: takes the nodes away.
+    Take,
+}
 
-/// Takes the nodes away.
-#[derive(Debug, Default)]
-pub(crate) struct TakeFences;
-
-impl PhysicalOptimizerRule for FenceJoins {
+impl PhysicalOptimizerRule for JoinFences {
     fn name(&self) -> &str {
-        "supertable_fence_joins"
+        match self {
+            Self::Put => "supertable_put_join_fences",
+            Self::Take => "supertable_take_join_fences",
+        }
     }
 
     fn optimize(
@@ -51,20 +53,11 @@ impl PhysicalOptimizerRule for FenceJoins {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan
-            .transform_up(|node| {
-                if let Some(join) = node.downcast_ref::<PiecewiseMergeJoinExec>() {
-                    return Ok(Transformed::yes(nested_loops(join)?));
-                }
-                let is_filtered = node
-                    .downcast_ref::<SortMergeJoinExec>()
-                    .is_some_and(|join| join.filter().is_some());
-                Ok(match is_filtered {
-                    true => Transformed::yes(Arc::new(FenceExec { input: node })),
-                    false => Transformed::no(node),
-                })
-            })?
-            .data)
+        let plan = match self {
+            Self::Put => plan.transform_up(put),
+            Self::Take => plan.transform_up(take),
+        };
+        Ok(plan?.data)
     }
 
     fn schema_check(&self) -> bool {
@@ -72,33 +65,25 @@ impl PhysicalOptimizerRule for FenceJoins {
     }
 }
 
-impl PhysicalOptimizerRule for TakeFences {
-    fn name(&self) -> &str {
-        "supertable_take_fences"
+fn put(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    if let Some(join) = node.downcast_ref::<PiecewiseMergeJoinExec>() {
+        return Ok(Transformed::yes(nested_loops(join)?));
     }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan
-            .transform_up(|node| {
-                Ok(match node.downcast_ref::<FenceExec>() {
-                    Some(fence) => Transformed::yes(with_nullable_filter(&fence.input)?),
-                    None => Transformed::no(node),
-                })
-            })?
-            .data)
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
+    let join = node.downcast_ref::<SortMergeJoinExec>();
+    Ok(match join.is_some_and(|join| join.filter().is_some()) {
+        true => Transformed::yes(Arc::new(FenceExec { input: node })),
+        false => Transformed::no(node),
+    })
 }
 
-/// The same join, whose filter may see rows without a partner: DataFusion evaluates an outer join's filter for those
-/// too, in a batch with the inputs' own nullability, and fails where a column is never NULL.
+fn take(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    Ok(match node.downcast_ref::<FenceExec>() {
+        Some(fence) => Transformed::yes(with_nullable_filter(&fence.input)?),
+        None => Transformed::no(node),
+    })
+}
+
+/// The same join, whose filter's columns may be NULL.
 fn with_nullable_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((join, filter)) = plan
         .downcast_ref::<SortMergeJoinExec>()
@@ -161,7 +146,7 @@ fn nested_loops(join: &PiecewiseMergeJoinExec) -> Result<Arc<dyn ExecutionPlan>>
     )?))
 }
 
-/// See the module documentation.
+/// Stands above a join, through which no projection goes then.
 #[derive(Debug)]
 struct FenceExec {
     input: Arc<dyn ExecutionPlan>,

@@ -7,7 +7,7 @@
 //!   ones);
 //! - [`seal`] leaves visible the forms of conditions that it is known to keep, and hides all others in
 //!   functions ([`exact`]);
-//! - [`join_fence`] keeps the columns that one of its joins needs;
+//! - [`join_fence`] keeps it from joins that it gets wrong;
 //! - [`prepared`] keeps it from a prepared statement until that has its parameters.
 //!
 //! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
@@ -29,5 +29,5 @@ mod subquery;
 mod trust;
 mod unnest;
 
-pub(crate) use join_fence::{FenceJoins, TakeFences};
+pub(crate) use join_fence::JoinFences;
 pub(crate) use rewrite::{sound_change, sound_query};
