@@ -26,7 +26,7 @@ use crate::sql::location::resolve;
 use crate::sql::schema::check_declared;
 use crate::sql::table::{CreateOptions, create_at, open_table};
 use crate::table::compaction::ClusterBy;
-use crate::table::drop::{is_grave, is_reserved};
+use crate::table::{is_dropped_table, is_reservation};
 
 /// Creates the table at `location`.
 ///
@@ -123,7 +123,7 @@ async fn open_or_create(
             check_options(&options.properties, &existing, location)?;
             return Ok(existing);
         }
-        Err(e) if is_grave(&e) || is_reserved(&e) => return Err(e),
+        Err(e) if is_dropped_table(&e) || is_reservation(&e) => return Err(e),
         Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
         Err(e) => return Err(e),
     }

@@ -381,21 +381,24 @@ mod tests {
 
         use crate::storage::RetryPolicy;
         use crate::table::Table;
-        use crate::table::drop::{is_grave, is_reserved};
+        use crate::table::{is_dropped_table, is_reservation};
 
         let storage = Storage::new(Arc::new(InMemory::new()), &"u".into(), RetryPolicy::never());
         let env = Env::system();
         assert!(reserve(&storage, &reservation(1)).await.unwrap());
         assert!(!reserve(&storage, &reservation(2)).await.unwrap());
         let error = Table::open(storage.clone(), env.clone()).await.unwrap_err();
-        assert!(is_reserved(&error) && !is_grave(&error), "{error}");
+        assert!(
+            is_reservation(&error) && !is_dropped_table(&error),
+            "{error}"
+        );
         let Some((_, state)) = head(&storage).await.unwrap() else {
             unreachable!()
         };
         bury(&storage, &env, &state).await.unwrap();
         bury(&storage, &env, &state).await.unwrap();
         let error = Table::open(storage.clone(), env.clone()).await.unwrap_err();
-        assert!(is_grave(&error), "{error}");
+        assert!(is_dropped_table(&error), "{error}");
         assert!(!reserve(&storage, &reservation(2)).await.unwrap());
     }
 }

@@ -42,7 +42,6 @@ mod commit;
 pub mod compaction;
 mod context;
 mod create;
-pub mod drop;
 mod handle;
 mod limits;
 mod recovery;
@@ -66,14 +65,15 @@ pub use recovery::RecoveryReport;
 pub use restore::Restored;
 pub use schema::evolution;
 pub use superfile::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
-pub use vacuum::{Removed, VacuumOptions, VacuumReport};
+pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;
 pub use version::diff::{self, Difference, difference};
 pub use version::moment::{Moment, VersionInfo};
+pub use version::pointer::{is_dropped_table, is_no_table, is_reservation};
 pub use version::sidecars::Sidecars;
 pub use version::snapshot::Snapshot;
 
-pub(crate) use reruns::{Reruns, RunEnd};
+pub(crate) use reruns::{Reruns, RunEnd, SWUNG};
 pub(crate) use superfile::{
     EndError, SealedEnd, check_not_null, footer_null_count, footer_stats, judge_end,
 };

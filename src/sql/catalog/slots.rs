@@ -35,9 +35,8 @@ use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::table::{CreateOptions, create_at, open_again, open_table};
 use crate::storage::Storage;
-use crate::table::Snapshot;
 use crate::table::claim::{self, Standing, slot_of};
-use crate::table::drop::{is_dropped, is_grave, is_reserved, sweep};
+use crate::table::{Snapshot, is_dropped_table, is_no_table, is_reservation, sweep};
 
 /// Slots of one name that others may pass while one more is being made.
 const RACES: usize = 64;
@@ -181,16 +180,16 @@ async fn content(catalog: &CatalogState, place: &str, directory: &str) -> Result
             provider,
             snapshot,
         }))),
-        Err(error) if is_reserved(&error) => {
-            let (storage, _) = resolve(&catalog.opener(), &catalog.location(place, directory))?;
+        Err(error) if is_reservation(&error) => {
+            let storage = catalog.storage_of(place, directory)?;
             Ok(match claim::head(&storage).await? {
                 Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
                 _ => Content::Grave,
             })
         }
-        Err(error) if is_dropped(&error) => {
+        Err(error) if is_no_table(&error) => {
             catalog.close(place, directory);
-            Ok(match is_grave(&error) {
+            Ok(match is_dropped_table(&error) {
                 true => Content::Grave,
                 false => Content::Nothing,
             })
@@ -264,7 +263,9 @@ async fn make(
             let location = catalog.location(place, directory);
             match create_at(state, &location, columns, (*options).clone(), *unseen).await {
                 Ok(provider) => Some(provider),
-                Err(error) if is_grave(&error) || is_reserved(&error) => return Ok(None),
+                Err(error) if is_dropped_table(&error) || is_reservation(&error) => {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
                 Err(error) => return Err(error),
             }

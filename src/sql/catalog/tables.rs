@@ -25,9 +25,8 @@ use crate::dml::definition::Declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
 use crate::sql::table::CreateOptions;
-use crate::table::Reruns;
 use crate::table::claim::slot_of;
-use crate::table::drop::SWUNG;
+use crate::table::{Reruns, SWUNG};
 
 /// Directories that are looked into at once.
 const CONCURRENT: usize = 32;

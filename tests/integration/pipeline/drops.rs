@@ -7,8 +7,8 @@ use std::time::Duration;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion_supertable::ErrorKind;
 use datafusion_supertable::format::paths;
-use datafusion_supertable::table::drop::{is_grave, sweep};
 use datafusion_supertable::table::{CommitOutcome, CreateTable, Table};
+use datafusion_supertable::table::{is_dropped_table, sweep};
 
 use super::world::{World, delete, insert, rows};
 use crate::support::fault_store::Plan;
@@ -40,16 +40,18 @@ async fn a_dropped_table_is_gone_for_everyone() {
     };
     let outcome: Result<CommitOutcome, _> = mutation.commit(effect).await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(is_grave(&b.snapshot().await.unwrap_err()));
-    assert!(is_grave(&a.drop_table().await.unwrap_err()));
-    assert!(is_grave(&world.open(&Plan::healthy()).await.unwrap_err()));
+    assert!(is_dropped_table(&b.snapshot().await.unwrap_err()));
+    assert!(is_dropped_table(&a.drop_table().await.unwrap_err()));
+    assert!(is_dropped_table(
+        &world.open(&Plan::healthy()).await.unwrap_err()
+    ));
     let spec = CreateTable {
         schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
         properties: BTreeMap::new(),
         sort_order: Vec::new(),
     };
     let again = Table::create(world.storage(&Plan::healthy()), world.env(), spec).await;
-    assert!(is_grave(&again.unwrap_err()));
+    assert!(is_dropped_table(&again.unwrap_err()));
 
     // What was written by those who did not know yet is swept away; the grave stays.
     a.settle().await;
@@ -75,7 +77,7 @@ async fn a_drop_and_a_statement_at_once_are_ordered() {
             other => assert_eq!(other.unwrap_err().kind(), ErrorKind::NotFound),
         }
     }
-    assert!(is_grave(&a.snapshot().await.unwrap_err()));
+    assert!(is_dropped_table(&a.snapshot().await.unwrap_err()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +91,7 @@ async fn only_an_unchanged_table_is_taken_back() {
     assert!(rows(&a).await.contains(&("x".to_owned(), 0)));
     let seen = a.snapshot().await.unwrap();
     assert!(a.drop_unchanged(&seen).await.unwrap());
-    assert!(is_grave(&b.snapshot().await.unwrap_err()));
+    assert!(is_dropped_table(&b.snapshot().await.unwrap_err()));
 }
 
 #[tokio::test(start_paused = true)]
