@@ -56,6 +56,11 @@ fn unnumbered(data_type: &DataType) -> DataType {
                 .with_metadata(metadata),
         )
     };
+    with_fields(data_type, field)
+}
+
+/// `data_type` with what `field` makes of the fields directly in it.
+pub(crate) fn with_fields(data_type: &DataType, field: impl Fn(&FieldRef) -> FieldRef) -> DataType {
     match data_type {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
         DataType::List(item) => DataType::List(field(item)),

@@ -35,6 +35,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::support::child::{Args, Child, report};
 use crate::support::fault_store::{Crash, Plan};
+use crate::support::programs::from_environment;
 use crate::support::session::on_one_thread;
 use crate::support::sql::{context, on_store};
 
@@ -402,12 +403,8 @@ async fn history(seed: u64) -> Shared {
 
 #[test]
 fn whatever_sessions_do_with_names_at_once_is_as_if_one_came_after_the_other() {
-    let number = |variable: &str, default| match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => default,
-    };
-    let first: u64 = number("SUPERTABLE_RENAMES_SEED", 1);
-    let histories: u64 = number("SUPERTABLE_RENAMES_HISTORIES", HISTORIES);
+    let first = from_environment("SUPERTABLE_RENAMES_SEED", 1);
+    let histories = from_environment("SUPERTABLE_RENAMES_HISTORIES", HISTORIES);
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     let mut failed = Vec::new();
     for seed in first..first + histories {

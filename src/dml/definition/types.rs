@@ -4,9 +4,10 @@
 //! of a table that Rust made), and gives a `TIMESTAMP WITH TIME ZONE` the zone of the session that reads it. Those are
 //! called `ARROW('…')`, with the type's name in Arrow, in which `arrow_cast` and `arrow_typeof` know it.
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use super::quote::{literal, name};
+use crate::scan::schema::with_fields;
 
 /// How a type is called that SQL has no other name for; it takes the type's name in Arrow.
 pub(super) const ARROW: &str = "ARROW";
@@ -84,20 +85,10 @@ fn simple(data_type: &DataType) -> Option<String> {
 
 /// The type without what its nested fields carry beside their types: it is no part of a type's name.
 fn without_metadata(data_type: &DataType) -> DataType {
-    let field = |field: &FieldRef| -> FieldRef {
+    with_fields(data_type, |field| {
         let plain = without_metadata(field.data_type());
         Field::new(field.name(), plain, field.is_nullable()).into()
-    };
-    match data_type {
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect::<Fields>()),
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::LargeList(item) => DataType::LargeList(field(item)),
-        DataType::ListView(item) => DataType::ListView(field(item)),
-        DataType::LargeListView(item) => DataType::LargeListView(field(item)),
-        DataType::FixedSizeList(item, n) => DataType::FixedSizeList(field(item), *n),
-        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
-        other => other.clone(),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ fn rewrite_dml(
             let rows = pin_scans(sound_change(rows, config)?, pins)?;
             let statement = InsertStatement {
                 table: dml.table_name.to_string(),
-                again: Template::of(&provider, &rows),
+                again: Template::of(&provider, Opaque::new(rows.clone())),
                 text,
                 serializable,
             };
@@ -213,12 +213,13 @@ fn rewrite_dml(
     // scans of the statement are pinned now, so that the re-run can pin them anew.
     let input = sound_change(resolve_row_ids(input, config, pins)?, config)?;
     let input = pin_scans(input, pins)?;
+    let rows = Opaque::new(input.clone());
     let sink = ChangeProvider {
         access: Arc::clone(provider.access()),
         pin,
         kind,
-        again: Template::of(&provider, &input),
-        input: Opaque::new(input.clone()),
+        again: Template::of(&provider, rows.clone()),
+        input: rows,
         statement,
         // A row that another statement has deleted must not be returned.
         serializable: serializable || (returns_rows && kind == ChangeKind::Delete),

@@ -116,10 +116,10 @@ pub(super) struct Template {
 
 impl Template {
     /// Of a statement that changes `target`; all scans of `rows` are pinned.
-    pub(super) fn of(target: &SupertableProvider, rows: &LogicalPlan) -> Arc<Self> {
+    pub(super) fn of(target: &SupertableProvider, rows: Opaque<LogicalPlan>) -> Arc<Self> {
         Arc::new(Self {
             target: target.clone(),
-            rows: Opaque::new(rows.clone()),
+            rows,
         })
     }
 }

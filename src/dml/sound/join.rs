@@ -42,12 +42,10 @@ pub(super) fn keyed_join(
     let (left_keys, right_keys) = (left.keys, right.keys);
     let (mut left, mut right) = (left.plan, right.plan);
     if !left_keys.is_empty() && !right_keys.is_empty() {
-        let (l, r) = (names.column("key"), names.column("key"));
-        let (own, others) = (as_values(&left_keys), as_values(&right_keys));
-        let plain = is_plain(&own, &left)? && is_plain(&others, &right)?;
-        left = with_key(left, own, plain, &l)?;
-        right = with_key(right, others, plain, &r)?;
-        on.push((Expr::Column(l), Expr::Column(r)));
+        let keys = (as_values(&left_keys), as_values(&right_keys));
+        let same;
+        (left, right, same) = with_keys(left, right, keys, names)?;
+        on.push(same);
     }
     let plan = LogicalPlan::Join(Join::try_new(
         Arc::new(left),
@@ -89,11 +87,9 @@ pub(super) fn join_on_keys(
 ) -> Result<LogicalPlan> {
     let (mut left, mut right, mut on) = (left, right, more);
     if !left_keys.is_empty() {
-        let (l, r) = (names.column("key"), names.column("key"));
-        let plain = is_plain(&left_keys, &left)? && is_plain(&right_keys, &right)?;
-        left = with_key(left, left_keys, plain, &l)?;
-        right = with_key(right, right_keys, plain, &r)?;
-        on.push((Expr::Column(l), Expr::Column(r)));
+        let same;
+        (left, right, same) = with_keys(left, right, (left_keys, right_keys), names)?;
+        on.push(same);
     }
     Ok(LogicalPlan::Join(Join::try_new(
         Arc::new(left),
@@ -105,6 +101,21 @@ pub(super) fn join_on_keys(
         NullEquality::NullEqualsNothing,
         false,
     )?))
+}
+
+/// `left` and `right` with one more column each, which holds the values of its key as one, and the two that are the
+/// same in rows of one key.
+fn with_keys(
+    left: LogicalPlan,
+    right: LogicalPlan,
+    (left_values, right_values): (Vec<Expr>, Vec<Expr>),
+    names: &Names,
+) -> Result<(LogicalPlan, LogicalPlan, (Expr, Expr))> {
+    let (l, r) = (names.column("key"), names.column("key"));
+    let plain = is_plain(&left_values, &left)? && is_plain(&right_values, &right)?;
+    let left = with_key(left, left_values, plain, &l)?;
+    let right = with_key(right, right_values, plain, &r)?;
+    Ok((left, right, (Expr::Column(l), Expr::Column(r))))
 }
 
 /// Whether `values` are a key as they are: a single value that is never NULL is, and one that the engine knows more

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, Like, O
 use super::exact::{Role, constant, exact, is_exact};
 use super::key::{is_row_key, row_key};
 use super::settings::Settings;
+use crate::scan::plan::cover::is_comparison;
 
 /// How much is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,10 @@ impl Sealer<'_> {
             }
             Expr::IsNull(inner) => Ok(Expr::IsNull(Box::new(self.operand(*inner, false)?))),
             Expr::IsNotNull(inner) => Ok(Expr::IsNotNull(Box::new(self.operand(*inner, false)?))),
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if is_comparison(op)
+                    || matches!(op, Operator::IsDistinctFrom | Operator::IsNotDistinctFrom) =>
+            {
                 self.comparison(*left, op, *right)
             }
             Expr::Between(Between {
@@ -358,20 +362,6 @@ fn is_float_zero(value: &ScalarValue) -> bool {
         ScalarValue::Float64(Some(v)) => *v == 0.0,
         _ => false,
     }
-}
-
-fn is_comparison(op: Operator) -> bool {
-    matches!(
-        op,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    )
 }
 
 fn is_column_behind_casts(expr: &Expr) -> bool {

@@ -51,7 +51,7 @@ fn cannot_fail(expr: &Expr) -> bool {
         Expr::IsNull(e) | Expr::IsNotNull(e) => value(e),
         Expr::BinaryExpr(b) => match b.op {
             Operator::And | Operator::Or => cannot_fail(&b.left) && cannot_fail(&b.right),
-            op => comparison(op) && value(&b.left) && value(&b.right),
+            op => is_comparison(op) && value(&b.left) && value(&b.right),
         },
         Expr::Between(b) => value(&b.expr) && value(&b.low) && value(&b.high),
         Expr::InList(list) => value(&list.expr) && list.list.iter().all(value),
@@ -59,7 +59,8 @@ fn cannot_fail(expr: &Expr) -> bool {
     }
 }
 
-fn comparison(op: Operator) -> bool {
+/// Whether `op` compares two values, and is NULL if one of them is.
+pub(crate) fn is_comparison(op: Operator) -> bool {
     matches!(
         op,
         Operator::Eq

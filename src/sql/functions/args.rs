@@ -89,17 +89,7 @@ impl Call {
     /// # Errors
     /// Names an argument that is unknown, given twice, missing or not constant, and the known ones.
     pub(crate) fn parse(signature: &Signature, args: &TableFunctionArgs<'_, '_>) -> Result<Self> {
-        let session = args.session();
-        let (table, exprs) = table_and_rest(signature, args)?;
-        let values = values(signature, exprs, |name, expr| {
-            not_null(
-                signature,
-                name,
-                constant(signature.function, name, expr, session)?,
-            )
-        })?;
-        let options = session.config_options();
-        Ok(Self::new(signature, table, values, options))
+        Self::at_planning(signature, args, false)
     }
 
     /// The same of a function whose arguments may be parameters, apart from the table's name.
@@ -110,11 +100,19 @@ impl Call {
         signature: &Signature,
         args: &TableFunctionArgs<'_, '_>,
     ) -> Result<Self> {
+        Self::at_planning(signature, args, true)
+    }
+
+    fn at_planning(
+        signature: &Signature,
+        args: &TableFunctionArgs<'_, '_>,
+        may_wait: bool,
+    ) -> Result<Self> {
         let session = args.session();
         let (table, exprs) = table_and_rest(signature, args)?;
         let mut waits = false;
         let values = values(signature, exprs, |name, expr| {
-            if has_parameter(expr)? {
+            if may_wait && has_parameter(expr)? {
                 waits = true;
                 return Ok(ScalarValue::Null);
             }

@@ -66,16 +66,10 @@ use std::time::Instant;
 use self::history::{Report, live, live_in};
 use self::store::{Counts, Sabotage};
 use self::weather::Weather;
+use crate::support::programs::from_environment;
 
 /// Histories that a plain test run lives through.
 const HISTORIES: u64 = 2_000;
-
-fn number(variable: &str, default: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => default,
-    }
-}
 
 fn print(totals: &BTreeMap<&'static str, u64>) {
     for (what, times) in totals {
@@ -92,7 +86,7 @@ fn tell(report: &Report) {
 
 /// Lives through histories on some threads, until so many were found to break a promise.
 fn live_through(first: u64, histories: u64, threads: u64) -> (Counts, Vec<Report>) {
-    let seconds = number("SUPERTABLE_SIMULATION_SECONDS", u64::MAX);
+    let seconds = from_environment("SUPERTABLE_SIMULATION_SECONDS", u64::MAX);
     let start = Instant::now();
     let next = AtomicU64::new(first);
     let result = Mutex::new((Counts::new(), Vec::new()));
@@ -127,9 +121,9 @@ fn live_through(first: u64, histories: u64, threads: u64) -> (Counts, Vec<Report
 
 #[test]
 fn every_history_keeps_every_promise() {
-    let first = number("SUPERTABLE_SIMULATION_SEED", 1);
-    let histories = number("SUPERTABLE_SIMULATION_HISTORIES", HISTORIES);
-    let threads = number("SUPERTABLE_SIMULATION_THREADS", 2);
+    let first = from_environment("SUPERTABLE_SIMULATION_SEED", 1);
+    let histories = from_environment("SUPERTABLE_SIMULATION_HISTORIES", HISTORIES);
+    let threads = from_environment("SUPERTABLE_SIMULATION_THREADS", 2);
     let start = Instant::now();
     let (mut totals, failed) = live_through(first, histories, threads);
     totals.insert("violations", failed.len() as u64);
