@@ -119,20 +119,6 @@ fn collect_free(plan: &LogicalPlan, free: &mut Vec<Column>) -> Result<()> {
                         free.push(column);
                     }
                 }
-                // What refers to an outer query from within was looked at just now.
-                if let Expr::InSubquery(InSubquery { expr, .. })
-                | Expr::SetComparison(SetComparison { expr, .. }) = part
-                {
-                    expr.apply(|e| {
-                        if let Expr::OuterReferenceColumn(_, column) = e
-                            && !free.contains(column)
-                        {
-                            free.push(column.clone());
-                        }
-                        Ok(TreeNodeRecursion::Continue)
-                    })?;
-                }
-                return Ok(TreeNodeRecursion::Jump);
             }
             Ok(TreeNodeRecursion::Continue)
         })

@@ -275,8 +275,11 @@ impl<'a> Joined<'a> {
         let outer = free_references(query)?;
         let found = if outer.is_empty() {
             let rows = self.column("rows");
-            let one = LogicalPlanBuilder::from(query.clone())
-                .limit(0, Some(1))?
+            let mut one = LogicalPlanBuilder::from(query.clone());
+            if !makes_groups(query)? {
+                one = one.limit(0, Some(1))?;
+            }
+            let one = one
                 .aggregate(Vec::<Expr>::new(), [count(lit(1_i64))])?
                 .build()?;
             let one = renamed(one, std::slice::from_ref(&rows))?;
@@ -451,6 +454,17 @@ fn has_set_comparison(plan: &LogicalPlan) -> Result<bool> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
+}
+
+/// Whether `plan` has groups somewhere. DataFusion 55 gives a limit above them to the grouping, and fails where its
+/// input is in order.
+fn makes_groups(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        Ok(matches!(
+            node,
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)
+        ))
+    })
 }
 
 /// Whether `plan` may have other rows when it is read again within the statement.

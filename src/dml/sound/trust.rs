@@ -50,8 +50,8 @@ pub(super) fn is_left_alone(subquery: &Subquery, config: &Settings<'_>) -> Resul
 /// | form | condition |
 /// | --- | --- |
 /// | `[NOT] EXISTS (q)` | `q` refers to the outer row, in filters only, and is made of scans, filters, projections, inner joins |
-/// | `x IN (q)` | `q` does not refer to the outer row, or is as above |
-/// | `x NOT IN (q)` | `q` does not refer to the outer row, and `x` does |
+/// | `x IN (q)` | `q` is no VALUES, and does not refer to the outer row, or is as above |
+/// | `x NOT IN (q)` | `q` is no VALUES and does not refer to the outer row, and `x` does |
 pub(super) fn trusted(conjunct: &Expr) -> Result<bool> {
     let (inner, not) = match conjunct {
         Expr::Not(inner) => (inner.as_ref(), true),
@@ -60,6 +60,8 @@ pub(super) fn trusted(conjunct: &Expr) -> Result<bool> {
     Ok(match inner {
         Expr::Exists(exists) => is_plain(&exists.subquery.subquery)?,
         Expr::InSubquery(within) if has_subquery(&within.expr)? => false,
+        // The engine compares with an expression, which VALUES has not.
+        Expr::InSubquery(within) if within.subquery.subquery.head_output_expr()?.is_none() => false,
         Expr::InSubquery(within) => {
             let query = &within.subquery.subquery;
             let alone = free_references(query)?.is_empty();

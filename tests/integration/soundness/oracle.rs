@@ -13,8 +13,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::{concat_batches, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, exec_err, internal_err};
@@ -124,7 +124,7 @@ impl Oracle {
         let rows = self.execute(&filter.input).await?;
         let mut verdicts = Vec::new();
         for at in 0..rows.num_rows() {
-            let row = rows.slice(at, 1);
+            let row = only_row(&rows, at)?;
             let truth = self
                 .truth(&filter.predicate, filter.input.schema(), &row)
                 .await;
@@ -155,7 +155,7 @@ impl Oracle {
         let rows = self.execute(&projection.input).await?;
         let mut values = Vec::new();
         for at in 0..rows.num_rows() {
-            let row = rows.slice(at, 1);
+            let row = only_row(&rows, at)?;
             let mut of_row = Vec::new();
             for expr in &projection.expr {
                 of_row.push(self.value(expr, projection.input.schema(), &row).await);
@@ -347,7 +347,7 @@ impl Oracle {
                     let rows = self.execute(&filter.input).await?;
                     let mut kept = Vec::new();
                     for at in 0..rows.num_rows() {
-                        let row = rows.slice(at, 1);
+                        let row = only_row(&rows, at)?;
                         let value = self.value(&filter.predicate, filter.input.schema(), &row);
                         if value.await? == ScalarValue::Boolean(Some(true)) {
                             kept.push(row_values(&row)?);
@@ -359,7 +359,7 @@ impl Oracle {
                     let rows = self.execute(&projection.input).await?;
                     let mut values = Vec::new();
                     for at in 0..rows.num_rows() {
-                        let row = rows.slice(at, 1);
+                        let row = only_row(&rows, at)?;
                         let mut of_row = Vec::new();
                         for expr in &projection.expr {
                             of_row.push(self.value(expr, projection.input.schema(), &row).await?);
@@ -531,6 +531,12 @@ fn any(values: &[Option<bool>]) -> Option<bool> {
     } else {
         Some(false)
     }
+}
+
+/// The row by itself. A slice will not do: arrow's cast of binary to text looks at the bytes of the other rows, too.
+fn only_row(rows: &RecordBatch, at: usize) -> Result<RecordBatch> {
+    let at = UInt64Array::from(vec![at as u64]);
+    Ok(take_record_batch(rows, &at)?)
 }
 
 fn row_values(row: &RecordBatch) -> Result<Vec<ScalarValue>> {

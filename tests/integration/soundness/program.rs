@@ -365,6 +365,7 @@ impl<'c> Program<'c> {
         if matches!(root, DataFusionError::NotImplemented(_))
             // The planner looks for the columns of both tables in one.
             || message.contains("needed to infer type of")
+            || message.contains("LIKE does not support escape_char")
         {
             verbose(&format!(
                 "DataFusion: {message}\n  {}",
