@@ -20,17 +20,17 @@ use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 /// Prefix of all options.
-pub const PREFIX: &str = "supertable";
+pub(crate) const PREFIX: &str = "supertable";
 
 /// Whether `_id` may be used: an option of a session, and of a table.
-pub const EXPOSE_ROW_ID: &str = "expose_row_id";
+pub(crate) const EXPOSE_ROW_ID: &str = "expose_row_id";
 /// What statements are protected from: an option of a session, and of a table, where it is the
 /// default of sessions that say nothing.
-pub const ISOLATION: &str = "isolation";
+pub(crate) const ISOLATION: &str = "isolation";
 /// Whether a session only reads.
-pub const READ_ONLY: &str = "read_only";
+pub(crate) const READ_ONLY: &str = "read_only";
 /// Followed by a name: a condition that every row of a table meets.
-pub const CHECK: &str = "check.";
+pub(crate) const CHECK: &str = "check.";
 
 /// What a statement is protected from; see the crate's documentation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -204,7 +204,10 @@ impl SupertableOptions {
 }
 
 /// The value of a table option among a table's properties.
-pub fn property<'p>(properties: &'p BTreeMap<String, String>, name: &str) -> Option<&'p str> {
+pub(crate) fn property<'p>(
+    properties: &'p BTreeMap<String, String>,
+    name: &str,
+) -> Option<&'p str> {
     properties
         .get(&format!("{PREFIX}.{name}"))
         .map(String::as_str)
@@ -314,17 +317,17 @@ impl ExtensionOptions for SupertableOptions {
 /// Registered with a session so that `OPTIONS ('supertable.<name>' '<value>')` is understood; the
 /// values reach the table's factory through the statement itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SupertableTableOptions {}
+pub(crate) struct SupertableTableOptions {}
 
 /// The property in which a table keeps whether writes are followed by a compaction.
-pub const AUTO_COMPACT: &str = "supertable.auto_compact";
+pub(crate) const AUTO_COMPACT: &str = "supertable.auto_compact";
 
 /// The property that says along which curve a table's rows are clustered.
-pub const CLUSTER_BY: &str = "supertable.cluster_by";
+pub(crate) const CLUSTER_BY: &str = "supertable.cluster_by";
 
 /// How many bytes of superfiles a compaction writes anew in one commit, at most, where neither its caller nor the
 /// session or the table says so.
-pub const DEFAULT_MAX_GROUP_BYTES: u64 = 10 << 30;
+pub(crate) const DEFAULT_MAX_GROUP_BYTES: u64 = 10 << 30;
 /// The option for it.
 const MAX_GROUP_BYTES: &str = "max_group_bytes";
 
@@ -333,7 +336,7 @@ const MAX_GROUP_BYTES: &str = "max_group_bytes";
 /// # Errors
 /// There is no such option, or the value is none of its values. A condition, and what a table is clustered by, are
 /// looked at by whoever knows the table's columns.
-pub fn check_table_option(name: &str, value: &str) -> Result<()> {
+pub(crate) fn check_table_option(name: &str, value: &str) -> Result<()> {
     match name {
         "auto_compact" => parse::<bool>(name, value).map(drop),
         EXPOSE_ROW_ID => parse::<RowIdExposure>(name, value).map(drop),

@@ -59,21 +59,29 @@
 //! them, and may have changed when it commits. A query alone is serializable on each table at either
 //! level, because it reads one version.
 
-#[cfg(feature = "cli")]
-pub mod cli;
-pub mod config;
-pub mod dml;
-pub mod error;
-pub mod format;
-#[doc(hidden)]
-pub mod fuzzing;
-pub mod guide;
-pub mod scan;
-pub mod sql;
-pub mod storage;
-pub mod table;
-pub mod wal;
+#![cfg_attr(any(test, not(feature = "unstable")), allow(unreachable_pub))]
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+mod config;
+mod dml;
+mod error;
+mod format;
+#[cfg(any(test, feature = "unstable"))]
+#[doc(hidden)]
+mod fuzzing;
+pub mod guide;
+mod scan;
+mod sql;
+mod storage;
+mod table;
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
+pub mod unstable;
+mod wal;
+
+pub use config::{Isolation, RowIdExposure, SupertableOptions, WriteOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use sql::{
     SupertableCatalog, SupertableSessionExt, execute, open_catalog, register, register_for_queries,

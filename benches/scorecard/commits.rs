@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion_supertable::format::manifest::{RowIds, SuperfileEntry};
-use datafusion_supertable::format::{ColumnStats, OpKind, StatValue, SuperfileId, SuperfileStats};
-use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{CommitOutcome, CreateTable, Effect, Env, Table};
+use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry};
+use datafusion_supertable::unstable::format::{
+    ColumnStats, OpKind, StatValue, SuperfileId, SuperfileStats,
+};
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::table::{CommitOutcome, CreateTable, Effect, Table};
+use datafusion_supertable::unstable::wal::Env;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use roaring::RoaringBitmap;

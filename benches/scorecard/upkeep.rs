@@ -1,7 +1,7 @@
 //! A table after many single-row updates with automatic compaction, against one written in one go.
 
-use datafusion_supertable::dml::SupertableProvider;
 use datafusion_supertable::shutdown;
+use datafusion_supertable::unstable::dml::SupertableProvider;
 
 use crate::data::{count, fill, run, session};
 use crate::measure::{Report, best_of, time};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::shutdown;
-use datafusion_supertable::storage::LocalStore;
+use datafusion_supertable::unstable::storage::LocalStore;
 use url::Url;
 
 use crate::data::{count, fill, run, session};

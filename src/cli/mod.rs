@@ -25,4 +25,3 @@ mod session;
 
 pub use args::Args;
 pub use run::run;
-pub use session::{CliSession, build as build_session};

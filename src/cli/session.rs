@@ -37,7 +37,7 @@ use crate::sql::open_catalog;
 const CATALOG: &str = "supertable";
 
 /// A session with everything that `supertable` offers, and how to print its results.
-pub struct CliSession {
+pub(super) struct CliSession {
     /// The DataFusion session, with this crate's extension registered.
     pub session: SessionContext,
     pub(super) context: CliContext,
@@ -48,7 +48,7 @@ pub struct CliSession {
 ///
 /// # Errors
 /// When a `DATAFUSION_*` environment variable has no valid value or a limit cannot be applied.
-pub async fn build(args: &Args) -> Result<CliSession> {
+pub(super) async fn build(args: &Args) -> Result<CliSession> {
     let profiled = Arc::new(
         InstrumentedObjectStoreRegistry::new().with_profile_mode(args.object_store_profiling),
     );

@@ -14,14 +14,15 @@
 //! - [`compact`]: compaction, on demand and after writes.
 //! - [`opaque`]: values whose types the compiler need not look into.
 
-pub mod compact;
-pub mod definition;
-pub mod opaque;
-pub mod plan;
-pub mod provider;
+pub(crate) mod compact;
+pub(crate) mod definition;
+pub(crate) mod opaque;
+pub(crate) mod plan;
+pub(crate) mod provider;
 pub(crate) mod sound;
-pub mod write;
+pub(crate) mod write;
 
-pub use plan::analyzer::{ANALYZER_RULE, SupertableAnalyzer};
-pub use plan::row_id::row_id_udf;
-pub use provider::{SupertableProvider, TableAccess, VersionProvider};
+pub(crate) use plan::analyzer::{ANALYZER_RULE, SupertableAnalyzer};
+pub(crate) use plan::row_id::row_id_udf;
+pub(crate) use provider::VersionProvider;
+pub use provider::{SupertableProvider, TableAccess};

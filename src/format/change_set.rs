@@ -51,7 +51,7 @@
 //! do, and together they fill every place of the added superfiles exactly once.
 
 mod columns;
-pub mod moves;
+pub(crate) mod moves;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -73,11 +73,11 @@ use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;
 
 /// The version that this code writes, and the newest that it reads.
-pub const CHANGE_SET_VERSION: u32 = 1;
+pub(crate) const CHANGE_SET_VERSION: u32 = 1;
 
 /// Tombstones to add to one superfile.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TombstoneChange {
+pub(crate) struct TombstoneChange {
     /// The superfile.
     pub superfile: SuperfileId,
     /// The sidecar in force when the change was computed.
@@ -90,7 +90,7 @@ pub struct TombstoneChange {
 
 /// A superfile to drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DropChange {
+pub(crate) struct DropChange {
     /// The superfile.
     pub superfile: SuperfileId,
     /// The sidecar in force when the change was computed.
@@ -103,7 +103,7 @@ pub struct DropChange {
 
 /// The whole effect of one statement on a snapshot.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChangeSet {
+pub(crate) struct ChangeSet {
     /// What kind of statement it is.
     pub op: OpKind,
     /// The version that the statement read.
@@ -133,7 +133,7 @@ pub struct ChangeSet {
 
 /// How the bytes of a change set are malformed.
 #[derive(Debug, thiserror::Error)]
-pub enum ChangeSetError {
+pub(crate) enum ChangeSetError {
     /// The bytes are not those that the WAL document promises.
     #[error("the bytes hash to {actual}, expected {expected}")]
     HashMismatch {
@@ -224,7 +224,7 @@ pub enum ChangeSetError {
 
 impl ChangeSetError {
     /// Whether a newer version of the format is the reason.
-    pub fn is_unsupported_version(&self) -> bool {
+    pub(crate) fn is_unsupported_version(&self) -> bool {
         match self {
             Self::UnsupportedVersion { .. } => true,
             Self::Entry(e) => e.is_unsupported_version(),
@@ -248,18 +248,18 @@ const SERIALIZABLE: &str = "serializable";
 
 impl ChangeSet {
     /// How many superfiles it changes.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.add.len() + self.tombstone.len() + self.drop.len()
     }
 
     /// Whether it changes nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0 && self.metadata.is_none()
     }
 
     /// Whether it moves rows: removes some and adds some, which may be the same rows in other
     /// superfiles.
-    pub fn moves_rows(&self) -> bool {
+    pub(crate) fn moves_rows(&self) -> bool {
         let removes = !self.tombstone.is_empty() || !self.drop.is_empty();
         removes && !self.add.is_empty()
     }
@@ -268,7 +268,7 @@ impl ChangeSet {
     ///
     /// # Errors
     /// [`ChangeSetError`], naming the superfile that breaks it.
-    pub fn check(&self) -> Result<(), ChangeSetError> {
+    pub(crate) fn check(&self) -> Result<(), ChangeSetError> {
         let mut seen = HashSet::with_capacity(self.len());
         let ids = (self.add.iter().map(|e| e.id))
             .chain(self.tombstone.iter().map(|t| t.superfile))
@@ -300,7 +300,7 @@ impl ChangeSet {
     }
 
     /// Whether it says where the rows of its sources are.
-    pub fn tells_moves(&self) -> bool {
+    pub(crate) fn tells_moves(&self) -> bool {
         self.drop.iter().any(|change| change.moved.is_some())
     }
 
@@ -338,7 +338,7 @@ impl ChangeSet {
     ///
     /// # Errors
     /// [`ChangeSetError`] when the change set breaks its invariant.
-    pub fn encode(&self) -> Result<(ContentHash, Bytes), ChangeSetError> {
+    pub(crate) fn encode(&self) -> Result<(ContentHash, Bytes), ChangeSetError> {
         self.check()?;
         let fields = columns::schema(self.tells_moves()).fields().clone();
         let schema = Arc::new(Schema::new_with_metadata(fields, self.header()?));
@@ -367,7 +367,7 @@ impl ChangeSet {
     ///
     /// # Errors
     /// [`ChangeSetError`]: one variant for each way the bytes can be malformed.
-    pub fn decode(bytes: &[u8], expected: &ContentHash) -> Result<Self, ChangeSetError> {
+    pub(crate) fn decode(bytes: &[u8], expected: &ContentHash) -> Result<Self, ChangeSetError> {
         let actual = ContentHash::of(bytes);
         if actual != *expected {
             return Err(ChangeSetError::HashMismatch {
@@ -383,7 +383,7 @@ impl ChangeSet {
     ///
     /// # Errors
     /// As `decode`.
-    pub fn decode_unverified(bytes: &[u8]) -> Result<Self, ChangeSetError> {
+    pub(crate) fn decode_unverified(bytes: &[u8]) -> Result<Self, ChangeSetError> {
         let (schema, batches) = ipc::read_stream(bytes)?;
         let header = Header(schema.metadata());
         let version = header.text(VERSION)?;

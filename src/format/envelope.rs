@@ -26,7 +26,7 @@ const HASH_LEN: usize = 32;
 
 /// What a kind of object is called in its first eight bytes, and its newest version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObjectFormat {
+pub(crate) struct ObjectFormat {
     /// The first eight bytes.
     pub magic: [u8; 8],
     /// The version that this code writes, and the newest that it reads.

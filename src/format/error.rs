@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Any codec's error.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
+pub(crate) enum FormatError {
     /// A pointer is malformed.
     #[error(transparent)]
     Pointer(#[from] PointerError),
@@ -41,7 +41,7 @@ pub enum FormatError {
 
 impl FormatError {
     /// Whether a newer version of a format is the reason.
-    pub fn is_unsupported_version(&self) -> bool {
+    pub(crate) fn is_unsupported_version(&self) -> bool {
         match self {
             Self::Pointer(e) => matches!(e, PointerError::UnsupportedVersion { .. }),
             Self::Manifest(e) => e.is_unsupported_version(),
@@ -54,7 +54,7 @@ impl FormatError {
     }
 
     /// The public error about the object at `path`.
-    pub fn at(self, path: &Path) -> Error {
+    pub(crate) fn at(self, path: &Path) -> Error {
         if self.is_unsupported_version() {
             Error::new(
                 ErrorKind::UnsupportedVersion,

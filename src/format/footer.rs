@@ -28,11 +28,11 @@
 use super::ids::ContentHash;
 
 /// Bytes of a seal.
-pub const SEAL_LEN: usize = 40;
+pub(crate) const SEAL_LEN: usize = 40;
 /// Bytes that are kept of each hash.
 const HASH_LEN: usize = 16;
 /// What a Parquet file ends with: the length of its metadata, and the magic.
-pub const TRAILER_LEN: usize = 8;
+pub(crate) const TRAILER_LEN: usize = 8;
 const MAGIC: [u8; 4] = *b"PAR1";
 
 /// What the end of a superfile is.
@@ -115,7 +115,7 @@ fn half_hash(bytes: &[u8]) -> [u8; HASH_LEN] {
 }
 
 /// The length of the footer that ends in `end`, the trailer included; `None` if it is no Parquet file's.
-pub fn footer_len(end: &[u8]) -> Option<u64> {
+pub(crate) fn footer_len(end: &[u8]) -> Option<u64> {
     let (rest, magic) = end.split_last_chunk::<4>()?;
     let (_, length) = rest.split_last_chunk::<4>()?;
     (*magic == MAGIC).then(|| u64::from(u32::from_le_bytes(*length)) + TRAILER_LEN as u64)

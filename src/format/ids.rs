@@ -30,10 +30,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The most rows a superfile may hold: the 24-bit sequence of a [`RowId`] numbers them.
-pub const MAX_SUPERFILE_ROWS: u64 = 1 << 24;
+pub(crate) const MAX_SUPERFILE_ROWS: u64 = 1 << 24;
 
 /// The number of ids in one [`IdBlock`].
-pub const ID_BLOCK_LEN: u32 = 1 << 24;
+pub(crate) const ID_BLOCK_LEN: u32 = 1 << 24;
 
 const SEQ_BITS: u32 = 24;
 const SEQ_MASK: u128 = (1 << SEQ_BITS) - 1;

@@ -15,38 +15,41 @@
 //!
 //! What order a superfile was written in is a fact of its manifest entry: see [`clustering`].
 
-pub mod change_set;
-pub mod clustering;
-pub mod envelope;
+pub(crate) mod change_set;
+pub(crate) mod clustering;
+pub(crate) mod envelope;
 mod error;
-pub mod footer;
-pub mod ids;
-pub mod in_place;
+pub(crate) mod footer;
+pub(crate) mod ids;
+pub(crate) mod in_place;
 mod ipc;
-pub mod manifest;
+pub(crate) mod manifest;
 pub mod paths;
-pub mod pointer;
-pub mod state_doc;
-pub mod stats;
+pub(crate) mod pointer;
+pub(crate) mod state_doc;
+pub(crate) mod stats;
 #[cfg(test)]
 pub(crate) mod tests;
-pub mod thrift;
-pub mod tombstones;
+pub(crate) mod thrift;
+pub(crate) mod tombstones;
 
 pub use change_set::moves::{RowMoves, Run};
-pub use change_set::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
-pub use clustering::{ClusterKey, Clustering, Layout};
-pub use error::FormatError;
+pub(crate) use change_set::{ChangeSet, DropChange, TombstoneChange};
+pub(crate) use clustering::{ClusterKey, Clustering, Layout};
+pub(crate) use error::FormatError;
 pub use footer::FooterSeal;
-pub use ids::{
-    ContentHash, IdBlock, IdParseError, MAX_SUPERFILE_ROWS, RowId, SidecarId, SuperfileId, TableId,
-    WalId,
-};
-pub use in_place::{InPlace, Place};
-pub use ipc::IpcError;
-pub use pointer::{Claim, Grave, Head, Pointer, PointerError, Reservation};
-pub use state_doc::{
-    IdSpan, Lease, OpKind, StateDoc, StateDocError, TargetOutcome, TombstoneProgress, WalState,
-};
+pub use ids::{ContentHash, SuperfileId, WalId};
+pub(crate) use ids::{IdBlock, RowId, SidecarId, TableId};
+pub use in_place::InPlace;
+pub(crate) use in_place::Place;
+pub(crate) use pointer::{Claim, Grave, Reservation};
+pub use pointer::{Head, Pointer};
+#[cfg(test)]
+pub(crate) use state_doc::TargetOutcome;
+pub(crate) use state_doc::{IdSpan, Lease, StateDocError, TombstoneProgress};
+pub use state_doc::{OpKind, StateDoc, WalState};
 pub use stats::{ColumnStats, StatValue, SuperfileStats};
-pub use tombstones::{Seal, Sidecar, SidecarCodecError};
+#[cfg(test)]
+pub(crate) use tombstones::Seal;
+pub use tombstones::Sidecar;
+pub(crate) use tombstones::SidecarCodecError;

@@ -37,7 +37,7 @@ use uuid::Uuid;
 use super::ids::{ContentHash, TableId};
 
 /// The `format_version` that this code writes, and the newest that it reads.
-pub const POINTER_VERSION: u32 = 1;
+pub(crate) const POINTER_VERSION: u32 = 1;
 
 /// No pointer is longer than this; longer bytes are refused unread.
 const MAX_POINTER_LEN: usize = 1536;
@@ -46,7 +46,7 @@ const MAX_POINTER_LEN: usize = 1536;
 const MAX_DIRECTORY_LEN: usize = 255;
 
 /// The most nodes that a pointer names besides the root.
-pub const MAX_NEW_NODES: usize = 8;
+pub(crate) const MAX_NEW_NODES: usize = 8;
 
 /// What the pointer says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,10 +43,10 @@ use uuid::Uuid;
 use super::ids::{ContentHash, IdBlock, RowId, SuperfileId, WalId};
 
 /// The `schema_version` that this code writes, and the newest that it reads.
-pub const STATE_DOC_VERSION: u32 = 1;
+pub(crate) const STATE_DOC_VERSION: u32 = 1;
 
 /// Mutations of more rows than this leave the per-row lists empty.
-pub const MAX_LISTED_ROWS: usize = 1_000;
+pub(crate) const MAX_LISTED_ROWS: usize = 1_000;
 
 /// What kind of statement a mutation carries out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

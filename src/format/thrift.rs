@@ -19,7 +19,7 @@ const MAX_DEPTH: u8 = 32;
 
 /// Whether `bytes` begin with a struct that is all there, in which no list claims to have more elements
 /// than there are bytes left for them.
-pub fn is_plausible(bytes: &[u8]) -> bool {
+pub(crate) fn is_plausible(bytes: &[u8]) -> bool {
     structure(&mut { bytes }, 0).is_some()
 }
 

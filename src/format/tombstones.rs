@@ -23,9 +23,9 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 /// The first eight bytes of every sidecar.
-pub const SIDECAR_MAGIC: [u8; 8] = *b"INFTOMB\0";
+pub(crate) const SIDECAR_MAGIC: [u8; 8] = *b"INFTOMB\0";
 /// The version that this code writes, and the newest that it reads.
-pub const SIDECAR_VERSION: u32 = 1;
+pub(crate) const SIDECAR_VERSION: u32 = 1;
 
 /// Who closed a sidecar to further replacement, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,17 +13,19 @@
 //! - [`location`], [`row_address`], [`schema`]: where objects are, what hidden columns are called, which types a
 //!   session sees.
 
-pub mod location;
-pub mod plan;
-pub mod read;
-pub mod row_address;
+pub(crate) mod location;
+pub(crate) mod plan;
+pub(crate) mod read;
+pub(crate) mod row_address;
 pub(crate) mod scan_method;
-pub mod schema;
-pub mod tombstones;
+pub(crate) mod schema;
+pub(crate) mod tombstones;
 
-pub use location::ScanLocation;
+pub(crate) use location::ScanLocation;
 pub(crate) use plan::KeepScanOrder;
-pub use plan::{
-    Pin, Rows, ScanRequest, Subset, SubsetProvider, plan_scan, plan_scan_of, scan_order,
+pub use plan::Pin;
+pub(crate) use plan::{
+    Rows, ScanRequest, Subset, SubsetProvider, plan_scan, plan_scan_of, scan_order,
 };
-pub use row_address::{ADDRESS_FILE, ADDRESS_POSITION, EXPOSED_ROW_ID, HiddenColumns, ROW_ID};
+pub use row_address::ROW_ID;
+pub(crate) use row_address::{EXPOSED_ROW_ID, HiddenColumns};

@@ -20,23 +20,23 @@ use datafusion::logical_expr::{
 use parquet::arrow::RowNumber;
 
 /// Address column: ordinal of the superfile within the scan's snapshot (`Int32`).
-pub const ADDRESS_FILE: &str = "__supertable_file";
+pub(crate) const ADDRESS_FILE: &str = "__supertable_file";
 /// Address column: position of the row in its superfile, from 0 (`Int64`).
-pub const ADDRESS_POSITION: &str = "__supertable_pos";
+pub(crate) const ADDRESS_POSITION: &str = "__supertable_pos";
 /// The row id column in plans, `Decimal128(38, 0)`. No column of a table has this name.
 pub const ROW_ID: &str = "__supertable_id";
 /// What users call the row id; a column of a table may have this name too, and then means that.
-pub const EXPOSED_ROW_ID: &str = "_id";
+pub(crate) const EXPOSED_ROW_ID: &str = "_id";
 /// First id of the superfile's minted span; a scan-internal constant per superfile.
 pub(crate) const FIRST_ROW_ID: &str = "__supertable_first_id";
 /// Prefix that no user column may have.
-pub const RESERVED_PREFIX: &str = "__supertable_";
+pub(crate) const RESERVED_PREFIX: &str = "__supertable_";
 
 /// Type of a row id as a column: every 128-bit Snowflake id of this format fits 38 digits.
-pub const ROW_ID_TYPE: DataType = DataType::Decimal128(38, 0);
+pub(crate) const ROW_ID_TYPE: DataType = DataType::Decimal128(38, 0);
 
 /// Whether users may not name a column like this.
-pub fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     name.to_ascii_lowercase().starts_with(RESERVED_PREFIX)
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn stored_row_id_name(table: &Schema) -> &'static str {
 }
 
 /// The row id as a column of a scan's output; never null there.
-pub fn row_id_field() -> FieldRef {
+pub(crate) fn row_id_field() -> FieldRef {
     Arc::new(Field::new(ROW_ID, ROW_ID_TYPE, false))
 }
 
@@ -60,12 +60,12 @@ pub(crate) fn stored_row_id_field(table: &Schema) -> FieldRef {
 }
 
 /// The superfile ordinal as a column.
-pub fn file_field() -> FieldRef {
+pub(crate) fn file_field() -> FieldRef {
     Arc::new(Field::new(ADDRESS_FILE, DataType::Int32, false))
 }
 
 /// The row position as a column produced by the Parquet reader.
-pub fn position_field() -> FieldRef {
+pub(crate) fn position_field() -> FieldRef {
     Arc::new(Field::new(ADDRESS_POSITION, DataType::Int64, false).with_extension_type(RowNumber))
 }
 
@@ -135,7 +135,7 @@ impl ScalarUDFImpl for RowIdFunction {
 
 /// Which hidden columns a scan yields after the table's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HiddenColumns {
+pub(crate) struct HiddenColumns {
     /// The row id `_id`.
     pub row_id: bool,
     /// The row's address: superfile ordinal and position.
@@ -144,7 +144,7 @@ pub struct HiddenColumns {
 
 impl HiddenColumns {
     /// `visible` with the hidden columns appended: `_id`, then the address.
-    pub fn extend(self, visible: &SchemaRef) -> SchemaRef {
+    pub(crate) fn extend(self, visible: &SchemaRef) -> SchemaRef {
         if self == Self::default() {
             return Arc::clone(visible);
         }

@@ -28,7 +28,7 @@ pub fn session_schema(stored: &SchemaRef) -> SchemaRef {
 
 /// `plain`, a session's schema, with the ids of nested fields that `stored` has for its columns: so
 /// that a superfile carries them, and its nested fields are found after they are renamed.
-pub fn numbered(plain: &SchemaRef, stored: &Schema) -> SchemaRef {
+pub(crate) fn numbered(plain: &SchemaRef, stored: &Schema) -> SchemaRef {
     let numbers = |field: &FieldRef| {
         let id = field_id(field)?;
         let known = stored.fields().iter().find(|f| field_id(f) == Some(id))?;

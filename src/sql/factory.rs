@@ -64,7 +64,7 @@ fn refuse_inside_of_catalog(state: &dyn Session, location: &str) -> Result<()> {
 
 /// The factory behind `STORED AS SUPERTABLE`.
 #[derive(Debug, Default)]
-pub struct SupertableFactory;
+pub(crate) struct SupertableFactory;
 
 #[async_trait]
 impl TableProviderFactory for SupertableFactory {

@@ -3,23 +3,23 @@
 
 pub(crate) mod adopt;
 pub(crate) mod alter;
-pub mod catalog;
+pub(crate) mod catalog;
 pub(crate) mod dialect;
-pub mod factory;
+pub(crate) mod factory;
 mod functions;
-pub mod location;
+pub(crate) mod location;
 pub(crate) mod open_tables;
 pub(crate) mod relations;
-pub mod schema;
-pub mod session;
+pub(crate) mod schema;
+pub(crate) mod session;
 pub(crate) mod statement;
-pub mod table;
+pub(crate) mod table;
 pub(crate) mod version_name;
 mod wait;
 pub(crate) mod written;
 pub(crate) mod zones;
 
 pub use catalog::{SupertableCatalog, execute, open_catalog, sql, sql_with_options};
-pub use factory::{SupertableFactory, create_table};
+pub use factory::create_table;
 pub use session::{SupertableSessionExt, register, register_for_queries, shutdown};
 pub use table::{CreateOptions, open_table};

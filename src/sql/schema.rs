@@ -18,7 +18,7 @@ use crate::scan::row_address::is_reserved;
 ///
 /// # Errors
 /// Names the column that it refuses, and why.
-pub fn check_storable(schema: &Schema) -> Result<()> {
+pub(crate) fn check_storable(schema: &Schema) -> Result<()> {
     if let Some(field) = schema.fields().iter().find(|f| is_reserved(f.name())) {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
@@ -81,7 +81,7 @@ fn written(field: &FieldRef) -> std::result::Result<(), ParquetError> {
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] naming the first difference.
-pub fn check_declared(declared: &Schema, stored: &Schema, table: &str) -> Result<()> {
+pub(crate) fn check_declared(declared: &Schema, stored: &Schema, table: &str) -> Result<()> {
     let differs = |why: String| {
         Error::new(
             ErrorKind::InvalidArgument,

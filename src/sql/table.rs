@@ -25,7 +25,8 @@ use crate::sql::location::resolve;
 use crate::sql::open_tables::OpenTables;
 use crate::sql::schema::check_storable;
 use crate::table::compaction::ClusterBy;
-use crate::table::{CreateTable, Env, Limits, Table};
+use crate::table::{CreateTable, Limits, Table};
+use crate::wal::Env;
 
 /// What a new table is made of, beyond its columns.
 #[derive(Debug, Clone, Default)]

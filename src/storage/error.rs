@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 /// Why a request was not sent.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("this session only reads (supertable.read_only); nothing was changed")]
-pub struct ReadOnly;
+pub(super) struct ReadOnly;
 
 /// A failure of the object store, naming the object by its path relative to the table's root.
 #[derive(Debug, thiserror::Error)]

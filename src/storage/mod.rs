@@ -28,10 +28,11 @@ mod retry;
 mod version;
 
 pub use cas::Storage;
-pub use error::{ReadOnly, StorageError};
+pub use error::StorageError;
 pub(crate) use exact::ExactStore;
-pub use local::{LocalStore, SyncCounts};
-pub use outcome::{CasOutcome, Fetched, Replaced};
+pub use local::LocalStore;
+pub use outcome::CasOutcome;
+pub(crate) use outcome::{Fetched, Replaced};
 pub use retry::RetryPolicy;
 pub use version::ObjectVersion;
 

@@ -58,7 +58,7 @@
 //! all; the same input gives the same output.
 
 mod carry;
-pub mod conflict;
+pub(crate) mod conflict;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -80,23 +80,20 @@ use crate::format::tombstones::SidecarCodecError;
 
 /// What `apply` needs to know beside its arguments.
 #[derive(Clone, Copy, Debug)]
-pub struct ApplyContext<'a> {
+pub(crate) struct ApplyContext<'a> {
     /// The time, for the header: milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// Mutations whose documents are known to be gone: their records are no longer kept pending.
     pub gone_wal_ids: &'a [WalId],
-    /// Where the ids of new sidecars come from.
+    /// Where the ids of new sidecars come from. Each call needs a block of its own: an id that an earlier call used may
+    /// be in the store, with other bytes, and the first bytes stand.
     pub fresh: IdBlock,
-    /// The first id of `fresh` that may be used. A caller that applies again after a lost race must go
-    /// on after [`Applied::fresh_until`]: an id that was used may be in the store, with other
-    /// bytes, and the first bytes stand.
-    pub fresh_from: u32,
 }
 
 /// What became of one change set.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is in the new version, as recorded.
     Committed(CommitRecord),
     /// An earlier version committed it.
@@ -112,7 +109,7 @@ pub enum Outcome {
 
 /// The result of [`apply`].
 #[derive(Debug)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The next version; `None` if no change set is in it.
     pub manifest: Option<Manifest>,
     /// Sidecars to upload before the pointer names the manifest: unions that nobody staged, each
@@ -120,11 +117,6 @@ pub struct Applied {
     pub sidecars: Vec<(TombstoneRef, SuperfileId, Bytes)>,
     /// What became of each change set, in the order given.
     pub outcomes: Vec<(WalId, Outcome)>,
-    /// The first id of the block that was not used.
-    pub fresh_until: u32,
-    /// Staged sidecars of committed change sets that the new version does not name. Once it is
-    /// the current one nobody ever will, so they can be deleted.
-    pub superseded: Vec<SidecarId>,
 }
 
 /// Why `apply` cannot judge at all. Never a conflict: something stored is wrong, or the caller is.
@@ -190,19 +182,9 @@ impl From<ApplyError> for Error {
     }
 }
 
-/// The sidecars in force whose bitmaps [`apply`] must be given to judge `change_set` alone.
-///
-/// None as long as nobody else changed its superfiles: then the staged unions are used unread.
-pub fn needed_sidecars(
-    manifest: &Manifest,
-    change_set: &ChangeSet,
-) -> Vec<(SuperfileId, TombstoneRef)> {
-    needed_sidecars_of_group(manifest, &[change_set])
-}
-
-/// As [`needed_sidecars`], for change sets that are applied in one call: a superfile that two of
-/// them change needs its bitmap too.
-pub fn needed_sidecars_of_group(
+/// The sidecars in force whose bitmaps [`apply`] must be given to judge `change_sets`: those of superfiles that somebody
+/// else changed since, or that two of them change. Otherwise the staged unions are used unread.
+pub(crate) fn needed_sidecars(
     manifest: &Manifest,
     change_sets: &[&ChangeSet],
 ) -> Vec<(SuperfileId, TombstoneRef)> {
@@ -232,12 +214,12 @@ pub(super) fn judged_by_rows(
 /// Applies `changes` in order to `manifest` (whose root hashes to `manifest_hash`), in one new
 /// version. A later change set sees the effect of the earlier ones.
 ///
-/// `current` holds the bitmaps that [`needed_sidecars_of_group`] asks for; more do no harm.
+/// `current` holds the bitmaps that [`needed_sidecars`] asks for; more do no harm.
 ///
 /// # Errors
 /// [`ApplyError`] when a change set or sidecar contradicts the manifest; nothing is decided then.
 /// [`ApplyError::Inconsistent`] names the mutation, so that the others can be applied without it.
-pub fn apply(
+pub(crate) fn apply(
     manifest: &Manifest,
     manifest_hash: &ContentHash,
     changes: &[(WalId, &ChangeSet)],
@@ -247,7 +229,6 @@ pub fn apply(
     let mut next = Next::new(manifest, current);
     let mut commits: Vec<CommitRecord> = Vec::new();
     let mut outcomes = Vec::with_capacity(changes.len());
-    let mut committed = Vec::new();
     for (wal_id, change_set) in changes {
         let known = commits
             .iter()
@@ -265,7 +246,6 @@ pub fn apply(
                     let record = record(*wal_id, change_set, next.version, effect.lost);
                     next.take(change_set, effect);
                     commits.push(record.clone());
-                    committed.push(*change_set);
                     Outcome::Committed(record)
                 }
             }
@@ -277,11 +257,9 @@ pub fn apply(
             manifest: None,
             sidecars: Vec::new(),
             outcomes,
-            fresh_until: ctx.fresh_from,
-            superseded: Vec::new(),
         });
     }
-    finish(next, manifest_hash, commits, outcomes, &committed, ctx)
+    finish(next, manifest_hash, commits, outcomes, ctx)
 }
 
 /// The record of a change set that is committed although `lost` of its rows were gone.

@@ -24,7 +24,7 @@ use crate::wal::Env;
 
 /// What a reservation amounts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// The table may come to stand there.
     Pending(Pointer),
     /// The table stands there.
@@ -35,7 +35,7 @@ pub enum Standing {
 
 /// What whoever made a reservation has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Swing the table's pointer, which is this one.
     Swing(Pointer),
     /// It took effect.
@@ -49,12 +49,12 @@ pub enum Step {
 }
 
 /// The place in which the table in `directory` stands.
-pub fn slot_of<'a>(directory: &'a str, claim: Option<&'a Claim>) -> &'a str {
+pub(crate) fn slot_of<'a>(directory: &'a str, claim: Option<&'a Claim>) -> &'a str {
     claim.map_or(directory, |claim| &claim.slot)
 }
 
 /// The number of a table's last claim.
-pub fn number_of(claim: Option<&Claim>) -> u64 {
+pub(crate) fn number_of(claim: Option<&Claim>) -> u64 {
     claim.map_or(0, |claim| claim.number)
 }
 
@@ -62,7 +62,11 @@ pub fn number_of(claim: Option<&Claim>) -> u64 {
 ///
 /// # Errors
 /// `Corrupt` if there is what no reservation can be for.
-pub fn standing(reservation: &Reservation, slot: &str, table: Option<&Head>) -> Result<Standing> {
+pub(crate) fn standing(
+    reservation: &Reservation,
+    slot: &str,
+    table: Option<&Head>,
+) -> Result<Standing> {
     match table {
         None | Some(Head::Dropped(_)) => Ok(Standing::Void),
         Some(Head::Reserved(_)) => Err(not_a_table(&reservation.table)),
@@ -83,7 +87,7 @@ pub fn standing(reservation: &Reservation, slot: &str, table: Option<&Head>) -> 
 ///
 /// # Errors
 /// As [`standing`].
-pub fn step(
+pub(crate) fn step(
     reservation: &Reservation,
     slot: &str,
     table: Option<&Head>,
@@ -110,7 +114,7 @@ pub fn step(
 ///
 /// # Errors
 /// The store's; `Corrupt` or `UnsupportedVersion`.
-pub async fn head(storage: &Storage) -> Result<Option<(Head, ObjectVersion)>> {
+pub(crate) async fn head(storage: &Storage) -> Result<Option<(Head, ObjectVersion)>> {
     let path = paths::pointer();
     let Some((bytes, state)) = storage.get(&path).await? else {
         return Ok(None);
@@ -123,7 +127,7 @@ pub async fn head(storage: &Storage) -> Result<Option<(Head, ObjectVersion)>> {
 ///
 /// # Errors
 /// The store's. The place may be reserved then, for a claim that is never made.
-pub async fn reserve(storage: &Storage, reservation: &Reservation) -> Result<bool> {
+pub(crate) async fn reserve(storage: &Storage, reservation: &Reservation) -> Result<bool> {
     let path = paths::pointer();
     let bytes = reservation
         .encode()
@@ -138,7 +142,7 @@ pub async fn reserve(storage: &Storage, reservation: &Reservation) -> Result<boo
 ///
 /// # Errors
 /// The store's: the outcome may be unknown.
-pub async fn swing(
+pub(crate) async fn swing(
     storage: &Storage,
     env: &Env,
     (pointer, state): (Pointer, &ObjectVersion),
@@ -163,7 +167,7 @@ pub async fn swing(
 ///
 /// # Errors
 /// The store's.
-pub async fn outdo(
+pub(crate) async fn outdo(
     storage: &Storage,
     env: &Env,
     reservation: &Reservation,
@@ -180,7 +184,7 @@ pub async fn outdo(
 ///
 /// # Errors
 /// The store's.
-pub async fn bury(storage: &Storage, env: &Env, state: &ObjectVersion) -> Result<()> {
+pub(crate) async fn bury(storage: &Storage, env: &Env, state: &ObjectVersion) -> Result<()> {
     let path = paths::pointer();
     let grave = Grave {
         table_id: TableId::from_uuid(uuid::Uuid::nil()),

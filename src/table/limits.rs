@@ -11,7 +11,7 @@ use crate::table::version::cache::Cache;
 
 /// Target of the `tracing` events by which long operations report how far they are: `operation`, `done` of
 /// `total` (0 while that is not known), `bytes`.
-pub const PROGRESS: &str = "datafusion_supertable::progress";
+pub(crate) const PROGRESS: &str = "datafusion_supertable::progress";
 
 /// Bounds of one open [`Table`](super::Table).
 #[derive(Clone, Debug)]

@@ -35,11 +35,11 @@
 //!    (`version::head`, `version::history`), and undone (`wal::driver`).
 //! 4. An APPENDED document is read by `commit::observe` and goes to `commit::committer`, as its owner would have it.
 
-pub mod apply;
+pub(crate) mod apply;
 mod background;
-pub mod claim;
+pub(crate) mod claim;
 mod commit;
-pub mod compaction;
+pub(crate) mod compaction;
 mod context;
 mod create;
 mod handle;
@@ -47,35 +47,33 @@ mod limits;
 mod recovery;
 mod reruns;
 mod restore;
-pub mod schema;
+pub(crate) mod schema;
 mod superfile;
-pub mod vacuum;
+pub(crate) mod vacuum;
 mod version;
 
-pub use apply::conflict::{self, Conflict, ConflictReason};
-pub use apply::{
-    Applied, ApplyContext, ApplyError, Outcome, apply, needed_sidecars, needed_sidecars_of_group,
-};
+pub(crate) use apply::conflict::ConflictReason;
 pub use background::Background;
-pub use commit::{CommitOutcome, Effect, Mutation, StagedIds};
+pub use commit::{CommitOutcome, Effect, Mutation};
 pub use create::CreateTable;
 pub use handle::Table;
-pub use limits::{Limits, PROGRESS};
-pub use recovery::RecoveryReport;
-pub use restore::Restored;
-pub use schema::evolution;
-pub use superfile::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
-pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
+pub use limits::Limits;
+pub(crate) use limits::PROGRESS;
+pub(crate) use recovery::RecoveryReport;
+pub(crate) use schema::evolution;
+pub(crate) use superfile::{RowIdSource, SuperfileWriter, WriterOptions};
+pub(crate) use vacuum::Removed;
+pub use vacuum::{VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;
-pub use version::diff::{self, Difference, difference};
-pub use version::moment::{Moment, VersionInfo};
-pub use version::pointer::{is_dropped_table, is_no_table, is_reservation};
-pub use version::sidecars::Sidecars;
+pub(crate) use version::diff::{Difference, difference};
+pub use version::moment::Moment;
+pub(crate) use version::moment::VersionInfo;
+pub use version::pointer::is_dropped_table;
+pub(crate) use version::pointer::{is_no_table, is_reservation};
+pub(crate) use version::sidecars::Sidecars;
 pub use version::snapshot::Snapshot;
 
 pub(crate) use reruns::{Reruns, RunEnd, SWUNG};
 pub(crate) use superfile::{
     EndError, SealedEnd, check_not_null, footer_null_count, footer_stats, judge_end,
 };
-
-pub use crate::wal::Env;

@@ -13,14 +13,14 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// A delay between half and the whole of `bound`.
-pub fn jittered(env: &Env, bound: Duration) -> Duration {
+pub(crate) fn jittered(env: &Env, bound: Duration) -> Duration {
     let [random, ..] = *env.ids.nonce().as_bytes();
     bound / 2 + (bound / 2) * u32::from(random) / 256
 }
 
 /// Delays that double, each drawn between half and the whole of its bound.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     bounds: ExponentialBackoff,
     longest: Duration,
 }
@@ -33,7 +33,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Delays that stop growing at `longest`.
-    pub fn up_to(longest: Duration) -> Self {
+    pub(crate) fn up_to(longest: Duration) -> Self {
         let bounds = ExponentialBuilder::default()
             .with_min_delay(FIRST.min(longest))
             .with_max_delay(longest)
@@ -44,12 +44,12 @@ impl Backoff {
     }
 
     /// The next delay.
-    pub fn delay(&mut self, env: &Env) -> Duration {
+    pub(crate) fn delay(&mut self, env: &Env) -> Duration {
         jittered(env, self.bounds.next().unwrap_or(self.longest))
     }
 
     /// Waits for the next delay.
-    pub async fn wait(&mut self, env: &Env) {
+    pub(crate) async fn wait(&mut self, env: &Env) {
         tokio::time::sleep(self.delay(env)).await;
     }
 }

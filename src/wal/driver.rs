@@ -35,7 +35,7 @@ const CANCELLED: u8 = 2;
 /// What became of the owner's step to APPENDED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "only an appended mutation may be committed"]
-pub enum AppendOutcome {
+pub(crate) enum AppendOutcome {
     /// The document is APPENDED: any process may commit it, and nobody may undo it for being slow.
     Appended,
     /// Another process took the document: it was not committed and never will be.
@@ -74,7 +74,7 @@ impl Held {
 
 /// The owner's side of one document.
 #[derive(Debug)]
-pub struct Driver {
+pub(crate) struct Driver {
     store: WalStore,
     env: Env,
     id: WalId,
@@ -90,7 +90,7 @@ impl Driver {
     /// Starts to upload the INTENT document in the background, and then to renew its lease.
     ///
     /// The owner's name in `what` must be unlike that of any other driver.
-    pub fn start(
+    pub(crate) fn start(
         store: WalStore,
         env: Env,
         tracker: &TaskTracker,
@@ -156,7 +156,7 @@ impl Driver {
     }
 
     /// The mutation's id.
-    pub fn id(&self) -> WalId {
+    pub(crate) fn id(&self) -> WalId {
         self.id
     }
 
@@ -165,7 +165,7 @@ impl Driver {
     ///
     /// # Errors
     /// The failure of the upload.
-    pub async fn durable(&self) -> Result<(), Error> {
+    pub(crate) async fn durable(&self) -> Result<(), Error> {
         let mut intent = self.intent.clone();
         let state = intent
             .wait_for(|state| !matches!(state, Intent::Pending))
@@ -191,7 +191,7 @@ impl Driver {
     ///
     /// # Errors
     /// The document was never durable, or (`OutcomeUnknown`) the store cannot tell whether it is APPENDED.
-    pub async fn append(&self, appendix: Appendix) -> Result<AppendOutcome, Error> {
+    pub(crate) async fn append(&self, appendix: Appendix) -> Result<AppendOutcome, Error> {
         self.durable().await?;
         // Waiting for the lock waits for a renewal that is under way.
         let mut held = self.held.lock().await;
@@ -275,7 +275,7 @@ impl Driver {
     }
 
     /// The document and its etag, as the owner last wrote them.
-    pub async fn document(&self) -> (StateDoc, Etag) {
+    pub(crate) async fn document(&self) -> (StateDoc, Etag) {
         let held = self.held.lock().await;
         (held.doc.clone(), held.etag.clone())
     }
@@ -286,7 +286,7 @@ impl Driver {
     ///
     /// # Errors
     /// The store's; recovery does the rest then.
-    pub async fn abandon(&self, staged: bool) -> WalResult<()> {
+    pub(crate) async fn abandon(&self, staged: bool) -> WalResult<()> {
         self.heartbeat.abort();
         if self
             .gate
@@ -404,7 +404,7 @@ async fn renew_once(
 ///
 /// # Errors
 /// The store's.
-pub async fn retire(
+pub(crate) async fn retire(
     store: &WalStore,
     id: &WalId,
     known: Option<(StateDoc, Etag)>,
@@ -440,7 +440,7 @@ pub async fn retire(
 ///
 /// # Errors
 /// The store's; the document stays then, so that this is done again.
-pub async fn undo(store: &WalStore, doc: &StateDoc) -> WalResult<usize> {
+pub(crate) async fn undo(store: &WalStore, doc: &StateDoc) -> WalResult<usize> {
     let staged = match doc.id_block() {
         Some(block) => store.delete_staged(&block).await?,
         None => 0,

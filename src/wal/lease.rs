@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::format::{Lease, StateDoc};
 
 /// A lease for `owner` from `now` on.
-pub fn fresh(owner: &str, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
+pub(crate) fn fresh(owner: &str, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
     Lease {
         owner: owner.to_owned(),
         acquired_at: now,
@@ -21,7 +21,7 @@ pub fn fresh(owner: &str, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
 }
 
 /// The same lease, running from `now`. It never gets shorter, also if the clock jumped back.
-pub fn renewed(lease: &Lease, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
+pub(crate) fn renewed(lease: &Lease, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
     let fresh = fresh(&lease.owner, now, ttl);
     Lease {
         owner: fresh.owner,
@@ -31,12 +31,12 @@ pub fn renewed(lease: &Lease, now: DateTime<Utc>, ttl: TimeDelta) -> Lease {
 }
 
 /// Whether `owner` holds the document's lease, live or expired.
-pub fn is_held_by(doc: &StateDoc, owner: &str) -> bool {
+pub(crate) fn is_held_by(doc: &StateDoc, owner: &str) -> bool {
     doc.lease.as_ref().is_some_and(|lease| lease.owner == owner)
 }
 
 /// How long an owner waits between renewals: a third of the time, so that two may fail.
-pub fn renewal_interval(ttl: TimeDelta) -> Duration {
+pub(crate) fn renewal_interval(ttl: TimeDelta) -> Duration {
     (ttl / 3)
         .to_std()
         .unwrap_or(Duration::ZERO)

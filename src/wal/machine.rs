@@ -30,7 +30,7 @@ use crate::wal::lease;
 /// A step that the document's state does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a document in state {from:?} cannot be {step}")]
-pub struct IllegalTransition {
+pub(crate) struct IllegalTransition {
     /// The state the document is in.
     pub from: WalState,
     /// What was to be done to it.
@@ -39,7 +39,7 @@ pub struct IllegalTransition {
 
 /// What a document says from its first write on.
 #[derive(Clone, Debug)]
-pub struct Intention<'a> {
+pub(crate) struct Intention<'a> {
     /// The mutation's id.
     pub wal_id: WalId,
     /// What kind of statement it is.
@@ -56,7 +56,7 @@ pub struct Intention<'a> {
 
 /// What a document says once everything that the commit needs is durable.
 #[derive(Clone, Debug, Default)]
-pub struct Appendix {
+pub(crate) struct Appendix {
     /// blake3 of the change set.
     pub change_set: Option<ContentHash>,
     /// Rows that the statement adds.
@@ -70,7 +70,7 @@ pub struct Appendix {
 }
 
 /// The first document of a mutation.
-pub fn intent(what: &Intention<'_>, now: DateTime<Utc>, ttl: TimeDelta) -> StateDoc {
+pub(crate) fn intent(what: &Intention<'_>, now: DateTime<Utc>, ttl: TimeDelta) -> StateDoc {
     // The store stamps a fresh nonce on every write.
     let mut doc = StateDoc::intent(what.wal_id, what.op, now, what.base_version, Uuid::nil());
     doc.lease = Some(lease::fresh(what.owner, now, ttl));
@@ -80,7 +80,7 @@ pub fn intent(what: &Intention<'_>, now: DateTime<Utc>, ttl: TimeDelta) -> State
 }
 
 /// The owner is still at work.
-pub fn renew(
+pub(crate) fn renew(
     doc: &StateDoc,
     now: DateTime<Utc>,
     ttl: TimeDelta,
@@ -95,7 +95,7 @@ pub fn renew(
 }
 
 /// Everything that the commit needs is durable: from here on any process may commit it.
-pub fn append(
+pub(crate) fn append(
     doc: &StateDoc,
     appendix: Appendix,
     now: DateTime<Utc>,
@@ -120,7 +120,7 @@ pub fn append(
 }
 
 /// The mutation is in the table's history.
-pub fn complete(doc: &StateDoc) -> Result<StateDoc, IllegalTransition> {
+pub(crate) fn complete(doc: &StateDoc) -> Result<StateDoc, IllegalTransition> {
     expect(doc, WalState::Appended, "completed")?;
     let mut next = doc.clone();
     next.state = WalState::Complete;
@@ -128,7 +128,7 @@ pub fn complete(doc: &StateDoc) -> Result<StateDoc, IllegalTransition> {
 }
 
 /// Takes an INTENT from its owner, so that it can be undone.
-pub fn fence(
+pub(crate) fn fence(
     doc: &StateDoc,
     by: &str,
     now: DateTime<Utc>,
@@ -142,7 +142,7 @@ pub fn fence(
 
 /// Takes an APPENDED document whose change set conflicts with a committed version. It goes back to
 /// INTENT under another owner: no process commits it any more, and whoever meets it undoes it.
-pub fn fence_conflicting(
+pub(crate) fn fence_conflicting(
     doc: &StateDoc,
     by: &str,
     now: DateTime<Utc>,

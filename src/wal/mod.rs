@@ -4,18 +4,18 @@
 //! documents, change sets and sidecars; [`machine`] says which step is legal; [`Driver`] takes an owner's
 //! document through its steps; [`lease`] says who bothers, and [`watch`] when nobody does. What a commit is, is the table's business.
 
-pub mod backoff;
-pub mod driver;
-pub mod env;
-pub mod lease;
-pub mod machine;
-pub mod store;
-pub mod watch;
+pub(crate) mod backoff;
+pub(crate) mod driver;
+pub(crate) mod env;
+pub(crate) mod lease;
+pub(crate) mod machine;
+pub(crate) mod store;
+pub(crate) mod watch;
 
-pub use driver::{AppendOutcome, Driver};
-pub use env::{Clock, Env, IdSource, ManualClock, SystemClock};
-pub use store::{Etag, WalError, WalListing, WalResult, WalStore};
-pub use watch::{Standing, Watch};
+pub(crate) use driver::{AppendOutcome, Driver};
+pub use env::{Clock, Env, ManualClock};
+pub(crate) use store::{Etag, WalError, WalListing, WalResult, WalStore};
+pub(crate) use watch::{Standing, Watch};
 
 #[cfg(test)]
 mod tests;

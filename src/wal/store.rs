@@ -195,7 +195,7 @@ impl From<WalError> for Error {
 }
 
 /// `Result` of the WAL store.
-pub type WalResult<T> = Result<T, WalError>;
+pub(crate) type WalResult<T> = Result<T, WalError>;
 
 /// What lies under the WAL prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

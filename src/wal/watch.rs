@@ -21,7 +21,7 @@ use crate::wal::store::Etag;
 
 /// What an observer makes of a document that it has just read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It was not seen before.
     New,
     /// It was seen in another state: its owner has been at work since.
@@ -45,14 +45,14 @@ struct Sighting {
 
 /// The documents that one observer has seen.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     lease: Duration,
     seen: Mutex<HashMap<WalId, Sighting>>,
 }
 
 impl Watch {
     /// An observer that has seen nothing, and gives an owner so much time.
-    pub fn new(lease: Duration) -> Self {
+    pub(crate) fn new(lease: Duration) -> Self {
         Self {
             lease,
             seen: Mutex::default(),
@@ -61,7 +61,7 @@ impl Watch {
 
     /// Notes that the document was in `state` (`None`: that only its change set was there), as a request told that
     /// was made at `asked` and answered at `answered`.
-    pub fn note(
+    pub(crate) fn note(
         &self,
         id: &WalId,
         state: Option<&Etag>,
@@ -92,14 +92,14 @@ impl Watch {
     }
 
     /// Whether this state of the document was noted as abandoned.
-    pub fn is_abandoned(&self, id: &WalId, state: &Etag) -> bool {
+    pub(crate) fn is_abandoned(&self, id: &WalId, state: &Etag) -> bool {
         self.lock().get(id).is_some_and(|sighting| {
             sighting.state.as_ref() == Some(state) && sighting.stood >= self.lease
         })
     }
 
     /// Forgets all documents but these.
-    pub fn retain(&self, there: &HashSet<WalId>) {
+    pub(crate) fn retain(&self, there: &HashSet<WalId>) {
         self.lock().retain(|id, _| there.contains(id));
     }
 

@@ -1,4 +1,4 @@
-//! One fuzz target for `cargo fuzz`: the one of `datafusion_supertable::fuzzing` that has the binary's name.
+//! One fuzz target for `cargo fuzz`: the one of `datafusion_supertable::unstable::fuzzing` that has the binary's name.
 //!
 //! ```text
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz manifest_payload -- -max_total_time=600
@@ -9,7 +9,7 @@
 
 use std::sync::LazyLock;
 
-use datafusion_supertable::fuzzing::{TARGETS, Target};
+use datafusion_supertable::unstable::fuzzing::{TARGETS, Target};
 use libfuzzer_sys::fuzz_target;
 
 static TARGET: LazyLock<Target> = LazyLock::new(|| {

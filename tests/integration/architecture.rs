@@ -92,7 +92,7 @@ fn sources() -> Vec<Source> {
 }
 
 /// The paths and texts of the files below `root` that are not unit tests.
-pub fn source_texts(root: &Path) -> Vec<(String, String)> {
+pub(crate) fn source_texts(root: &Path) -> Vec<(String, String)> {
     fn collect(directory: &Path, into: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();

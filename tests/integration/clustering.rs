@@ -13,11 +13,13 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::dml::compact::{Ending, Optimized, Request, Scope, optimize_as};
-use datafusion_supertable::format::SuperfileId;
-use datafusion_supertable::table::Snapshot;
-use datafusion_supertable::table::compaction::{ClusterBy, Targets};
+use datafusion_supertable::unstable::dml::SupertableProvider;
+use datafusion_supertable::unstable::dml::compact::{
+    Ending, Optimized, Request, Scope, optimize_as,
+};
+use datafusion_supertable::unstable::format::SuperfileId;
+use datafusion_supertable::unstable::table::Snapshot;
+use datafusion_supertable::unstable::table::compaction::{ClusterBy, Targets};
 use tempfile::TempDir;
 
 use crate::support::capture::Capture;
@@ -371,7 +373,9 @@ async fn a_table_that_is_written_to_stays_clustered_and_its_rows_are_written_a_f
     let mut before = BTreeSet::new();
     for version in 1..=now.version() {
         let old = table
-            .snapshot_of(datafusion_supertable::table::Moment::Version(version))
+            .snapshot_of(datafusion_supertable::unstable::table::Moment::Version(
+                version,
+            ))
             .await
             .unwrap();
         let entries = old.manifest().entries();

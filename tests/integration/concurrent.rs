@@ -199,7 +199,7 @@ async fn sessions_that_meet_only_at_the_store_keep_every_invariant() {
 }
 
 /// The role: writes, and reports each statement's end so that a parent knows what was acknowledged.
-pub fn write_in_a_process(args: &Args) {
+pub(crate) fn write_in_a_process(args: &Args) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let ctx = open(Path::new(args.text(0))).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::error::{Error, ErrorKind};
+use datafusion_supertable::{Error, ErrorKind};
 use futures::{FutureExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::storage::{CasOutcome, RetryPolicy, Storage};
+use datafusion_supertable::unstable::storage::{CasOutcome, RetryPolicy, Storage};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use url::Url;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use datafusion_supertable::fuzzing::TARGETS;
+use datafusion_supertable::unstable::fuzzing::TARGETS;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use datafusion_supertable::open_catalog;
-use datafusion_supertable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
 use tempfile::TempDir;
 
 use crate::support::disk::{copy, files};

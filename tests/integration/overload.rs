@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::error::{Error, ErrorKind};
-use datafusion_supertable::format::paths;
-use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Limits, Snapshot, Table, VacuumOptions};
-use datafusion_supertable::wal::{Env, ManualClock};
+use datafusion_supertable::unstable::format::paths;
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::table::{Limits, Snapshot, Table, VacuumOptions};
+use datafusion_supertable::unstable::wal::{Env, ManualClock};
+use datafusion_supertable::{Error, ErrorKind};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -499,7 +499,7 @@ fn descriptors() -> usize {
 }
 
 /// A role: writes, reads and changes a table of many superfiles.
-pub fn use_a_table_of_many_files(args: &Args) {
+pub(crate) fn use_a_table_of_many_files(args: &Args) {
     let dir = FsPath::new(args.text(0)).to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

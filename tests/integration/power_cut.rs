@@ -46,7 +46,7 @@ const STATEMENTS: [&str; 12] = [
 ];
 
 /// Role: runs the statements on a table in a directory, and reports each when it is acknowledged.
-pub fn run_statements(arguments: &Args) {
+pub(crate) fn run_statements(arguments: &Args) {
     let table = arguments.text(0);
     on_one_thread(|| async {
         let session = Session::bare(context());

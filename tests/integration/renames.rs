@@ -25,9 +25,9 @@ use std::sync::{Arc, Mutex};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::format::OpKind;
-use datafusion_supertable::sql::CreateOptions;
-use datafusion_supertable::table::{CommitOutcome, Effect};
+use datafusion_supertable::unstable::format::OpKind;
+use datafusion_supertable::unstable::sql::CreateOptions;
+use datafusion_supertable::unstable::table::{CommitOutcome, Effect};
 use datafusion_supertable::{ErrorKind, SupertableCatalog, open_catalog};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
@@ -508,7 +508,7 @@ fn a_name_costs_one_request_and_a_rename_five_or_seven() {
 }
 
 /// Role: renames the table `t<number>` to `u` when told to, and reports what came of it.
-pub fn rename_in_a_process(arguments: &Args) {
+pub(crate) fn rename_in_a_process(arguments: &Args) {
     let (dir, number) = (arguments.text(0), arguments.number(1));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use datafusion_supertable::error::{Error, ErrorKind};
-use datafusion_supertable::storage::{ObjectVersion, RetryPolicy, Storage, StorageError};
+use datafusion_supertable::unstable::storage::{ObjectVersion, RetryPolicy, Storage, StorageError};
+use datafusion_supertable::{Error, ErrorKind};
 use futures::TryStreamExt;
 use object_store::RetryConfig;
 use object_store::path::Path;

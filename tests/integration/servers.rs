@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_supertable::storage::{RetryPolicy, Storage, conformance};
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage, conformance};
 use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 
@@ -179,7 +179,7 @@ async fn a_bucket_that_refuses_says_so_without_telling_secrets() {
         RetryPolicy::default(),
     );
     let refused = storage.create(&counter(), count_body(0)).await;
-    let error = datafusion_supertable::error::Error::from(refused.unwrap_err());
+    let error = datafusion_supertable::Error::from(refused.unwrap_err());
     let text = format!("{error} {error:?}");
     assert!(text.contains("_supertable/current"), "{text}");
     assert!(!text.contains("not-the-secret"), "{text}");

@@ -11,8 +11,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::table::Background;
+use datafusion_supertable::unstable::dml::SupertableProvider;
+use datafusion_supertable::unstable::table::Background;
 use datafusion_supertable::{Error, ErrorKind, SupertableSessionExt, open_catalog};
 use tempfile::TempDir;
 
@@ -81,7 +81,7 @@ async fn without_the_registration_reading_and_inserting_work_and_changing_rows_i
 
     let without = SessionContext::new();
     let location = format!("{}/t/", dir.path().display());
-    let table = datafusion_supertable::sql::open_table(&without.state(), &location)
+    let table = datafusion_supertable::unstable::sql::open_table(&without.state(), &location)
         .await
         .unwrap();
     without.register_table("t", Arc::new(table)).unwrap();

@@ -7,7 +7,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::open_catalog;
-use datafusion_supertable::sql::{CreateOptions, create_table};
+use datafusion_supertable::unstable::sql::{CreateOptions, create_table};
 
 /// A session in a process of its own: `zone` is its time zone.
 fn session(zone: Option<&str>) -> SessionContext {

@@ -45,7 +45,7 @@ const PRINTED_FAILURES: usize = 12;
 
 /// Where the tables of a run live.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// A directory or URL, ending in `/`.
     base: String,
     /// The store of a URL; none for a local directory.
@@ -54,7 +54,7 @@ pub struct Place {
 
 impl Place {
     /// A local directory.
-    pub fn local(directory: &Path) -> Self {
+    pub(crate) fn local(directory: &Path) -> Self {
         Self {
             base: format!("{}/", directory.display()),
             store: None,
@@ -62,7 +62,7 @@ impl Place {
     }
 
     /// A prefix (`url` ends in `/`) in `store`.
-    pub fn remote(url: &str, store: Arc<dyn ObjectStore>) -> Self {
+    pub(crate) fn remote(url: &str, store: Arc<dyn ObjectStore>) -> Self {
         let parsed = Url::parse(url).expect("a location is a URL");
         Self {
             base: url.to_owned(),
@@ -346,7 +346,7 @@ async fn check<M: MakeConnection<Conn = Database>>(
 }
 
 /// Runs every file of `sql/` in a fresh place below `place`; panics with all failures.
-pub async fn run_all(place: &Place) {
+pub(crate) async fn run_all(place: &Place) {
     let wanted = std::env::var("SUPERTABLE_TEST_FILES").unwrap_or_default();
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql"))

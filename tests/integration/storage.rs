@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion_supertable::storage::CasOutcome;
+use datafusion_supertable::unstable::storage::CasOutcome;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -18,11 +18,11 @@ fn run<F: Future>(future: F) -> F::Output {
     tokio::runtime::Runtime::new().unwrap().block_on(future)
 }
 
-pub fn counter() -> Path {
+pub(crate) fn counter() -> Path {
     Path::from("_supertable/current")
 }
 
-pub fn count_body(count: usize) -> Bytes {
+pub(crate) fn count_body(count: usize) -> Bytes {
     Bytes::from(format!("{count} {}", Uuid::new_v4()))
 }
 
@@ -32,7 +32,7 @@ fn count_of(body: &Bytes) -> usize {
 }
 
 /// Role: adds one to the counter at location 0, as often as argument 1 says.
-pub fn add_to_a_counter(arguments: &Args) {
+pub(crate) fn add_to_a_counter(arguments: &Args) {
     run(async {
         let storage = location::open(arguments.text(0));
         let mut lost = 0;
@@ -51,7 +51,7 @@ pub fn add_to_a_counter(arguments: &Args) {
 }
 
 /// Role: tries to create as many objects at location 0 as argument 1 says; reports those it created.
-pub fn create_objects(arguments: &Args) {
+pub(crate) fn create_objects(arguments: &Args) {
     run(async {
         let storage = location::open(arguments.text(0));
         for object in 0..arguments.number(1) {
@@ -66,7 +66,7 @@ pub fn create_objects(arguments: &Args) {
 
 /// Role: writes, replaces, uploads and deletes at location 0 without end; reports each body that the
 /// storage acknowledged, beginning with argument 1.
-pub fn write_until_killed(arguments: &Args) {
+pub(crate) fn write_until_killed(arguments: &Args) {
     run(async {
         let storage = location::open(arguments.text(0));
         let store = storage.object_store();
@@ -110,7 +110,7 @@ fn body_of(number: usize) -> Bytes {
     Bytes::from(format!("{number:08}").repeat(4096))
 }
 
-pub async fn processes_count_once(location: String, processes: usize, additions: usize) {
+pub(crate) async fn processes_count_once(location: String, processes: usize, additions: usize) {
     let storage = location::open(&location);
     drop(storage.create(&counter(), count_body(0)).await.unwrap());
     let arguments = [location, additions.to_string()];
@@ -126,7 +126,7 @@ pub async fn processes_count_once(location: String, processes: usize, additions:
     assert_eq!(count_of(&body), processes * additions);
 }
 
-pub async fn processes_create_once(location: String, processes: usize, objects: usize) {
+pub(crate) async fn processes_create_once(location: String, processes: usize, objects: usize) {
     let arguments = [location.clone(), objects.to_string()];
     let children: Vec<Child> = (0..processes)
         .map(|_| Child::spawn("storage: create objects", &arguments))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datafusion_supertable::error::{Error, ErrorKind};
+use datafusion_supertable::{Error, ErrorKind};
 use object_store::memory::InMemory;
 
 use crate::support::fault_store::Plan;

@@ -11,12 +11,12 @@ use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion_supertable::dml::SupertableProvider;
-use datafusion_supertable::dml::compact::{Ending, optimize, prepare};
-use datafusion_supertable::format::OpKind;
-use datafusion_supertable::scan::{Pin, ROW_ID};
-use datafusion_supertable::table::compaction::Targets;
-use datafusion_supertable::table::{CommitOutcome, Effect, Table};
+use datafusion_supertable::unstable::dml::SupertableProvider;
+use datafusion_supertable::unstable::dml::compact::{Ending, optimize, prepare};
+use datafusion_supertable::unstable::format::OpKind;
+use datafusion_supertable::unstable::scan::{Pin, ROW_ID};
+use datafusion_supertable::unstable::table::compaction::Targets;
+use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Table};
 use roaring::RoaringBitmap;
 use tempfile::TempDir;
 
@@ -155,7 +155,7 @@ async fn a_compaction_keeps_values_and_row_ids_and_the_order_of_rows() {
         // As it stands in the file.
         let file = dir
             .path()
-            .join(datafusion_supertable::format::paths::superfile(&written.id).as_ref());
+            .join(datafusion_supertable::unstable::format::paths::superfile(&written.id).as_ref());
         let column = if order.is_empty() { "id" } else { "v" };
         let single =
             SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));

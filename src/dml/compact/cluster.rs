@@ -29,7 +29,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::table::compaction::Curve;
 
-pub use crate::table::compaction::ClusterBy;
+pub(crate) use crate::table::compaction::ClusterBy;
 
 /// Rows of the sample, about.
 const SAMPLE_ROWS: u64 = 8_192;

@@ -39,7 +39,7 @@ use crate::table::compaction::{Group, Targets, plan, plan_clustered};
 use crate::table::{CommitOutcome, Effect, Mutation, Reruns, RowIdSource, RunEnd, Snapshot};
 
 /// How many small superfiles of one size a compaction after writes waits for.
-pub const AUTO_FILES_PER_TIER: usize = 16;
+pub(crate) const AUTO_FILES_PER_TIER: usize = 16;
 
 /// One compaction: of what, how, and whether somebody waits for it.
 struct Job<'a> {

@@ -4,12 +4,12 @@
 //! - [`cluster`]: an order by several columns at once.
 
 mod aim;
-pub mod cluster;
-pub mod execute;
+pub(crate) mod cluster;
+pub(crate) mod execute;
 mod moved;
 mod progress;
 mod reading;
-pub mod request;
+pub(crate) mod request;
 
 pub(crate) use execute::{compact_after_write, targets_of};
 pub use execute::{optimize, optimize_as, prepare};

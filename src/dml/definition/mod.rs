@@ -12,6 +12,6 @@ mod shown;
 mod statement;
 mod types;
 
-pub use planner::understand_arrow_types;
-pub use shown::Definition;
-pub use statement::Declared;
+pub(crate) use planner::understand_arrow_types;
+pub(crate) use shown::Definition;
+pub(crate) use statement::Declared;

@@ -20,7 +20,7 @@ struct ArrowTypes {
 }
 
 /// Makes a session that has this planner understand types by their names in Arrow, too.
-pub fn understand_arrow_types(planner: &mut Option<Arc<dyn TypePlanner>>) {
+pub(crate) fn understand_arrow_types(planner: &mut Option<Arc<dyn TypePlanner>>) {
     let before = planner.take();
     *planner = Some(Arc::new(ArrowTypes { before }));
 }

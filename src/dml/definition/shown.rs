@@ -10,7 +10,7 @@ use crate::format::manifest::TableMetadata;
 
 /// How a table is created, whatever becomes of it.
 #[derive(Debug)]
-pub struct Definition {
+pub(crate) struct Definition {
     declared: Declared,
     first: Slot,
 }
@@ -26,7 +26,7 @@ struct Shown {
 
 impl Definition {
     /// Of a table that is created so.
-    pub fn new(declared: Declared) -> Self {
+    pub(crate) fn new(declared: Declared) -> Self {
         Self {
             declared,
             first: Slot::new(),
@@ -35,7 +35,7 @@ impl Definition {
 
     /// The statement that makes an empty table with this metadata; none if a column has a type that no statement
     /// can name.
-    pub fn text(&self, metadata: &TableMetadata) -> Option<&str> {
+    pub(crate) fn text(&self, metadata: &TableMetadata) -> Option<&str> {
         let wanted = create_statement(&self.declared, metadata)?;
         let mut slot = &self.first;
         loop {

@@ -35,11 +35,11 @@ use crate::dml::write::insert::InsertStatement;
 use crate::dml::write::returning::rewrite_changed_rows;
 
 /// The rule's name, by which a session is known to be registered.
-pub const ANALYZER_RULE: &str = "supertable";
+pub(crate) const ANALYZER_RULE: &str = "supertable";
 
 /// Rewrites statements over supertables; see the module documentation.
 #[derive(Debug, Default)]
-pub struct SupertableAnalyzer;
+pub(crate) struct SupertableAnalyzer;
 
 impl AnalyzerRule for SupertableAnalyzer {
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {

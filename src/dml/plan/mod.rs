@@ -8,13 +8,13 @@
 //! - `names`, `lost`: what is refused because it would be taken for something else, or lost.
 //! - `words`: the statement in words.
 
-pub mod analyzer;
+pub(crate) mod analyzer;
 pub(crate) mod lost;
-pub mod merge;
+pub(crate) mod merge;
 pub(crate) mod names;
 pub(crate) mod parameters;
 pub(crate) mod pins;
-pub mod row_id;
+pub(crate) mod row_id;
 mod spine;
 mod values;
 mod words;

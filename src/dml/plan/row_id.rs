@@ -39,7 +39,7 @@ use crate::scan::row_address::{EXPOSED_ROW_ID, ROW_ID, ROW_ID_TYPE};
 const CARRIED: &str = "__supertable_row_id";
 
 /// The function `_id`.
-pub fn row_id_udf() -> Arc<ScalarUDF> {
+pub(crate) fn row_id_udf() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(RowId {
         aliases: vec!["supertable_row_id".to_owned()],
         // Rows that agree in the argument differ in it: nothing may infer one call from another.

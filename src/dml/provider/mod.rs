@@ -4,10 +4,11 @@
 //! - [`version`]: the table as it was; it can only be read.
 
 mod access;
-pub mod table;
-pub mod version;
+pub(crate) mod table;
+pub(crate) mod version;
 mod view;
 
 pub use access::TableAccess;
-pub use table::{PinnedProvider, SupertableProvider};
-pub use version::VersionProvider;
+pub(crate) use table::PinnedProvider;
+pub use table::SupertableProvider;
+pub(crate) use version::VersionProvider;

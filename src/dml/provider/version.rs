@@ -28,7 +28,7 @@ use crate::table::Snapshot;
 
 /// One version of a table.
 #[derive(Debug, Clone)]
-pub struct VersionProvider {
+pub(crate) struct VersionProvider {
     pinned: PinnedProvider,
     /// Whether the statement was planned before it was known which version is meant.
     by_parameter: bool,
@@ -36,7 +36,7 @@ pub struct VersionProvider {
 
 impl VersionProvider {
     /// The version of `table` that `pin` stands for; `schema` is what a session sees of its columns.
-    pub fn new(table: &SupertableProvider, pin: Arc<Pin>, schema: SchemaRef) -> Self {
+    pub(crate) fn new(table: &SupertableProvider, pin: Arc<Pin>, schema: SchemaRef) -> Self {
         let access = table.access();
         let then = SupertableProvider::of_version(TableAccess {
             table: access.table.clone(),
@@ -52,7 +52,11 @@ impl VersionProvider {
     }
 
     /// The same, of a version that a statement's parameter names, which was planned with `schema`.
-    pub fn by_parameter(table: &SupertableProvider, pin: Arc<Pin>, schema: SchemaRef) -> Self {
+    pub(crate) fn by_parameter(
+        table: &SupertableProvider,
+        pin: Arc<Pin>,
+        schema: SchemaRef,
+    ) -> Self {
         Self {
             by_parameter: true,
             ..Self::new(table, pin, schema)
@@ -64,7 +68,7 @@ impl VersionProvider {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] says what differs.
-pub fn check_columns(planned: &SchemaRef, version: &Snapshot) -> crate::error::Result<()> {
+pub(crate) fn check_columns(planned: &SchemaRef, version: &Snapshot) -> crate::error::Result<()> {
     let found = session_schema(&version.schema());
     if found.fields() == planned.fields() {
         return Ok(());

@@ -13,7 +13,7 @@
 //! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
 
 mod exact;
-pub mod faults;
+pub(crate) mod faults;
 mod join;
 mod join_fence;
 mod key;

@@ -47,11 +47,12 @@ use crate::scan::Pin;
 use crate::scan::row_address::ROW_ID_TYPE;
 use crate::scan::scan_method::scan_method;
 use crate::scan::scan_order;
-use crate::table::{Effect, Env, Mutation, RowIdSource, Snapshot};
+use crate::table::{Effect, Mutation, RowIdSource, Snapshot};
+use crate::wal::Env;
 
 /// What a rewritten statement does with the rows that reach its sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
+pub(crate) enum ChangeKind {
     /// Rows are addresses; each is deleted.
     Delete,
     /// Rows are the table's columns, `_id` and the address; each replaces the row it addresses.
@@ -72,7 +73,7 @@ impl ChangeKind {
 
 /// The provider that a rewritten statement inserts into; it exists in plans only.
 #[derive(Debug)]
-pub struct ChangeProvider {
+pub(crate) struct ChangeProvider {
     /// The table.
     pub(crate) access: Arc<TableAccess>,
     /// The version that the target's scan reads.

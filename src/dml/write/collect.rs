@@ -31,7 +31,7 @@ const LIST_LIMIT: usize = 256;
 
 /// The rows that a statement changes, by superfile ordinal.
 #[derive(Debug)]
-pub struct CollectedRows {
+pub(crate) struct CollectedRows {
     files: BTreeMap<i32, Vec<Chunk>>,
     rows: u64,
     memory: MemoryReservation,
@@ -46,7 +46,7 @@ enum Chunk {
 
 /// Where the columns of a row's address are in a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     file: usize,
     position: usize,
 }
@@ -56,7 +56,7 @@ impl Addresses {
     ///
     /// # Errors
     /// They are not there.
-    pub fn of(schema: &Schema) -> Result<Self> {
+    pub(crate) fn of(schema: &Schema) -> Result<Self> {
         Ok(Self {
             file: schema.index_of(ADDRESS_FILE)?,
             position: schema.index_of(ADDRESS_POSITION)?,
@@ -82,7 +82,7 @@ enum Added {
 
 impl CollectedRows {
     /// An empty collection that accounts for its memory in `pool`.
-    pub fn new(pool: &Arc<dyn MemoryPool>) -> Self {
+    pub(crate) fn new(pool: &Arc<dyn MemoryPool>) -> Self {
         Self {
             files: BTreeMap::new(),
             rows: 0,
@@ -91,7 +91,7 @@ impl CollectedRows {
     }
 
     /// Rows collected so far.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
@@ -105,7 +105,7 @@ impl CollectedRows {
     /// # Errors
     /// Fails if a row arrives twice, if an address is missing or impossible, or if the memory
     /// pool is exhausted.
-    pub fn add(&mut self, batch: &RecordBatch, at: Addresses) -> Result<()> {
+    pub(crate) fn add(&mut self, batch: &RecordBatch, at: Addresses) -> Result<()> {
         let (files, positions) = (batch.column(at.file), batch.column(at.position));
         if files.null_count() > 0 || positions.null_count() > 0 {
             return exec_err!("the statement's plan yields rows without an address");
@@ -207,7 +207,7 @@ impl CollectedRows {
     }
 
     /// The collected positions as bitmaps, by superfile ordinal.
-    pub fn into_bitmaps(self) -> impl Iterator<Item = (i32, RoaringBitmap)> {
+    pub(crate) fn into_bitmaps(self) -> impl Iterator<Item = (i32, RoaringBitmap)> {
         self.files.into_iter().map(|(file, chunks)| {
             let mut all = RoaringBitmap::new();
             for (index, chunk) in chunks.into_iter().enumerate() {

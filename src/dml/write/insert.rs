@@ -51,7 +51,7 @@ pub struct InsertStatement {
 ///
 /// # Errors
 /// Refuses `REPLACE INTO`, and an input whose columns are not the table's.
-pub fn plan_insert(
+pub(crate) fn plan_insert(
     state: &dyn Session,
     access: &Arc<TableAccess>,
     pin: Arc<Pin>,

@@ -8,11 +8,11 @@
 //! - `returning`: the changed rows as a relation.
 
 pub(crate) mod action;
-pub mod change;
-pub mod check;
-pub mod collect;
+pub(crate) mod change;
+pub(crate) mod check;
+pub(crate) mod collect;
 mod gather;
-pub mod insert;
+pub(crate) mod insert;
 pub(crate) mod rerun;
 pub(crate) mod returning;
 pub(crate) mod sort;

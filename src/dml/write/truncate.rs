@@ -24,7 +24,7 @@ use crate::table::{Effect, Reruns, RunEnd};
 ///
 /// # Errors
 /// None today; the signature leaves room for a refusal.
-pub fn plan_truncate(access: &Arc<TableAccess>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn plan_truncate(access: &Arc<TableAccess>) -> Result<Arc<dyn ExecutionPlan>> {
     let input = Arc::new(EmptyExec::new(Arc::new(Schema::empty())));
     let sink = TruncateSink {
         access: Arc::clone(access),

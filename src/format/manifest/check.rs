@@ -109,7 +109,7 @@ pub enum InvariantViolation {
 ///
 /// # Errors
 /// [`InvariantViolation`], the first one found.
-pub fn check_first(proposed: &Manifest) -> Result<(), InvariantViolation> {
+pub(crate) fn check_first(proposed: &Manifest) -> Result<(), InvariantViolation> {
     if proposed.version() != 1 {
         return Err(InvariantViolation::Version {
             current: 0,

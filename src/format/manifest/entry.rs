@@ -8,9 +8,9 @@ use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId};
 use crate::format::stats::SuperfileStats;
 
 /// The most entries in one leaf.
-pub const MAX_ENTRIES_PER_LEAF: usize = 64;
+pub(crate) const MAX_ENTRIES_PER_LEAF: usize = 64;
 /// The most leaves in one group.
-pub const MAX_LEAVES_PER_GROUP: usize = 64;
+pub(crate) const MAX_LEAVES_PER_GROUP: usize = 64;
 
 /// A sidecar, as a manifest entry names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Totals {
 
 /// A reference to a node, with what can be known of it without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NodeRef {
+pub(crate) struct NodeRef {
     /// The blake3 of the node's bytes, which is its name.
     pub hash: ContentHash,
     /// The smallest superfile id below it.

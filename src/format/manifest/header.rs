@@ -13,7 +13,7 @@ use crate::format::ids::{ContentHash, WalId};
 use crate::format::state_doc::OpKind;
 
 /// The most bytes of a statement's text that a commit record keeps.
-pub const MAX_STATEMENT_LEN: usize = 1024;
+pub(crate) const MAX_STATEMENT_LEN: usize = 1024;
 
 /// One mutation that a version committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl ManifestHeader {
 }
 
 /// At most [`MAX_STATEMENT_LEN`] bytes of a statement's text, cut between characters.
-pub fn shorten_statement(statement: &str) -> String {
+pub(crate) fn shorten_statement(statement: &str) -> String {
     let mut end = statement.len().min(MAX_STATEMENT_LEN);
     while !statement.is_char_boundary(end) {
         end = end.saturating_sub(1);

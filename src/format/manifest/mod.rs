@@ -6,33 +6,44 @@
 //! node must satisfy in `shape`, and what must hold between versions in [`check`].
 
 mod any;
-pub mod check;
-pub mod edit;
-pub mod entry;
-pub mod error;
-pub mod header;
-pub mod load;
-pub mod metadata;
-pub mod properties;
-pub mod schema;
+pub(crate) mod check;
+pub(crate) mod edit;
+pub(crate) mod entry;
+pub(crate) mod error;
+pub(crate) mod header;
+pub(crate) mod load;
+pub(crate) mod metadata;
+pub(crate) mod properties;
+pub(crate) mod schema;
 pub(crate) mod shape;
-pub mod skips;
+pub(crate) mod skips;
 mod stats_wire;
 #[cfg(test)]
 mod tests;
-pub mod tree;
-pub mod wire;
+pub(crate) mod tree;
+pub(crate) mod wire;
 
 pub(crate) use any::decode_any_node;
-pub use check::{InvariantViolation, check_first, check_successor};
-pub use edit::{ManifestEdit, TombstoneUpdate};
-pub use entry::{NodeRef, RowIds, SuperfileEntry, TombstoneRef, Totals};
-pub use error::{EditError, ManifestError};
-pub use header::{CommitRecord, ManifestHeader, shorten_statement};
+pub use check::check_successor;
+pub(crate) use check::{InvariantViolation, check_first};
+pub use edit::ManifestEdit;
+pub(crate) use edit::TombstoneUpdate;
+pub(crate) use entry::TombstoneRef;
+#[cfg(test)]
+pub(crate) use entry::Totals;
+pub use entry::{RowIds, SuperfileEntry};
+pub(crate) use error::{EditError, ManifestError};
+pub use header::ManifestHeader;
+pub(crate) use header::{CommitRecord, shorten_statement};
 pub use load::ManifestLoader;
-pub use metadata::{SortColumn, TableMetadata};
-pub use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
-pub use schema::{ADDED_KEY, FIELD_ID_KEY, SchemaError, assign_field_ids, field_id};
-pub use skips::{STRIDE, skip_versions};
+pub(crate) use metadata::SortColumn;
+pub use metadata::TableMetadata;
+pub(crate) use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
+#[cfg(test)]
+pub(crate) use schema::SchemaError;
+pub(crate) use schema::{ADDED_KEY, FIELD_ID_KEY, assign_field_ids, field_id};
+#[cfg(test)]
+pub(crate) use skips::skip_versions;
 pub(crate) use stats_wire::{decode_stats, encode_stats};
-pub use tree::{EncodedManifest, Group, Leaf, Manifest};
+pub(crate) use tree::EncodedManifest;
+pub use tree::Manifest;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 
 /// The metadata key of a field that holds its id; Parquet's Arrow writer and reader use it too.
-pub const FIELD_ID_KEY: &str = "PARQUET:field_id";
+pub(crate) const FIELD_ID_KEY: &str = "PARQUET:field_id";
 
 /// The metadata key of a nested field that was added to its struct later: older superfiles hold the
 /// struct without it.
-pub const ADDED_KEY: &str = "supertable.added";
+pub(crate) const ADDED_KEY: &str = "supertable.added";
 
 /// What is wrong with the field ids of a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ pub enum SchemaError {
 }
 
 /// The id of a field; `None` if it has none.
-pub fn field_id(field: &Field) -> Option<i32> {
+pub(crate) fn field_id(field: &Field) -> Option<i32> {
     field.metadata().get(FIELD_ID_KEY)?.parse().ok()
 }
 
@@ -61,7 +61,10 @@ pub fn field_id(field: &Field) -> Option<i32> {
 ///
 /// # Errors
 /// [`SchemaError::Exhausted`] when ids run out.
-pub fn assign_field_ids(schema: &Schema, next: i32) -> Result<(SchemaRef, i32), SchemaError> {
+pub(crate) fn assign_field_ids(
+    schema: &Schema,
+    next: i32,
+) -> Result<(SchemaRef, i32), SchemaError> {
     let mut next = next;
     let fields = assign_all(schema.fields(), &mut next)?;
     let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
@@ -121,7 +124,7 @@ fn assign_type(data_type: &DataType, next: &mut i32) -> Result<DataType, SchemaE
 ///
 /// # Errors
 /// [`SchemaError`], naming the first field that breaks the invariant.
-pub fn check_field_ids(schema: &Schema, next: i32) -> Result<(), SchemaError> {
+pub(crate) fn check_field_ids(schema: &Schema, next: i32) -> Result<(), SchemaError> {
     let mut seen = HashSet::new();
     schema
         .fields()

@@ -12,10 +12,10 @@
 //! removing the roots that this version itself names.
 
 /// Each further pointer leads so many times as far.
-pub const STRIDE: u64 = 4;
+pub(crate) const STRIDE: u64 = 4;
 
 /// The versions to which the skip pointers of `version` lead, the nearest first. Neighbours may be the same.
-pub fn skip_versions(version: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn skip_versions(version: u64) -> impl Iterator<Item = u64> {
     let before = version.saturating_sub(1);
     std::iter::successors(Some(STRIDE), |power| power.checked_mul(STRIDE))
         .map_while(move |power| Some(before.checked_div(power)?.saturating_mul(power)))

@@ -70,7 +70,7 @@ use crate::format::ipc;
 use crate::format::state_doc::OpKind;
 
 /// The newest version of manifest nodes.
-pub const MANIFEST_VERSION: u32 = 1;
+pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 pub(super) const ROOT: ObjectFormat = format(*b"STBLROOT");
 pub(super) const GROUP: ObjectFormat = format(*b"STBLGRUP");

@@ -34,7 +34,7 @@ use crate::format::stats::{ColumnStats, StatValue};
 use crate::scan::plan::statistics::ColumnIds;
 
 /// Whether `predicate`, simplified and type-exact, holds for every physical row of `entry`.
-pub fn covers(entry: &SuperfileEntry, columns: &ColumnIds, predicate: &Expr) -> bool {
+pub(crate) fn covers(entry: &SuperfileEntry, columns: &ColumnIds, predicate: &Expr) -> bool {
     cannot_fail(predicate) && Superfile { entry, columns }.proves(predicate, true)
 }
 

@@ -22,7 +22,7 @@ use crate::format::stats::{ColumnStats, StatValue};
 use crate::scan::plan::statistics::ColumnIds;
 
 /// The entries that may hold a row satisfying `predicate`, in order.
-pub fn prune(
+pub(crate) fn prune(
     entries: Vec<Arc<SuperfileEntry>>,
     predicate: &Arc<dyn PhysicalExpr>,
     schema: &SchemaRef,

@@ -21,7 +21,7 @@ use crate::table::Snapshot;
 
 /// Rows of a version: the table's columns and `_id`.
 #[derive(Debug)]
-pub struct SubsetProvider {
+pub(crate) struct SubsetProvider {
     snapshot: Arc<Snapshot>,
     schema: SchemaRef,
     location: ScanLocation,
@@ -36,7 +36,7 @@ const HIDDEN: HiddenColumns = HiddenColumns {
 
 impl SubsetProvider {
     /// The rows `subset` of `snapshot`, whose columns a session sees as `schema`.
-    pub fn new(
+    pub(crate) fn new(
         snapshot: Arc<Snapshot>,
         schema: SchemaRef,
         location: ScanLocation,

@@ -41,7 +41,7 @@ use crate::table::Snapshot;
 
 /// One scan: what is read of which snapshot.
 #[derive(Debug)]
-pub struct ScanRequest<'a> {
+pub(crate) struct ScanRequest<'a> {
     /// The pinned version.
     pub snapshot: Arc<Snapshot>,
     /// The table's visible schema, as the session sees it.
@@ -63,7 +63,7 @@ pub struct ScanRequest<'a> {
 }
 
 /// The superfiles of a snapshot in scan order: a row address's ordinal is the index here.
-pub fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
+pub(crate) fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
     snapshot.manifest().entries().cloned().collect()
 }
 
@@ -72,7 +72,10 @@ pub fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
 /// # Errors
 /// Fails if a filter or the projection does not fit the schema, or if the session does not know
 /// the table's object store.
-pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn plan_scan(
+    state: &dyn Session,
+    request: ScanRequest<'_>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     plan_scan_of(state, request, None)
 }
 
@@ -80,7 +83,7 @@ pub fn plan_scan(state: &dyn Session, request: ScanRequest<'_>) -> Result<Arc<dy
 ///
 /// # Errors
 /// As [`plan_scan`].
-pub fn plan_scan_of(
+pub(crate) fn plan_scan_of(
     state: &dyn Session,
     request: ScanRequest<'_>,
     only: Option<&HashSet<SuperfileId>>,

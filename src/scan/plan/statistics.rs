@@ -23,7 +23,7 @@ use crate::format::stats::ColumnStats;
 
 /// Which field id the i-th column of a scan has, if it is a stored column with one.
 #[derive(Debug, Clone)]
-pub struct ColumnIds {
+pub(crate) struct ColumnIds {
     ids: Vec<Option<i32>>,
     types: Vec<DataType>,
     by_name: HashMap<String, usize>,
@@ -31,7 +31,7 @@ pub struct ColumnIds {
 
 impl ColumnIds {
     /// Reads the field ids that `schema`'s top-level fields carry in their metadata.
-    pub fn of(schema: &SchemaRef) -> Self {
+    pub(crate) fn of(schema: &SchemaRef) -> Self {
         let mut this = Self {
             ids: Vec::new(),
             types: Vec::new(),
@@ -46,7 +46,7 @@ impl ColumnIds {
     }
 
     /// The recorded statistics of a column by name, with the column's type.
-    pub fn stats_of<'a>(
+    pub(crate) fn stats_of<'a>(
         &self,
         entry: &'a SuperfileEntry,
         name: &str,
@@ -57,7 +57,7 @@ impl ColumnIds {
     }
 
     /// The type of a column by name.
-    pub fn type_of(&self, name: &str) -> Option<&DataType> {
+    pub(crate) fn type_of(&self, name: &str) -> Option<&DataType> {
         self.types.get(*self.by_name.get(name)?)
     }
 
@@ -67,7 +67,7 @@ impl ColumnIds {
 }
 
 /// Physical statistics of one superfile: every row that the file holds, deleted or not.
-pub fn physical(entry: &SuperfileEntry, columns: &ColumnIds) -> Statistics {
+pub(crate) fn physical(entry: &SuperfileEntry, columns: &ColumnIds) -> Statistics {
     let column_statistics = columns
         .ids
         .iter()
@@ -87,7 +87,7 @@ pub fn physical(entry: &SuperfileEntry, columns: &ColumnIds) -> Statistics {
 
 /// Logical statistics of a scan over `entries`: live rows exact, columns exact only while nothing
 /// is deleted in any of them. `extra` unknown columns follow the stored ones.
-pub fn logical(
+pub(crate) fn logical(
     entries: &[Arc<SuperfileEntry>],
     schema: &SchemaRef,
     columns: &ColumnIds,

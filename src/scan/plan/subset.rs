@@ -13,7 +13,7 @@ use crate::format::SuperfileId;
 
 /// Which rows of one superfile.
 #[derive(Debug, Clone)]
-pub enum Rows {
+pub(crate) enum Rows {
     /// Those that the version has not deleted.
     Live,
     /// Those at these positions.
@@ -22,16 +22,16 @@ pub enum Rows {
 
 /// Rows of some superfiles of a version.
 #[derive(Debug, Clone, Default)]
-pub struct Subset(BTreeMap<SuperfileId, Rows>);
+pub(crate) struct Subset(BTreeMap<SuperfileId, Rows>);
 
 impl Subset {
     /// Adds rows of a superfile.
-    pub fn insert(&mut self, superfile: SuperfileId, rows: Rows) {
+    pub(crate) fn insert(&mut self, superfile: SuperfileId, rows: Rows) {
         self.0.insert(superfile, rows);
     }
 
     /// Whether there is no superfile.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

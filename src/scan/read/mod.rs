@@ -6,4 +6,4 @@ mod guard;
 pub(crate) mod in_place;
 mod read_ahead;
 pub(crate) mod reader;
-pub mod source;
+pub(crate) mod source;

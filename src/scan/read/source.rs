@@ -41,7 +41,7 @@ use crate::table::Sidecars;
 
 /// What `EXPLAIN` says about the superfiles of a scan.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ScanSummary {
+pub(crate) struct ScanSummary {
     /// Superfiles in the snapshot.
     pub superfiles: usize,
     /// Superfiles that the statement drops whole, and so does not read.
@@ -79,7 +79,7 @@ fn reads_nested(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
 
 /// A `ParquetSource` that applies tombstones.
 #[derive(Clone)]
-pub struct SupertableSource {
+pub(crate) struct SupertableSource {
     inner: Arc<dyn FileSource>,
     readers: Arc<SuperfileReaders>,
     /// Bytes at a file's end that are read at once for its footer.

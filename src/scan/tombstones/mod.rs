@@ -3,4 +3,4 @@
 mod filter;
 pub(crate) mod mark;
 pub(crate) mod mask;
-pub mod selection;
+pub(crate) mod selection;

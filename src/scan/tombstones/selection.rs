@@ -27,7 +27,7 @@ const GAPS_APART: u64 = 512;
 
 /// How the live rows of a piece of a file are read.
 #[derive(Debug)]
-pub struct Access {
+pub(crate) struct Access {
     /// What of which row group the reader is asked for.
     pub plan: ParquetAccessPlan,
     /// Whether deleted rows are among what is read, which then have to be dropped.
@@ -36,7 +36,7 @@ pub struct Access {
 
 /// How the live rows of a piece of a file are read; `None` if its row groups do not have `rows` rows
 /// together. Deleted rows are read too, where that is cheaper, only if `may_mask`.
-pub fn live_rows(
+pub(crate) fn live_rows(
     metadata: &ParquetMetaData,
     piece: Option<&FileRange>,
     deleted: &RoaringBitmap,
@@ -66,7 +66,7 @@ pub fn live_rows(
 
 /// Whether the row group `index` is read whole, by a caller that can drop deleted rows; `None` if there is
 /// no such row group.
-pub fn is_read_whole(
+pub(crate) fn is_read_whole(
     groups: &[RowGroupMetaData],
     index: usize,
     deleted: &RoaringBitmap,

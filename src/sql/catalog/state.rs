@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::scan::ScanLocation;
 use crate::sql::location::resolve;
 use crate::storage::Storage;
-use crate::table::Env;
+use crate::wal::Env;
 
 /// The schema that every catalog has.
 pub(super) const DEFAULT_SCHEMA: &str = "public";

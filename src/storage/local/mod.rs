@@ -48,5 +48,5 @@ mod stage;
 mod store;
 mod upload;
 
-pub use durable::SyncCounts;
+pub(crate) use durable::SyncCounts;
 pub use store::LocalStore;

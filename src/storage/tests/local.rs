@@ -10,9 +10,8 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload};
 use tempfile::TempDir;
 
-use crate::storage::{
-    CasOutcome, LocalStore, ObjectVersion, RetryPolicy, Storage, StorageError, SyncCounts,
-};
+use crate::storage::local::SyncCounts;
+use crate::storage::{CasOutcome, LocalStore, ObjectVersion, RetryPolicy, Storage, StorageError};
 
 struct Table {
     // Held so that the directory lives as long as the table.

@@ -78,16 +78,16 @@ impl Carried {
     }
 }
 
-/// A sidecar that nobody staged, under the next fresh id.
+/// A sidecar that nobody staged, under the next fresh id; `used` counts them.
 pub(super) fn sidecar_of(
     mut bitmap: RoaringBitmap,
     ctx: &ApplyContext<'_>,
-    fresh_until: &mut u32,
+    used: &mut u32,
 ) -> Result<(TombstoneRef, Bytes), ApplyError> {
     // Runs take less room where deletes are clustered.
     bitmap.optimize();
-    let id = ctx.fresh.nth(*fresh_until).ok_or(ApplyError::OutOfIds)?;
-    *fresh_until += 1;
+    let id = ctx.fresh.nth(*used).ok_or(ApplyError::OutOfIds)?;
+    *used += 1;
     let cardinality = bitmap.len();
     let bytes = Sidecar::new(bitmap).encode()?;
     let reference = TombstoneRef {

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::CommitRecord;
 use crate::format::{ChangeSet, ContentHash, Sidecar, SidecarId, SuperfileId, WalId, paths};
 use crate::table::apply::{
-    ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars_of_group,
+    ApplyContext, ApplyError, Outcome, apply, judged_by_rows, needed_sidecars,
 };
 use crate::table::context::Context;
 use crate::table::version::head::{Created, NextVersion, TableHead};
@@ -125,7 +125,6 @@ impl Drafter {
                 gone_wal_ids: &gone,
                 // A block of its own for each draft: no two drafts name different bytes alike.
                 fresh: self.context.env.ids.id_block(),
-                fresh_from: 0,
             };
             match apply(base.manifest(), &base.root(), &changes, &bitmaps, context) {
                 Ok(applied) => break applied,
@@ -189,7 +188,7 @@ impl Drafter {
         refused: &mut Vec<(WalId, Result<Resolution>)>,
     ) -> Result<HashMap<SidecarId, Arc<RoaringBitmap>>> {
         let change_sets: Vec<&ChangeSet> = changes.iter().map(|(_, cs)| *cs).collect();
-        let needed = needed_sidecars_of_group(base.manifest(), &change_sets);
+        let needed = needed_sidecars(base.manifest(), &change_sets);
         let mut loads = futures::stream::iter(needed)
             .map(|(superfile, tombstones)| async move {
                 let bitmap = self.reader.sidecars().positions(&tombstones).await;

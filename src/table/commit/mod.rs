@@ -28,4 +28,4 @@ mod verify;
 pub use mutation::Mutation;
 pub use outcome::CommitOutcome;
 pub use stage::Effect;
-pub use staged_ids::StagedIds;
+pub(crate) use staged_ids::StagedIds;

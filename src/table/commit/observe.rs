@@ -19,7 +19,7 @@ use super::registry::MutationRegistry;
 use super::turn::TurnPlan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ChangeSet, ContentHash, FormatError, StateDoc, WalId, WalState, paths};
-use crate::table::apply::needed_sidecars_of_group;
+use crate::table::apply::needed_sidecars;
 use crate::table::context::Context;
 use crate::table::version::head::{Observed, TableHead};
 use crate::table::version::history::{History, Lookup};
@@ -262,7 +262,7 @@ impl Observer {
             .iter()
             .map(|member| member.change_set.as_ref())
             .collect();
-        let needed = needed_sidecars_of_group(tip.snapshot.manifest(), &change_sets);
+        let needed = needed_sidecars(tip.snapshot.manifest(), &change_sets);
         futures::stream::iter(needed)
             .for_each_concurrent(
                 self.context.limits.concurrency,

@@ -11,7 +11,7 @@
 //! Invariant: different points have different places, and places compare as bytes do.
 
 /// Bits of a coordinate.
-pub const BITS: u32 = 16;
+pub(crate) const BITS: u32 = 16;
 
 /// Which curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,11 +6,12 @@
 //! (`dml::optimize`); committing is that of any other mutation, of the kind `COMPACT`: see the table in
 //! [`apply`](super::apply()) for what becomes of rows that are deleted or changed meanwhile.
 
-pub mod cluster_by;
-pub mod curve;
-pub mod plan;
+pub(crate) mod cluster_by;
+pub(crate) mod curve;
+pub(crate) mod plan;
 
 pub use cluster_by::ClusterBy;
-pub use curve::Curve;
-pub use plan::clustered::{Along, Extent, plan_clustered};
-pub use plan::{Group, Targets, plan};
+pub(crate) use curve::Curve;
+pub use plan::Targets;
+pub(crate) use plan::clustered::{Along, Extent, plan_clustered};
+pub(crate) use plan::{Group, plan};

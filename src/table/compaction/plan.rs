@@ -32,7 +32,7 @@
 //! Invariant: no superfile is in two groups; a group has two sources, or one that is holed; the same
 //! input gives the same plan.
 
-pub mod clustered;
+pub(crate) mod clustered;
 
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ impl Default for Targets {
 
 /// Superfiles whose live rows are written anew, together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// The superfiles, in the order of their ids.
     pub sources: Vec<SuperfileId>,
     /// Their live rows.
@@ -137,7 +137,7 @@ impl Group {
 }
 
 /// The groups in which `entries`, by ascending id, are to be compacted.
-pub fn plan<'e>(
+pub(crate) fn plan<'e>(
     entries: impl IntoIterator<Item = &'e SuperfileEntry>,
     targets: &Targets,
 ) -> Vec<Group> {

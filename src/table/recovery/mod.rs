@@ -7,4 +7,4 @@ mod document;
 pub(crate) mod recover;
 mod report;
 
-pub use report::RecoveryReport;
+pub(crate) use report::RecoveryReport;

@@ -20,9 +20,9 @@ mod values;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
-pub use self::paths::{ColumnPath, LIST_ELEMENT, Position, find};
+pub(crate) use self::paths::{ColumnPath, Position, find};
 use self::paths::{edit, edit_siblings, insert, last, missing, refused, replace, taken};
-pub use self::values::{initial_text, initial_value, widens};
+pub(crate) use self::values::{initial_text, initial_value, widens};
 use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
@@ -32,7 +32,7 @@ use crate::table::compaction::ClusterBy;
 
 /// One change of a table's metadata.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
+pub(crate) enum Change {
     /// A new column, or a new field of a struct.
     Add {
         /// Where it is to be.
@@ -104,7 +104,7 @@ pub enum Change {
 /// # Errors
 /// `InvalidArgument` where a name is missing or taken, `Unsupported` for a change that old rows or
 /// other parts of the metadata stand against; the message says what to do instead.
-pub fn evolve(metadata: &TableMetadata, changes: &[Change]) -> Result<TableMetadata> {
+pub(crate) fn evolve(metadata: &TableMetadata, changes: &[Change]) -> Result<TableMetadata> {
     let mut next = metadata.clone();
     for change in changes {
         apply(&mut next, change)?;

@@ -1,3 +1,3 @@
 //! The schema of a table, and how it changes.
 
-pub mod evolution;
+pub(crate) mod evolution;

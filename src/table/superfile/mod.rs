@@ -6,5 +6,5 @@ mod footer;
 mod writer;
 
 pub(crate) use footer::{EndError, SealedEnd, judge_end};
-pub use writer::{MAX_STATISTICS_COLUMNS, RowIdSource, SuperfileWriter, WriterOptions};
+pub(crate) use writer::{RowIdSource, SuperfileWriter, WriterOptions};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};

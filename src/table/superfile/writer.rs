@@ -50,7 +50,7 @@ use crate::table::limits::PROGRESS;
 
 /// Statistics are recorded for the first so many top-level columns, which bounds a manifest
 /// entry's size for very wide tables.
-pub const MAX_STATISTICS_COLUMNS: usize = 32;
+pub(crate) const MAX_STATISTICS_COLUMNS: usize = 32;
 
 /// Longest string or binary bound that is recorded, in bytes; longer ones are shortened.
 const MAX_BOUND_BYTES: usize = 128;
@@ -60,7 +60,7 @@ const BUFFERED_BATCHES: usize = 4;
 
 /// How superfiles are written.
 #[derive(Debug, Clone)]
-pub struct WriterOptions {
+pub(crate) struct WriterOptions {
     /// Parquet settings: row group and page sizes, compression, dictionary, bloom filters.
     pub parquet: TableParquetOptions,
     /// A superfile is closed once it holds so many rows; at most [`MAX_SUPERFILE_ROWS`].
@@ -72,7 +72,7 @@ pub struct WriterOptions {
 }
 
 /// Where the rows' ids come from.
-pub enum RowIdSource {
+pub(crate) enum RowIdSource {
     /// The superfile stores none: each new file takes a fresh span from this function.
     Minted(Box<dyn FnMut() -> RowId + Send>),
     /// The last column of every batch, `_id`, is stored.
@@ -80,7 +80,7 @@ pub enum RowIdSource {
 }
 
 /// Writes a stream of batches into as many superfiles as their size asks for.
-pub struct SuperfileWriter {
+pub(crate) struct SuperfileWriter {
     store: EndCapture,
     task: Arc<TaskContext>,
     schema: SchemaRef,
@@ -109,7 +109,7 @@ impl SuperfileWriter {
     ///
     /// # Errors
     /// Fails if a private runtime for the store cannot be built.
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn ObjectStore>,
         task: &TaskContext,
         schema: SchemaRef,
@@ -138,14 +138,14 @@ impl SuperfileWriter {
 
     /// Closes each superfile at so many rows already, if that is less than the options say.
     #[must_use]
-    pub fn at_most(mut self, rows: u64) -> Self {
+    pub(crate) fn at_most(mut self, rows: u64) -> Self {
         self.options.max_rows = self.options.max_rows.min(rows);
         self
     }
 
     /// Does not say how far it is: nobody waits for it.
     #[must_use]
-    pub fn quiet(mut self) -> Self {
+    pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
@@ -159,7 +159,7 @@ impl SuperfileWriter {
     }
 
     /// Rows written so far.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
@@ -168,7 +168,7 @@ impl SuperfileWriter {
     /// # Errors
     /// [`ErrorKind::Constraint`] if a column that may not be null holds a null; otherwise the
     /// encoder's or the store's failure.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         check_not_null(&self.schema, batch.columns())?;
         // Once for the batch, not for each of the files that it is spread over.
         let bytes = memory_of(batch);
@@ -205,7 +205,7 @@ impl SuperfileWriter {
     ///
     /// # Errors
     /// The encoder's or the store's failure.
-    pub async fn finish(mut self) -> Result<Vec<SuperfileEntry>> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<SuperfileEntry>> {
         self.close_superfile().await?;
         self.report(self.rows);
         Ok(std::mem::take(&mut self.finished))

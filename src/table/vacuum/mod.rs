@@ -38,12 +38,13 @@
 //! Objects whose names this format does not use are left alone. Two vacuums at once delete the same things.
 
 mod execute;
-pub mod plan;
+pub(crate) mod plan;
 mod report;
 mod sweep;
 
 pub(crate) use execute::{Parts, vacuum};
 
 pub use execute::VacuumOptions;
-pub use report::{Removed, VacuumReport};
+pub(crate) use report::Removed;
+pub use report::VacuumReport;
 pub use sweep::sweep;

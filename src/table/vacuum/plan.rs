@@ -21,7 +21,7 @@ const BEFORE_UNREADABLE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Which versions are kept beside the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// Versions that were current after this moment are kept: milliseconds since the Unix epoch.
     pub cutoff_ms: i64,
     /// The oldest version that a live mutation reads.
@@ -30,7 +30,7 @@ pub struct Retention {
 
 impl Retention {
     /// Whether `version` is kept, which was current until its successor was created.
-    pub fn keeps(&self, version: u64, successor_created_at_ms: i64) -> bool {
+    pub(crate) fn keeps(&self, version: u64, successor_created_at_ms: i64) -> bool {
         successor_created_at_ms > self.cutoff_ms
             || self.oldest_base.is_some_and(|base| version >= base)
     }
@@ -38,7 +38,7 @@ impl Retention {
 
 /// What the retained versions refer to.
 #[derive(Clone, Debug, Default)]
-pub struct Referenced {
+pub(crate) struct Referenced {
     nodes: HashSet<ContentHash>,
     superfiles: HashSet<SuperfileId>,
     sidecars: HashSet<SidecarId>,
@@ -46,7 +46,7 @@ pub struct Referenced {
 
 impl Referenced {
     /// Takes in a stored version. What it shares with one that was taken in before is not looked at again.
-    pub fn mark(&mut self, root: ContentHash, manifest: &Manifest) {
+    pub(crate) fn mark(&mut self, root: ContentHash, manifest: &Manifest) {
         self.nodes.insert(root);
         for group in manifest.groups() {
             if group.hash().is_some_and(|hash| !self.nodes.insert(hash)) {
@@ -66,7 +66,7 @@ impl Referenced {
     }
 
     /// Whether a marked version refers to the object.
-    pub fn contains(&self, name: &ObjectName) -> bool {
+    pub(crate) fn contains(&self, name: &ObjectName) -> bool {
         match name {
             ObjectName::ManifestNode(hash) => self.nodes.contains(hash),
             ObjectName::Superfile(id) => self.superfiles.contains(id),
@@ -78,7 +78,7 @@ impl Referenced {
 
 /// What the WAL documents say of mutations under way.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     blocks: HashSet<Uuid>,
     live: usize,
     /// A mutation that may bring back what an older version refers to: nothing is known of what it needs.
@@ -94,7 +94,7 @@ pub struct InFlight {
 impl InFlight {
     /// Takes in a document. `committed`: a version that is known has its mutation; so no draft of it can be
     /// swung to any more, and what it staged is in that version or never will be in any.
-    pub fn add(&mut self, doc: &StateDoc, committed: bool) {
+    pub(crate) fn add(&mut self, doc: &StateDoc, committed: bool) {
         if committed || doc.state == WalState::Complete {
             self.ended += 1;
             return;
@@ -110,19 +110,19 @@ impl InFlight {
     }
 
     /// Takes in a document that cannot be read; its id says when it was created.
-    pub fn add_unreadable(&mut self, created_at_ms: i64) {
+    pub(crate) fn add_unreadable(&mut self, created_at_ms: i64) {
         self.unreadable += 1;
         let oldest = self.oldest_unreadable_ms.unwrap_or(created_at_ms);
         self.oldest_unreadable_ms = Some(oldest.min(created_at_ms));
     }
 
     /// The oldest version that a live mutation reads.
-    pub fn oldest_base(&self) -> Option<u64> {
+    pub(crate) fn oldest_base(&self) -> Option<u64> {
         self.oldest_base
     }
 
     /// Whether drafts may be on their way that were uploaded before the documents were read.
-    pub fn may_have_drafts(&self) -> bool {
+    pub(crate) fn may_have_drafts(&self) -> bool {
         self.live > 0 || self.unreadable > 0
     }
 
@@ -158,7 +158,7 @@ fn stages_in_its_block(op: OpKind) -> bool {
 
 /// An object as a listing shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// What it is.
     pub name: ObjectName,
     /// Its bytes.
@@ -189,7 +189,7 @@ impl Listed {
 
 /// What vacuum deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A superfile.
     Superfile,
     /// A tombstone sidecar.
@@ -200,7 +200,7 @@ pub enum Kind {
 
 /// What is to be done about one listed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// A retained version refers to it, or it is none of vacuum's business.
     InUse,
     /// A mutation under way may come to use it.
@@ -212,7 +212,7 @@ pub enum Verdict {
 }
 
 /// The verdict about one object. `born_before_ms`: what was written later stays.
-pub fn judge(
+pub(crate) fn judge(
     object: &Listed,
     referenced: &Referenced,
     in_flight: &InFlight,

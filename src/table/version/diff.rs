@@ -11,7 +11,7 @@ use crate::format::manifest::{Manifest, SuperfileEntry};
 
 /// How a later version differs from an earlier one.
 #[derive(Debug, Default)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Superfiles that only the later one has.
     pub added: Vec<Arc<SuperfileEntry>>,
     /// Superfiles that only the earlier one has.
@@ -22,13 +22,13 @@ pub struct Difference {
 
 impl Difference {
     /// Whether no row came or went.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 }
 
 /// What `after` differs in from `before`. Leaves that the two share are not looked into.
-pub fn difference(before: &Manifest, after: &Manifest) -> Difference {
+pub(crate) fn difference(before: &Manifest, after: &Manifest) -> Difference {
     let (old, new) = (leaves(before), leaves(after));
     let mut difference = Difference::default();
     for entry in entries_besides(after, &old) {

@@ -7,7 +7,7 @@
 
 pub(crate) mod cache;
 mod descent;
-pub mod diff;
+pub(super) mod diff;
 pub(crate) mod head;
 pub(crate) mod history;
 pub(crate) mod moment;

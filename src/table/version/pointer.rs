@@ -66,7 +66,7 @@ pub(crate) fn exists() -> Error {
 }
 
 /// Whether an error says that there is no table any more: nothing can be committed to it.
-pub fn is_no_table(error: &Error) -> bool {
+pub(crate) fn is_no_table(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && error.subject() == paths::pointer().as_ref()
 }
 
@@ -76,6 +76,6 @@ pub fn is_dropped_table(error: &Error) -> bool {
 }
 
 /// Whether an error says that a reservation stands there.
-pub fn is_reservation(error: &Error) -> bool {
+pub(crate) fn is_reservation(error: &Error) -> bool {
     is_no_table(error) && error.detail() == RESERVED
 }

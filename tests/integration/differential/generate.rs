@@ -10,11 +10,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-pub use super::values::Kind;
+pub(super) use super::values::Kind;
 
 /// What the second evaluator of a program understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// SQLite and DataFusion.
     Shared,
     /// DataFusion only.
@@ -23,7 +23,7 @@ pub enum Dialect {
 
 /// A statement on the tables `t` and `u`, whose columns are the same: `c0`, `c1`, ….
 #[derive(Clone, Debug)]
-pub enum Statement {
+pub(super) enum Statement {
     /// Rows of literals.
     Insert {
         table: &'static str,
@@ -64,7 +64,7 @@ pub enum Statement {
 
 /// When a clause of a `MERGE` may apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub(super) enum When {
     Matched,
     NotMatched,
     NotMatchedBySource,
@@ -72,7 +72,7 @@ pub enum When {
 
 /// What a clause does.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub(super) enum Action {
     Delete,
     Update(Vec<(usize, String)>),
     Insert(Vec<String>),
@@ -80,14 +80,14 @@ pub enum Action {
 
 /// One `WHEN` of a `MERGE`.
 #[derive(Clone, Debug)]
-pub struct Clause {
+pub(super) struct Clause {
     pub when: When,
     pub pred: Option<String>,
     pub action: Action,
 }
 
 /// The random choices of one program.
-pub struct Generator {
+pub(super) struct Generator {
     pub rng: StdRng,
     pub dialect: Dialect,
     pub kinds: Vec<Kind>,
@@ -106,7 +106,7 @@ enum Sub {
 }
 
 impl Generator {
-    pub fn new(mut rng: StdRng, dialect: Dialect) -> Self {
+    pub(super) fn new(mut rng: StdRng, dialect: Dialect) -> Self {
         use Kind::*;
         let all: &[Kind] = match dialect {
             Dialect::Shared => &[Int, Big, Text, Bool, Double, Date, Key],
@@ -128,7 +128,7 @@ impl Generator {
         }
     }
 
-    pub fn one_in(&mut self, n: u32) -> bool {
+    pub(super) fn one_in(&mut self, n: u32) -> bool {
         self.rng.random_range(0..n) == 0
     }
 
@@ -152,7 +152,7 @@ impl Generator {
     }
 
     /// A predicate over the rows of `alias`, subqueries included.
-    pub fn predicate(&mut self, alias: &str) -> String {
+    pub(super) fn predicate(&mut self, alias: &str) -> String {
         self.boolean(&[alias], 2, Sub::Allowed)
     }
 
@@ -326,7 +326,7 @@ impl Generator {
             .collect()
     }
 
-    pub fn insert(&mut self, table: &'static str, rows: usize) -> Statement {
+    pub(super) fn insert(&mut self, table: &'static str, rows: usize) -> Statement {
         let kinds = self.kinds.clone();
         let rows = (0..rows)
             .map(|_| kinds.iter().map(|k| self.value_or_null(*k)).collect())
@@ -335,7 +335,7 @@ impl Generator {
     }
 
     /// The next statement; `rows` is how many rows the larger table has. One in four is meant to be prepared.
-    pub fn statement(&mut self, rows: usize) -> Statement {
+    pub(super) fn statement(&mut self, rows: usize) -> Statement {
         self.parameter = self.one_in(4).then(|| self.rng.random_range(-3..40));
         self.listed.clear();
         let statement = self.any_statement(rows);

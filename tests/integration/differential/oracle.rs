@@ -21,11 +21,11 @@ use rusqlite::types::Value;
 use super::generate::{Action, Dialect, Kind, Statement, When};
 
 /// A rendered row.
-pub type Row = Vec<String>;
+pub(super) type Row = Vec<String>;
 
 /// What a statement answered.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Affected(u64),
     /// The rows of a query, sorted.
     Rows(Vec<Row>),
@@ -36,13 +36,13 @@ pub enum Outcome {
 const ROW_NUMBER: &str = "rn";
 
 /// An engine that evaluates queries over tables it keeps itself.
-pub enum Oracle {
+pub(super) enum Oracle {
     Sqlite(Connection),
     Memory(Memory),
 }
 
 /// DataFusion over tables in memory, one batch each.
-pub struct Memory {
+pub(super) struct Memory {
     session: SessionContext,
     tables: HashMap<&'static str, RecordBatch>,
     next: i64,
@@ -56,7 +56,7 @@ enum Staged {
 
 impl Oracle {
     /// Empty tables `t` and `u`.
-    pub fn new(dialect: Dialect, kinds: &[Kind], schema: &SchemaRef) -> Self {
+    pub(super) fn new(dialect: Dialect, kinds: &[Kind], schema: &SchemaRef) -> Self {
         match dialect {
             Dialect::Shared => {
                 let db = Connection::open_in_memory().unwrap();
@@ -99,7 +99,11 @@ impl Oracle {
     }
 
     /// Executes one statement; `Err` says why the oracle cannot.
-    pub async fn run(&mut self, statement: &Statement, width: usize) -> Result<Outcome, String> {
+    pub(super) async fn run(
+        &mut self,
+        statement: &Statement,
+        width: usize,
+    ) -> Result<Outcome, String> {
         let columns = |alias: &str, sets: &[(usize, String)]| {
             let list: Vec<String> = (0..width)
                 .map(|i| match sets.iter().find(|(at, _)| *at == i) {
@@ -250,7 +254,7 @@ impl Oracle {
     }
 
     /// The rows of a query, rendered and sorted.
-    pub async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, String> {
+    pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<Row>, String> {
         let mut rows: Vec<Row> = match self {
             Self::Sqlite(db) => {
                 let values = sqlite_rows(db, sql)?;
@@ -269,7 +273,7 @@ impl Oracle {
     }
 
     /// All rows of a table, rendered and sorted.
-    pub async fn table(&mut self, name: &str, width: usize) -> Result<Vec<Row>, String> {
+    pub(super) async fn table(&mut self, name: &str, width: usize) -> Result<Vec<Row>, String> {
         if let Self::Memory(memory) = self {
             let mut rows = render_batch(&memory.tables[name]);
             for row in &mut rows {
@@ -434,7 +438,7 @@ fn for_sqlite(sql: &str) -> String {
 }
 
 /// The SQL with its parameter in place, or with the placeholder `instead`.
-pub fn with_parameter(sql: &str, instead: Option<&str>) -> String {
+pub(super) fn with_parameter(sql: &str, instead: Option<&str>) -> String {
     let mut parts = sql.split("{P:");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -446,13 +450,13 @@ pub fn with_parameter(sql: &str, instead: Option<&str>) -> String {
 }
 
 /// The value of the SQL's parameter, if it has one.
-pub fn parameter(sql: &str) -> Option<&str> {
+pub(super) fn parameter(sql: &str) -> Option<&str> {
     let (_, from) = sql.split_once("{P:")?;
     Some(from.split_once('}')?.0)
 }
 
 /// The words that stand for values without a literal.
-pub fn for_datafusion(sql: &str) -> String {
+pub(super) fn for_datafusion(sql: &str) -> String {
     let sql = sql
         .replace("{INF}", "CAST('Infinity' AS DOUBLE)")
         .replace("{NAN}", "CAST('NaN' AS DOUBLE)");
@@ -479,7 +483,7 @@ fn render_float(value: f64) -> String {
 }
 
 /// The rows of a batch, rendered.
-pub fn render_batch(batch: &RecordBatch) -> Vec<Row> {
+pub(super) fn render_batch(batch: &RecordBatch) -> Vec<Row> {
     let options = FormatOptions::default();
     let cell = |column: &ArrayRef, row: usize| {
         if column.is_null(row) {

@@ -16,7 +16,7 @@ const LONG_MAX: &str = "'\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10ffff}\u{10
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The first column: small integers, on which arithmetic is safe.
     Key,
     Int,
@@ -39,7 +39,7 @@ pub enum Kind {
 
 impl Kind {
     /// The type's name in both dialects.
-    pub fn sql(self) -> &'static str {
+    pub(super) fn sql(self) -> &'static str {
         match self {
             Self::Key | Self::Big => "BIGINT",
             Self::Int => "INT",
@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    pub fn is_float(self) -> bool {
+    pub(super) fn is_float(self) -> bool {
         matches!(self, Self::Double | Self::Real)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use datafusion_supertable::format::OpKind;
-use datafusion_supertable::table::{CommitOutcome, Effect};
+use datafusion_supertable::unstable::format::OpKind;
+use datafusion_supertable::unstable::table::{CommitOutcome, Effect};
 
 use super::world::{
     World, committed, delete, delete_from, insert, rows, stage, targets, truncate, update,

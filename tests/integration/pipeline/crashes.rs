@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use datafusion_supertable::error::{ErrorKind, Result};
-use datafusion_supertable::table::{CommitOutcome, Moment, Table};
+use datafusion_supertable::unstable::table::{CommitOutcome, Moment, Table};
+use datafusion_supertable::{ErrorKind, Result};
 
 use super::world::{Rows, World, delete, insert, rows, truncate, update};
 use crate::support::fault_store::{Crash, Plan};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use datafusion_supertable::error::{Error, ErrorKind};
-use datafusion_supertable::format::{ContentHash, WalState, paths};
+use datafusion_supertable::unstable::format::{ContentHash, WalState, paths};
+use datafusion_supertable::{Error, ErrorKind};
 
 use super::world::{World, committed, delete, insert, put_raw, raw, rows};
 use crate::support::fault_store::{Crash, Plan};

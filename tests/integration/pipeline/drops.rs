@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion_supertable::ErrorKind;
-use datafusion_supertable::format::paths;
-use datafusion_supertable::table::{CommitOutcome, CreateTable, Table};
-use datafusion_supertable::table::{is_dropped_table, sweep};
+use datafusion_supertable::unstable::format::paths;
+use datafusion_supertable::unstable::table::{CommitOutcome, CreateTable, Table};
+use datafusion_supertable::unstable::table::{is_dropped_table, sweep};
 
 use super::world::{World, delete, insert, rows};
 use crate::support::fault_store::Plan;
@@ -30,11 +30,11 @@ async fn a_dropped_table_is_gone_for_everyone() {
     }
     // A statement that read the table before it was dropped and commits after.
     let mutation = b.begin(
-        datafusion_supertable::format::OpKind::Truncate,
+        datafusion_supertable::unstable::format::OpKind::Truncate,
         Arc::clone(&before),
         "TRUNCATE".to_owned(),
     );
-    let effect = datafusion_supertable::table::Effect {
+    let effect = datafusion_supertable::unstable::table::Effect {
         drop: before.manifest().entries().map(|entry| entry.id).collect(),
         ..Default::default()
     };

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use datafusion_supertable::error::ErrorKind;
-use datafusion_supertable::format::{OpKind, StateDoc, WalState, paths};
-use datafusion_supertable::table::Effect;
+use datafusion_supertable::ErrorKind;
+use datafusion_supertable::unstable::format::{OpKind, StateDoc, WalState, paths};
+use datafusion_supertable::unstable::table::Effect;
 
 use super::world::{World, committed, insert, put_raw, raw, rows, stage, superfiles, truncate};
 use crate::support::fault_store::{Crash, Plan};

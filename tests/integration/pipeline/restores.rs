@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion_supertable::ErrorKind;
-use datafusion_supertable::format::OpKind;
-use datafusion_supertable::table::{CommitOutcome, Moment, Table};
+use datafusion_supertable::unstable::format::OpKind;
+use datafusion_supertable::unstable::table::{CommitOutcome, Moment, Table};
 
 use super::world::{
     Rows, World, committed, delete, delete_from, insert, rows, truncate, update, update_from,

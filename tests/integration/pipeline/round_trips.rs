@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_supertable::format::{OpKind, paths};
-use datafusion_supertable::table::Effect;
+use datafusion_supertable::unstable::format::{OpKind, paths};
+use datafusion_supertable::unstable::table::Effect;
 
 use super::world::{World, committed, insert, targets};
 use crate::support::fault_store::Plan;

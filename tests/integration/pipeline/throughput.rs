@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use datafusion_supertable::format::{OpKind, SuperfileId};
-use datafusion_supertable::table::{CommitOutcome, Effect, Table};
+use datafusion_supertable::unstable::format::{OpKind, SuperfileId};
+use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Table};
 
 use super::world::{World, committed, insert, labels, rows};
 use crate::support::fault_store::Plan;

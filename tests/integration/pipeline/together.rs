@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_supertable::table::{CommitOutcome, Limits, Table};
+use datafusion_supertable::unstable::table::{CommitOutcome, Limits, Table};
 
 use super::world::{Rows, World, committed, delete, insert, rows};
 use crate::support::fault_store::{Crash, Plan};
@@ -13,7 +13,7 @@ use crate::support::fault_store::{Crash, Plan};
 async fn insistently<F, Fut>(statement: F) -> (u64, u64)
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = datafusion_supertable::error::Result<CommitOutcome>>,
+    Fut: Future<Output = datafusion_supertable::Result<CommitOutcome>>,
 {
     loop {
         match statement().await.unwrap() {

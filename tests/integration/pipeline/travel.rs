@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion_supertable::error::ErrorKind;
-use datafusion_supertable::format::manifest::{ManifestEdit, ManifestHeader, check_successor};
-use datafusion_supertable::format::{Pointer, paths};
-use datafusion_supertable::table::{Moment, Table, VacuumOptions};
+use datafusion_supertable::ErrorKind;
+use datafusion_supertable::unstable::format::manifest::{
+    ManifestEdit, ManifestHeader, check_successor,
+};
+use datafusion_supertable::unstable::format::{Pointer, paths};
+use datafusion_supertable::unstable::table::{Moment, Table, VacuumOptions};
 
 use super::world::{World, put_raw, rows};
 use crate::support::fault_store::Plan;
@@ -66,7 +68,7 @@ async fn any_version_or_moment_of_thousands_takes_few_reads() {
     let (table, ..) = fresh(&world).await;
     let oldest = table.snapshot_at(1).await.unwrap().unwrap();
     let newest = table.snapshot().await.unwrap();
-    let created = |snapshot: &datafusion_supertable::table::Snapshot| {
+    let created = |snapshot: &datafusion_supertable::unstable::table::Snapshot| {
         snapshot.manifest().header().created_at_ms
     };
     assert_eq!(oldest.version(), 1);

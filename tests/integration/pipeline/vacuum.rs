@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use datafusion_supertable::error::{ErrorKind, Result};
-use datafusion_supertable::format::paths;
-use datafusion_supertable::format::{OpKind, SuperfileId};
-use datafusion_supertable::table::{
+use datafusion_supertable::unstable::format::paths;
+use datafusion_supertable::unstable::format::{OpKind, SuperfileId};
+use datafusion_supertable::unstable::table::{
     CommitOutcome, Effect, Snapshot, Table, VacuumOptions, VacuumReport,
 };
+use datafusion_supertable::{ErrorKind, Result};
 use object_store::path::Path;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

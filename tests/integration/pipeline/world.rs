@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion_supertable::error::Result;
-use datafusion_supertable::format::manifest::{RowIds, SuperfileEntry};
-use datafusion_supertable::format::paths::{self, ObjectName};
-use datafusion_supertable::format::{OpKind, SuperfileId, SuperfileStats};
-use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{
+use datafusion_supertable::Result;
+use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry};
+use datafusion_supertable::unstable::format::paths::{self, ObjectName};
+use datafusion_supertable::unstable::format::{OpKind, SuperfileId, SuperfileStats};
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::table::{
     CommitOutcome, CreateTable, Effect, Limits, Mutation, Snapshot, Table,
 };
-use datafusion_supertable::wal::{Env, ManualClock};
+use datafusion_supertable::unstable::wal::{Env, ManualClock};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -24,10 +24,10 @@ use roaring::RoaringBitmap;
 use crate::support::fault_store::{FaultStore, Plan};
 
 /// Live rows: label of the superfile, position.
-pub type Rows = BTreeSet<(String, u32)>;
+pub(super) type Rows = BTreeSet<(String, u32)>;
 
 /// The store that outlives every process, and the time.
-pub struct World {
+pub(super) struct World {
     pub store: Arc<InMemory>,
     pub clock: ManualClock,
     seeds: std::sync::atomic::AtomicU64,
@@ -35,7 +35,7 @@ pub struct World {
 
 impl World {
     /// A table with superfiles a, b and c of ten rows each, of which a lacks 1 and 2.
-    pub async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let world = Self {
             store: Arc::new(InMemory::new()),
             clock: ManualClock::at_ms(1_700_000_000_000),
@@ -57,7 +57,7 @@ impl World {
     }
 
     /// The same world, from here on another one.
-    pub fn fork(&self) -> Self {
+    pub(super) fn fork(&self) -> Self {
         Self {
             store: Arc::new(self.store.fork()),
             clock: self.clock.clone(),
@@ -65,12 +65,12 @@ impl World {
         }
     }
 
-    pub fn env(&self) -> Env {
+    pub(super) fn env(&self) -> Env {
         let seed = self.seeds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         Env::seeded(seed, self.clock.clone())
     }
 
-    pub fn storage(&self, plan: &Arc<Plan>) -> Storage {
+    pub(super) fn storage(&self, plan: &Arc<Plan>) -> Storage {
         let store = FaultStore::new(
             Arc::clone(&self.store) as Arc<dyn ObjectStore>,
             Arc::clone(plan),
@@ -82,16 +82,16 @@ impl World {
         Storage::new(Arc::new(store), &Path::default(), policy)
     }
 
-    pub async fn open(&self, plan: &Arc<Plan>) -> Result<Table> {
+    pub(super) async fn open(&self, plan: &Arc<Plan>) -> Result<Table> {
         Table::open(self.storage(plan), self.env()).await
     }
 
-    pub async fn open_with(&self, plan: &Arc<Plan>, limits: Limits) -> Result<Table> {
+    pub(super) async fn open_with(&self, plan: &Arc<Plan>, limits: Limits) -> Result<Table> {
         Table::open_with(self.storage(plan), self.env(), limits).await
     }
 
     /// A process that finds nothing to recover when it opens, because it sees no WAL then.
-    pub async fn open_idle(&self, plan: &Arc<Plan>) -> Table {
+    pub(super) async fn open_idle(&self, plan: &Arc<Plan>) -> Table {
         let hidden = self.paths("wal").await;
         let mut bodies = Vec::new();
         for path in hidden {
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// A healthy process that has recovered.
-    pub async fn recovered(&self) -> Table {
+    pub(super) async fn recovered(&self) -> Table {
         let table = self.open(&Plan::healthy()).await.unwrap();
         let report = table.recover().await.unwrap();
         assert!(report.failed.is_empty(), "{report:?}");
@@ -117,11 +117,11 @@ impl World {
     }
 
     /// Long enough for every lease to expire.
-    pub fn let_leases_expire(&self) {
+    pub(super) fn let_leases_expire(&self) {
         self.clock.advance(TimeDelta::hours(1));
     }
 
-    pub async fn paths(&self, prefix: &str) -> Vec<Path> {
+    pub(super) async fn paths(&self, prefix: &str) -> Vec<Path> {
         self.store
             .list(Some(&Path::from(prefix)))
             .map_ok(|meta| meta.location)
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// Nothing is left of finished or dead mutations: no document, no object that no version names.
-    pub async fn assert_clean(&self, table: &Table) {
+    pub(super) async fn assert_clean(&self, table: &Table) {
         let wal = self.paths("wal").await;
         assert!(wal.is_empty(), "left over: {wal:?}");
         let mut named = BTreeSet::new();
@@ -154,7 +154,7 @@ impl World {
 }
 
 /// A superfile's object and entry, under the mutation's next id.
-pub async fn stage(
+pub(super) async fn stage(
     table: &Table,
     mutation: &Mutation,
     label: &str,
@@ -181,7 +181,10 @@ pub async fn stage(
 }
 
 /// Labels of a snapshot's superfiles.
-pub async fn labels(table: &Table, snapshot: &Snapshot) -> Result<BTreeMap<String, SuperfileId>> {
+pub(super) async fn labels(
+    table: &Table,
+    snapshot: &Snapshot,
+) -> Result<BTreeMap<String, SuperfileId>> {
     let mut labels = BTreeMap::new();
     for entry in snapshot.manifest().entries() {
         let (body, _) = table
@@ -199,7 +202,7 @@ pub async fn labels(table: &Table, snapshot: &Snapshot) -> Result<BTreeMap<Strin
 }
 
 /// The live rows of the current version.
-pub async fn rows(table: &Table) -> Rows {
+pub(super) async fn rows(table: &Table) -> Rows {
     let snapshot = table.snapshot().await.unwrap();
     let mut rows = Rows::new();
     for (label, id) in labels(table, &snapshot).await.unwrap() {
@@ -220,7 +223,7 @@ pub async fn rows(table: &Table) -> Rows {
 
 /// The version and the rows affected of a statement that must have been committed.
 #[track_caller]
-pub fn committed(outcome: Result<CommitOutcome>) -> (u64, u64) {
+pub(super) fn committed(outcome: Result<CommitOutcome>) -> (u64, u64) {
     match outcome {
         Ok(CommitOutcome::Committed {
             version,
@@ -230,7 +233,7 @@ pub fn committed(outcome: Result<CommitOutcome>) -> (u64, u64) {
     }
 }
 
-pub async fn insert(table: &Table, label: &str, rows: u64) -> Result<CommitOutcome> {
+pub(super) async fn insert(table: &Table, label: &str, rows: u64) -> Result<CommitOutcome> {
     let base = table.snapshot().await?;
     let mutation = table.begin(OpKind::Insert, base, format!("INSERT {label}"));
     let entry = stage(table, &mutation, label, rows).await?;
@@ -244,7 +247,7 @@ pub async fn insert(table: &Table, label: &str, rows: u64) -> Result<CommitOutco
 }
 
 /// Positions to delete, per label, in terms of a snapshot.
-pub async fn targets(
+pub(super) async fn targets(
     table: &Table,
     base: &Snapshot,
     what: &[(&str, &[u32])],
@@ -259,12 +262,12 @@ pub async fn targets(
         .collect())
 }
 
-pub async fn delete(table: &Table, what: &[(&str, &[u32])]) -> Result<CommitOutcome> {
+pub(super) async fn delete(table: &Table, what: &[(&str, &[u32])]) -> Result<CommitOutcome> {
     let base = table.snapshot().await?;
     delete_from(table, base, what).await
 }
 
-pub async fn delete_from(
+pub(super) async fn delete_from(
     table: &Table,
     base: Arc<Snapshot>,
     what: &[(&str, &[u32])],
@@ -282,12 +285,16 @@ pub async fn delete_from(
 }
 
 /// Moves rows into a new superfile.
-pub async fn update(table: &Table, what: &[(&str, &[u32])], label: &str) -> Result<CommitOutcome> {
+pub(super) async fn update(
+    table: &Table,
+    what: &[(&str, &[u32])],
+    label: &str,
+) -> Result<CommitOutcome> {
     let base = table.snapshot().await?;
     update_from(table, base, what, label).await
 }
 
-pub async fn update_from(
+pub(super) async fn update_from(
     table: &Table,
     base: Arc<Snapshot>,
     what: &[(&str, &[u32])],
@@ -307,7 +314,7 @@ pub async fn update_from(
         .await
 }
 
-pub async fn truncate(table: &Table) -> Result<CommitOutcome> {
+pub(super) async fn truncate(table: &Table) -> Result<CommitOutcome> {
     let base = table.snapshot().await?;
     let drop: Vec<_> = base.manifest().entries().map(|entry| entry.id).collect();
     let rows_deleted = base.manifest().totals().live_rows;
@@ -322,7 +329,7 @@ pub async fn truncate(table: &Table) -> Result<CommitOutcome> {
 }
 
 /// Ids of superfiles in the store.
-pub async fn superfiles(world: &World) -> Vec<SuperfileId> {
+pub(super) async fn superfiles(world: &World) -> Vec<SuperfileId> {
     world
         .paths("superfiles")
         .await
@@ -335,7 +342,7 @@ pub async fn superfiles(world: &World) -> Vec<SuperfileId> {
 }
 
 /// An object's bytes, past every process.
-pub async fn raw(world: &World, path: &Path) -> Option<Bytes> {
+pub(super) async fn raw(world: &World, path: &Path) -> Option<Bytes> {
     match world.store.get(path).await {
         Ok(found) => Some(found.bytes().await.unwrap()),
         Err(_) => None,
@@ -343,6 +350,6 @@ pub async fn raw(world: &World, path: &Path) -> Option<Bytes> {
 }
 
 /// Writes an object past every process.
-pub async fn put_raw(world: &World, path: &Path, body: Bytes) {
+pub(super) async fn put_raw(world: &World, path: &Path, body: Bytes) {
     world.store.put(path, body.into()).await.unwrap();
 }

@@ -17,12 +17,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use datafusion_supertable::error::{Error, ErrorKind};
-use datafusion_supertable::format::manifest::{Manifest, ManifestHeader, ManifestLoader};
-use datafusion_supertable::format::paths::{self, ObjectName};
-use datafusion_supertable::format::{
+use datafusion_supertable::unstable::format::manifest::{Manifest, ManifestHeader, ManifestLoader};
+use datafusion_supertable::unstable::format::paths::{self, ObjectName};
+use datafusion_supertable::unstable::format::{
     ContentHash, Head, OpKind, Sidecar, StateDoc, WalId, WalState,
 };
+use datafusion_supertable::{Error, ErrorKind};
 use object_store::path::Path;
 use tokio::time::Instant;
 
@@ -32,7 +32,7 @@ use super::store::State;
 
 /// One version, as it came into force.
 #[derive(Debug)]
-pub struct Version {
+pub(super) struct Version {
     pub manifest: Manifest,
     root: ContentHash,
     pub at: Instant,
@@ -44,11 +44,11 @@ pub struct Version {
 }
 
 impl Version {
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.manifest.version()
     }
 
-    pub fn header(&self) -> &ManifestHeader {
+    pub(super) fn header(&self) -> &ManifestHeader {
         self.manifest.header()
     }
 }
@@ -63,7 +63,7 @@ struct Vacuum {
 
 /// The versions of a history.
 #[derive(Debug, Default)]
-pub struct Chain {
+pub(super) struct Chain {
     pub versions: Vec<Arc<Version>>,
     /// The oldest version that the pointer leads to.
     pub floor: u64,
@@ -73,21 +73,21 @@ pub struct Chain {
 
 impl Chain {
     /// The number of the current version; 0 before there is a table.
-    pub fn current(&self) -> u64 {
+    pub(super) fn current(&self) -> u64 {
         self.versions.last().map_or(0, |version| version.number())
     }
 
-    pub fn get(&self, number: u64) -> Option<&Arc<Version>> {
+    pub(super) fn get(&self, number: u64) -> Option<&Arc<Version>> {
         self.versions
             .get(usize::try_from(number.checked_sub(1)?).ok()?)
     }
 
     /// Whether a version may be gone.
-    pub fn may_lack(&self, number: u64) -> bool {
+    pub(super) fn may_lack(&self, number: u64) -> bool {
         number < self.floor
     }
 
-    pub fn vacuum_begins(&mut self, process: u64, retain_ms: i64, clock: &SkewedClock) {
+    pub(super) fn vacuum_begins(&mut self, process: u64, retain_ms: i64, clock: &SkewedClock) {
         self.vacuums.entry(process).or_default().push(Vacuum {
             started: Instant::now(),
             retain_ms,
@@ -98,7 +98,7 @@ impl Chain {
 
 impl State {
     /// The pointer was written.
-    pub fn pointer_swung(&mut self) {
+    pub(super) fn pointer_swung(&mut self) {
         let bytes = &self.objects[&paths::pointer()].bytes;
         let pointer = match Head::decode(bytes) {
             Ok(Head::Table(pointer)) => pointer,
@@ -269,14 +269,14 @@ impl State {
     }
 
     /// Whether this is the root of a version that was made unreachable.
-    pub fn is_cut_root(&self, path: &Path) -> bool {
+    pub(super) fn is_cut_root(&self, path: &Path) -> bool {
         let chain = &self.chain;
         let mut versions = chain.versions.iter();
         versions.any(|v| v.number() < chain.floor && paths::manifest_node(&v.root) == *path)
     }
 
     /// An object was deleted by `process`.
-    pub fn object_deleted(&mut self, process: u64, path: &Path) {
+    pub(super) fn object_deleted(&mut self, process: u64, path: &Path) {
         if *path == paths::pointer() {
             return self.violation("the pointer was deleted".to_owned());
         }
@@ -338,7 +338,7 @@ impl State {
     }
 
     /// A statement has its answer.
-    pub fn acknowledge(&mut self, id: WalId, ending: Ending) {
+    pub(super) fn acknowledge(&mut self, id: WalId, ending: Ending) {
         let now = Instant::now();
         let Some(statement) = self.statements.get_mut(&id) else {
             return;
@@ -396,7 +396,7 @@ impl State {
     }
 
     /// Whether an error of this kind can come from what the world does to a process that looks at `version`.
-    pub fn judge_error(&self, kind: ErrorKind, version: u64) -> Result<(), String> {
+    pub(super) fn judge_error(&self, kind: ErrorKind, version: u64) -> Result<(), String> {
         match kind {
             ErrorKind::Storage | ErrorKind::OutcomeUnknown | ErrorKind::Conflict => Ok(()),
             ErrorKind::NotFound if self.chain.may_lack(version) => Ok(()),
@@ -405,7 +405,7 @@ impl State {
     }
 
     /// What was read as `version`.
-    pub fn check_read(&mut self, version: u64, read: Result<Rows, Error>) {
+    pub(super) fn check_read(&mut self, version: u64, read: Result<Rows, Error>) {
         match read {
             Ok(rows) => {
                 self.count("snapshots read", 1);
@@ -427,7 +427,7 @@ impl State {
     }
 
     /// When all has ended: what callers were told is what the history has.
-    pub fn check_endings(&mut self) {
+    pub(super) fn check_endings(&mut self) {
         for (id, statement) in self.statements.clone() {
             let Some((_, ending)) = &statement.ended else {
                 continue;
@@ -444,7 +444,7 @@ impl State {
 }
 
 /// Every object that a version needs.
-pub fn needed(root: &ContentHash, manifest: &Manifest) -> BTreeSet<Path> {
+pub(super) fn needed(root: &ContentHash, manifest: &Manifest) -> BTreeSet<Path> {
     let mut needed = BTreeSet::from([paths::manifest_node(root)]);
     for group in manifest.groups() {
         needed.extend(group.hash().map(|hash| paths::manifest_node(&hash)));

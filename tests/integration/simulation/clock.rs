@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
-use datafusion_supertable::wal::Clock;
+use datafusion_supertable::unstable::wal::Clock;
 use tokio::time::Instant;
 
 /// When every history begins: milliseconds since 1970.
-pub const DAWN_MS: i64 = 1_700_000_000_000;
+pub(super) const DAWN_MS: i64 = 1_700_000_000_000;
 
 #[derive(Debug)]
 struct Inner {
@@ -19,11 +19,11 @@ struct Inner {
 
 /// A clock that clones share.
 #[derive(Clone, Debug)]
-pub struct SkewedClock(Arc<Inner>);
+pub(super) struct SkewedClock(Arc<Inner>);
 
 impl SkewedClock {
     /// A clock that shows `DAWN_MS + skew_ms` at `start`.
-    pub fn new(start: Instant, skew_ms: i64) -> Self {
+    pub(super) fn new(start: Instant, skew_ms: i64) -> Self {
         Self(Arc::new(Inner {
             start,
             skew_ms: skew_ms.into(),
@@ -32,12 +32,12 @@ impl SkewedClock {
     }
 
     /// Moves it, forwards or backwards.
-    pub fn jump(&self, by_ms: i64) {
+    pub(super) fn jump(&self, by_ms: i64) {
         self.0.skew_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 
     /// The latest time that it ever showed to anyone.
-    pub fn latest_ms(&self) -> i64 {
+    pub(super) fn latest_ms(&self) -> i64 {
         self.0.latest_ms.load(Ordering::SeqCst)
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion_supertable::format::paths;
-use datafusion_supertable::table::{CreateTable, Table, VacuumOptions};
+use datafusion_supertable::unstable::format::paths;
+use datafusion_supertable::unstable::table::{CreateTable, Table, VacuumOptions};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
@@ -30,7 +30,7 @@ const AHEAD_MS: i64 = 100 * 24 * 60 * 60 * 1000;
 
 /// What a history came to.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(super) struct Report {
     pub seed: u64,
     pub trace: u64,
     pub counts: Counts,
@@ -39,12 +39,12 @@ pub struct Report {
 }
 
 /// Lives through the history of a seed.
-pub fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Report {
+pub(super) fn live(seed: u64, sabotage: Option<Sabotage>, verbose: bool) -> Report {
     live_in(Weather::of(seed), sabotage, verbose)
 }
 
 /// The same, in other weather.
-pub fn live_in(weather: Weather, sabotage: Option<Sabotage>, verbose: bool) -> Report {
+pub(super) fn live_in(weather: Weather, sabotage: Option<Sabotage>, verbose: bool) -> Report {
     let seed = weather.seed;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -6,18 +6,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use datafusion_supertable::error::ErrorKind;
-use datafusion_supertable::format::manifest::SuperfileEntry;
-use datafusion_supertable::format::{OpKind, paths};
+use datafusion_supertable::ErrorKind;
+use datafusion_supertable::unstable::format::manifest::SuperfileEntry;
+use datafusion_supertable::unstable::format::{OpKind, paths};
 use object_store::path::Path;
 use tokio::time::Instant;
 
 /// Rows: key and value.
-pub type Rows = BTreeMap<u64, u64>;
+pub(super) type Rows = BTreeMap<u64, u64>;
 
 /// How a statement ended, as its caller was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     Committed {
         version: u64,
         rows_affected: u64,
@@ -32,7 +32,7 @@ pub enum Ending {
 
 /// One statement: what it does to the rows of its base.
 #[derive(Clone, Debug)]
-pub struct Statement {
+pub(super) struct Statement {
     pub op: OpKind,
     pub base: u64,
     /// Rows that it removes, as its base has them.
@@ -53,7 +53,7 @@ impl Statement {
     }
 
     /// Changes `rows` as the statement does; returns how many rows it should report.
-    pub fn apply(&self, rows: &mut Rows) -> Result<u64, String> {
+    pub(super) fn apply(&self, rows: &mut Rows) -> Result<u64, String> {
         let mut removed = 0;
         for (key, base) in &self.removes {
             match rows.get(key) {
@@ -83,10 +83,10 @@ impl Statement {
 }
 
 /// Where files are that are not the table's own: nothing may delete one.
-pub const OWNERS: &str = "in/";
+pub(super) const OWNERS: &str = "in/";
 
 /// Where a superfile is.
-pub fn path_of(entry: &SuperfileEntry) -> Path {
+pub(super) fn path_of(entry: &SuperfileEntry) -> Path {
     match entry.stats.in_place() {
         Some(file) => file.place().resolve(&Path::default()),
         None => paths::superfile(&entry.id),
@@ -94,13 +94,13 @@ pub fn path_of(entry: &SuperfileEntry) -> Path {
 }
 
 /// A superfile's bytes.
-pub fn encode(rows: &[(u64, u64)]) -> Bytes {
+pub(super) fn encode(rows: &[(u64, u64)]) -> Bytes {
     let words = rows.iter().flat_map(|(key, value)| [*key, *value]);
     words.flat_map(u64::to_le_bytes).collect::<Vec<_>>().into()
 }
 
 /// The rows of a superfile's bytes.
-pub fn decode(bytes: &[u8]) -> Result<Vec<(u64, u64)>, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(u64, u64)>, String> {
     let (rows, rest) = bytes.as_chunks::<16>();
     if !rest.is_empty() {
         return Err("a superfile was cut".to_owned());

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use datafusion_supertable::error::{Error, ErrorKind, Result};
-use datafusion_supertable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::table::{Cache, Limits, Moment, Snapshot, Table, VacuumOptions};
-use datafusion_supertable::wal::Env;
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::table::{
+    Cache, Limits, Moment, Snapshot, Table, VacuumOptions,
+};
+use datafusion_supertable::unstable::wal::Env;
+use datafusion_supertable::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -24,14 +26,14 @@ use super::wire::{Life, Wire};
 
 /// A process that has opened the table.
 #[derive(Clone)]
-pub struct Process {
+pub(super) struct Process {
     pub world: Arc<World>,
     pub life: Arc<Life>,
     pub table: Table,
 }
 
 /// What a process is made of before it opens the table.
-pub struct Birth {
+pub(super) struct Birth {
     pub storage: Storage,
     pub env: Env,
     pub limits: Limits,
@@ -39,7 +41,12 @@ pub struct Birth {
 }
 
 impl Birth {
-    pub fn new(world: &Arc<World>, process: u64, weather: &Arc<Weather>, skew_ms: i64) -> Self {
+    pub(super) fn new(
+        world: &Arc<World>,
+        process: u64,
+        weather: &Arc<Weather>,
+        skew_ms: i64,
+    ) -> Self {
         let clock = SkewedClock::new(world.start, skew_ms);
         let life = Life::new(process, clock.clone());
         let policy = RetryPolicy {
@@ -63,7 +70,7 @@ impl Birth {
     }
 
     /// Opens the table, as often as the store fails.
-    pub async fn open(self, world: &Arc<World>) -> Process {
+    pub(super) async fn open(self, world: &Arc<World>) -> Process {
         loop {
             let (storage, env) = (self.storage.clone(), self.env.clone());
             match Table::open_with(storage, env, self.limits.clone()).await {
@@ -88,7 +95,7 @@ impl Birth {
 
 impl Process {
     /// A working life of so many steps.
-    pub async fn work(self, steps: u32) {
+    pub(super) async fn work(self, steps: u32) {
         let seed = mix(&[self.world.weather.seed, self.life.process, 3]);
         let mut dice = SmallRng::seed_from_u64(seed);
         let mut pinned: Vec<Arc<Snapshot>> = Vec::new();
@@ -139,7 +146,7 @@ impl Process {
     }
 
     /// The current version, which must have been current during the call.
-    pub async fn pin(&self, before: u64) -> Option<Arc<Snapshot>> {
+    pub(super) async fn pin(&self, before: u64) -> Option<Arc<Snapshot>> {
         match self.table.snapshot().await {
             Ok(snapshot) => {
                 let mut state = self.world.state();
@@ -164,7 +171,7 @@ impl Process {
         self.world.state().check_read(snapshot.version(), rows);
     }
 
-    pub async fn rows(&self, snapshot: &Snapshot) -> Result<Rows> {
+    pub(super) async fn rows(&self, snapshot: &Snapshot) -> Result<Rows> {
         let mut rows = Rows::new();
         for entry in snapshot.manifest().entries() {
             let path = path_of(entry);
@@ -237,7 +244,7 @@ impl Process {
         self.vacuum_with(options).await;
     }
 
-    pub async fn vacuum_with(&self, options: VacuumOptions) {
+    pub(super) async fn vacuum_with(&self, options: VacuumOptions) {
         let life = &self.life;
         let retain_ms = i64::try_from(options.retain.as_millis()).unwrap();
         self.world
@@ -289,7 +296,7 @@ impl Process {
     }
 
     /// An error that this process was told when it looked at `version`.
-    pub fn judge(&self, what: &str, error: &Error, version: u64) {
+    pub(super) fn judge(&self, what: &str, error: &Error, version: u64) {
         let mut state = self.world.state();
         self.count_error(&mut state);
         if let Err(why) = state.judge_error(error.kind(), version) {

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion_supertable::error::{ErrorKind, Result};
-use datafusion_supertable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
-use datafusion_supertable::format::{
+use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
+use datafusion_supertable::unstable::format::{
     FooterSeal, InPlace, OpKind, RowMoves, Run, SuperfileId, SuperfileStats, WalId,
 };
-use datafusion_supertable::table::{CommitOutcome, Effect, Mutation, Snapshot};
+use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Mutation, Snapshot};
+use datafusion_supertable::{ErrorKind, Result};
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -50,7 +50,7 @@ struct Plan {
 
 impl Process {
     /// One statement, and again if it conflicts.
-    pub async fn statement(&self, seed: u64, old: Option<Arc<Snapshot>>) {
+    pub(super) async fn statement(&self, seed: u64, old: Option<Arc<Snapshot>>) {
         let mut dice = SmallRng::seed_from_u64(seed);
         let mut base = old;
         for _ in 0..3 {

@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use datafusion_supertable::format::paths::{self, ObjectName};
-use datafusion_supertable::format::{ContentHash, StateDoc, SuperfileId, WalId, WalState};
+use datafusion_supertable::unstable::format::paths::{self, ObjectName};
+use datafusion_supertable::unstable::format::{
+    ContentHash, StateDoc, SuperfileId, WalId, WalState,
+};
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, PutMode, Result};
 use tokio::time::Instant;
@@ -21,11 +23,11 @@ use super::model::Statement;
 use super::weather::{Weather, mix, mix_text};
 
 /// How often what happened.
-pub type Counts = BTreeMap<&'static str, u64>;
+pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// How the store itself breaks its word, to see whether that is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub(super) enum Sabotage {
     /// A replacement succeeds whatever the object's state is.
     ReplacesBlindly,
     /// Now and then an object that was acknowledged is not there.
@@ -34,7 +36,7 @@ pub enum Sabotage {
 
 /// One object.
 #[derive(Clone, Debug)]
-pub struct Object {
+pub(super) struct Object {
     pub bytes: Bytes,
     pub etag: String,
     pub modified: DateTime<Utc>,
@@ -44,7 +46,7 @@ pub struct Object {
 
 /// Everything there is, and everything that is known of it.
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     pub objects: BTreeMap<Path, Object>,
     next_etag: u64,
     /// Requests on their way.
@@ -63,7 +65,7 @@ pub struct State {
 
 /// One history's world.
 #[derive(Debug)]
-pub struct World {
+pub(super) struct World {
     state: Mutex<State>,
     pub weather: Weather,
     pub start: Instant,
@@ -72,7 +74,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(weather: Weather, sabotage: Option<Sabotage>, verbose: bool) -> Arc<Self> {
+    pub(super) fn new(weather: Weather, sabotage: Option<Sabotage>, verbose: bool) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
@@ -94,19 +96,19 @@ impl World {
         })
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn count(&self, what: &'static str) {
+    pub(super) fn count(&self, what: &'static str) {
         self.state().count(what, 1);
     }
 
-    pub fn violation(&self, what: String) {
+    pub(super) fn violation(&self, what: String) {
         self.state().violation(what);
     }
 
-    pub fn note(&self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
         if self.verbose {
             let at = self.start.elapsed().as_millis();
             self.state().log.push(format!("{at:>8} {}", what()));
@@ -114,7 +116,7 @@ impl World {
     }
 
     /// A row's key or value: never the same twice.
-    pub fn fresh(&self) -> u64 {
+    pub(super) fn fresh(&self) -> u64 {
         let mut state = self.state();
         state.next_number += 1;
         state.next_number
@@ -122,7 +124,7 @@ impl World {
 
     /// Whether an inserted superfile is a file of others: in a quarter of all histories every second one is. Does not
     /// depend on dice, so other histories are as they ever were.
-    pub fn adopts(&self, id: &SuperfileId) -> bool {
+    pub(super) fn adopts(&self, id: &SuperfileId) -> bool {
         let last = u64::try_from(id.as_uuid().as_u128() & 0xffff_ffff).unwrap();
         self.weather.seed % 4 == 3 && mix(&[last]).is_multiple_of(2)
     }
@@ -147,7 +149,7 @@ impl World {
         }
     }
 
-    pub fn get(&self, process: u64, path: &Path) -> Option<Object> {
+    pub(super) fn get(&self, process: u64, path: &Path) -> Option<Object> {
         let mut state = self.state();
         let found = state.objects.get(path).cloned();
         let result = found.as_ref().map_or("missing", |object| &object.etag);
@@ -156,7 +158,13 @@ impl World {
     }
 
     /// Writes an object; its ETag.
-    pub fn put(&self, process: u64, path: &Path, bytes: Bytes, mode: &PutMode) -> Result<String> {
+    pub(super) fn put(
+        &self,
+        process: u64,
+        path: &Path,
+        bytes: Bytes,
+        mode: &PutMode,
+    ) -> Result<String> {
         let mut state = self.state();
         let now = state.objects.get(path);
         let (kind, allowed) = match mode {
@@ -207,7 +215,7 @@ impl World {
         Ok(etag)
     }
 
-    pub fn delete(&self, process: u64, path: &Path) {
+    pub(super) fn delete(&self, process: u64, path: &Path) {
         let mut state = self.state();
         let there = state.objects.contains_key(path);
         let result = if there { "deleted" } else { "missing" };
@@ -219,7 +227,12 @@ impl World {
     }
 
     /// One page of a listing.
-    pub fn page(&self, process: u64, prefix: &Path, after: Option<&Path>) -> Vec<ObjectMeta> {
+    pub(super) fn page(
+        &self,
+        process: u64,
+        prefix: &Path,
+        after: Option<&Path>,
+    ) -> Vec<ObjectMeta> {
         let mut state = self.state();
         let page: Vec<ObjectMeta> = state
             .objects
@@ -264,17 +277,17 @@ impl World {
 }
 
 impl State {
-    pub fn count(&mut self, what: &'static str, times: u64) {
+    pub(super) fn count(&mut self, what: &'static str, times: u64) {
         *self.counts.entry(what).or_default() += times;
     }
 
-    pub fn violation(&mut self, what: String) {
+    pub(super) fn violation(&mut self, what: String) {
         self.log.push(format!("VIOLATION {what}"));
         self.violations.push(what);
     }
 
     /// Paths of WAL documents and change sets.
-    pub fn wal(&self) -> Vec<Path> {
+    pub(super) fn wal(&self) -> Vec<Path> {
         let is_wal = |path: &&Path| {
             matches!(
                 paths::parse(path),
@@ -285,7 +298,7 @@ impl State {
     }
 }
 
-pub fn meta(path: &Path, object: &Object) -> ObjectMeta {
+pub(super) fn meta(path: &Path, object: &Object) -> ObjectMeta {
     ObjectMeta {
         location: path.clone(),
         last_modified: object.modified,
@@ -296,7 +309,7 @@ pub fn meta(path: &Path, object: &Object) -> ObjectMeta {
 }
 
 /// What a store answers to a conditional write whose condition does not hold.
-pub fn refused(path: &Path, mode: &PutMode) -> Error {
+pub(super) fn refused(path: &Path, mode: &PutMode) -> Error {
     let path = path.to_string();
     match mode {
         PutMode::Create => Error::AlreadyExists {

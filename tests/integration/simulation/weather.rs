@@ -15,7 +15,7 @@ const ODDS: u32 = 100_000;
 
 /// What one history is made of.
 #[derive(Clone, Debug)]
-pub struct Weather {
+pub(super) struct Weather {
     pub seed: u64,
     pub processes: u64,
     pub steps: u32,
@@ -49,7 +49,7 @@ struct Odds {
 
 /// What a failed request is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(super) enum Status {
     /// 500, 503, a broken connection.
     Broken,
     /// 429.
@@ -60,7 +60,7 @@ pub enum Status {
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     Fine,
     /// No effect.
     Failed(Status),
@@ -74,7 +74,7 @@ pub enum Answer {
 
 /// When a process dies, seen from one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
+pub(super) enum Crash {
     Before,
     /// While the request is under way.
     During,
@@ -83,7 +83,7 @@ pub enum Crash {
 
 /// What happens to one request, and to the process that makes it.
 #[derive(Clone, Debug)]
-pub struct Fate {
+pub(super) struct Fate {
     pub there: Duration,
     pub back: Duration,
     pub answer: Answer,
@@ -97,7 +97,7 @@ pub struct Fate {
 }
 
 /// A number that looks random, from some that need not.
-pub fn mix(words: &[u64]) -> u64 {
+pub(super) fn mix(words: &[u64]) -> u64 {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for word in words {
         state = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -109,7 +109,7 @@ pub fn mix(words: &[u64]) -> u64 {
 }
 
 /// The same, of a text.
-pub fn mix_text(text: &str) -> u64 {
+pub(super) fn mix_text(text: &str) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
     for byte in text.bytes() {
         state = (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
@@ -118,7 +118,7 @@ pub fn mix_text(text: &str) -> u64 {
 }
 
 /// A duration between `shortest` and `longest`, each order of magnitude as likely as another.
-pub fn log_uniform(dice: &mut SmallRng, shortest: Duration, longest: Duration) -> Duration {
+pub(super) fn log_uniform(dice: &mut SmallRng, shortest: Duration, longest: Duration) -> Duration {
     let (low, high) = (shortest.as_secs_f64().ln(), longest.as_secs_f64().ln());
     let ms = (dice.random_range(low..high).exp() * 1000.0).round();
     Duration::from_millis(ms as u64)
@@ -126,7 +126,7 @@ pub fn log_uniform(dice: &mut SmallRng, shortest: Duration, longest: Duration) -
 
 impl Weather {
     /// What the history of this seed is like.
-    pub fn of(seed: u64) -> Self {
+    pub(super) fn of(seed: u64) -> Self {
         let mut dice = SmallRng::seed_from_u64(mix(&[seed, 1]));
         let mut odds = Odds {
             slow: pick(&mut dice, &[500, 3_000, 10_000]),
@@ -164,7 +164,7 @@ impl Weather {
     }
 
     /// The fate of a request: the `nth` of this kind that the process makes to this key.
-    pub fn fate(&self, process: u64, kind: &str, key: &str, nth: u64) -> Fate {
+    pub(super) fn fate(&self, process: u64, kind: &str, key: &str, nth: u64) -> Fate {
         let mut dice = SmallRng::seed_from_u64(mix(&[
             self.seed,
             process,
@@ -236,7 +236,7 @@ impl Weather {
     }
 
     /// The same history without faults, but for the clocks of whole processes. Requests are fast enough for a renewal.
-    pub fn calm(self) -> Self {
+    pub(super) fn calm(self) -> Self {
         Self {
             odds: Odds {
                 slow: self.odds.slow,
@@ -248,7 +248,7 @@ impl Weather {
     }
 
     /// The same history without faults: for whoever looks at it afterwards.
-    pub fn cleared(&self) -> Self {
+    pub(super) fn cleared(&self) -> Self {
         Self {
             odds: Odds::default(),
             half_trip: Duration::from_millis(1),

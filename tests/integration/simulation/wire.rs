@@ -30,7 +30,7 @@ use super::weather::{Answer, Crash, Fate, Status, Weather};
 
 /// One process, as the world sees it.
 #[derive(Debug)]
-pub struct Life {
+pub(super) struct Life {
     pub process: u64,
     pub clock: SkewedClock,
     pub death: CancellationToken,
@@ -40,7 +40,7 @@ pub struct Life {
 }
 
 impl Life {
-    pub fn new(process: u64, clock: SkewedClock) -> Arc<Self> {
+    pub(super) fn new(process: u64, clock: SkewedClock) -> Arc<Self> {
         Arc::new(Self {
             process,
             clock,
@@ -51,12 +51,12 @@ impl Life {
         })
     }
 
-    pub fn is_dead(&self) -> bool {
+    pub(super) fn is_dead(&self) -> bool {
         self.death.is_cancelled()
     }
 
     /// It does not die.
-    pub fn spare(&self) {
+    pub(super) fn spare(&self) {
         self.spared.store(true, Ordering::SeqCst);
     }
 
@@ -92,7 +92,7 @@ impl Life {
 
 /// The store as one process sees it.
 #[derive(Clone)]
-pub struct Wire {
+pub(super) struct Wire {
     world: Arc<World>,
     life: Arc<Life>,
     weather: Arc<Weather>,
@@ -115,7 +115,7 @@ impl Drop for Under {
 }
 
 impl Wire {
-    pub fn new(world: &Arc<World>, life: &Arc<Life>, weather: &Arc<Weather>) -> Self {
+    pub(super) fn new(world: &Arc<World>, life: &Arc<Life>, weather: &Arc<Weather>) -> Self {
         Self {
             world: Arc::clone(world),
             life: Arc::clone(life),

@@ -9,7 +9,7 @@ use super::rows::{Rows, by_id, ids, rendered};
 use super::statement::{Clause, Kind, Statement, When, named};
 
 /// What a statement should do.
-pub struct Expected {
+pub(super) struct Expected {
     /// The rows for which its predicate is true.
     pub named: BTreeSet<i64>,
     /// Those for which it fails and would be true: they may count, or not.
@@ -25,7 +25,7 @@ pub struct Expected {
 }
 
 /// What `statement` should do, or why the oracle cannot tell.
-pub async fn expected(
+pub(super) async fn expected(
     oracle: &Oracle,
     statement: &Statement,
     t: &RecordBatch,

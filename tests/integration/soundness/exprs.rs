@@ -8,20 +8,20 @@ use super::types::Type;
 
 /// A column that an expression may name.
 #[derive(Clone, Debug)]
-pub struct Column {
+pub(super) struct Column {
     pub name: String,
     pub kind: Type,
 }
 
 /// A table that a subquery may read: its columns have no qualifier.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(super) struct Table {
     pub name: String,
     pub columns: Vec<Column>,
 }
 
 /// The random choices of one program.
-pub struct Generator {
+pub(super) struct Generator {
     pub random: Random,
     pub tables: Vec<Table>,
     /// The queries around the expression, the innermost last.
@@ -41,7 +41,7 @@ pub struct Generator {
 pub(super) const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 impl Generator {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
             tables: Vec::new(),
@@ -56,7 +56,7 @@ impl Generator {
     }
 
     /// Something about rows of these columns, with subqueries nested at most `nesting` deep.
-    pub fn over<T>(
+    pub(super) fn over<T>(
         &mut self,
         columns: Vec<Column>,
         nesting: usize,
@@ -148,7 +148,7 @@ impl Generator {
         }
     }
 
-    pub fn expr(&mut self, kind: Type, depth: usize) -> String {
+    pub(super) fn expr(&mut self, kind: Type, depth: usize) -> String {
         if depth == 0 || self.random.one_in(3) {
             return self.leaf(kind);
         }
@@ -382,12 +382,12 @@ impl Generator {
     }
 
     /// Whether the next statement's literals may become parameters.
-    pub fn prepare(&mut self, prepared: bool) {
+    pub(super) fn prepare(&mut self, prepared: bool) {
         self.prepared = prepared;
         self.parameters.clear();
     }
 
-    pub fn take_parameters(&mut self) -> Vec<(Type, String)> {
+    pub(super) fn take_parameters(&mut self) -> Vec<(Type, String)> {
         self.prepared = false;
         std::mem::take(&mut self.parameters)
     }

@@ -6,14 +6,14 @@ use super::settings;
 use super::types::Type;
 
 /// A table to be made: its columns, and the statements that make and fill it.
-pub struct Layout {
+pub(super) struct Layout {
     pub table: Table,
     pub statements: Vec<String>,
 }
 
 impl Generator {
     /// Two tables that have some types in common.
-    pub fn layouts(&mut self, directory: &str) -> [Layout; 2] {
+    pub(super) fn layouts(&mut self, directory: &str) -> [Layout; 2] {
         let mut kinds = Vec::new();
         for _ in 0..2 + self.random.below(5) {
             kinds.push(self.column_type());
@@ -168,7 +168,13 @@ impl Generator {
     }
 
     /// `INSERT` of rows with the next ids.
-    pub fn insert(&mut self, name: &str, columns: &[Column], next: &mut usize, n: usize) -> String {
+    pub(super) fn insert(
+        &mut self,
+        name: &str,
+        columns: &[Column],
+        next: &mut usize,
+        n: usize,
+    ) -> String {
         let names: Vec<_> = columns.iter().map(|c| c.name.as_str()).collect();
         let rows = self.row_list(columns, next, n);
         format!("INSERT INTO {name} ({}) VALUES {rows}", names.join(", "))

@@ -43,7 +43,7 @@ use futures::future::BoxFuture;
 
 /// What a predicate says of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     True,
     /// False, or unknown.
     NotTrue,
@@ -56,7 +56,7 @@ pub enum Verdict {
 }
 
 /// Rows, and what a predicate says of each.
-pub struct Judged {
+pub(super) struct Judged {
     pub rows: RecordBatch,
     pub verdicts: Vec<Verdict>,
 }
@@ -73,14 +73,14 @@ enum Truth {
 }
 
 /// Tables in memory, and the evaluation of queries over them.
-pub struct Oracle {
+pub(super) struct Oracle {
     context: SessionContext,
     /// The rows of subqueries that were run already, by their plans.
     known: Mutex<HashMap<String, RecordBatch>>,
 }
 
 impl Oracle {
-    pub fn new(time_zone: &str) -> Self {
+    pub(super) fn new(time_zone: &str) -> Self {
         let mut config = SessionConfig::new().with_target_partitions(1);
         config.options_mut().execution.time_zone = Some(time_zone.to_owned());
         config
@@ -103,7 +103,7 @@ impl Oracle {
     }
 
     /// The table `name` has these rows from now on.
-    pub fn put(&self, name: &str, rows: RecordBatch) {
+    pub(super) fn put(&self, name: &str, rows: RecordBatch) {
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
         let _ = self.context.deregister_table(name).unwrap();
         self.context.register_table(name, Arc::new(table)).unwrap();
@@ -111,7 +111,7 @@ impl Oracle {
     }
 
     /// Judges the rows that `sql`, which is `SELECT * FROM … WHERE predicate`, would filter.
-    pub async fn judge(&self, sql: &str) -> Result<Judged> {
+    pub(super) async fn judge(&self, sql: &str) -> Result<Judged> {
         let plan = self.plan(sql).await?;
         let mut node = &plan;
         let filter = loop {
@@ -148,7 +148,7 @@ impl Oracle {
     }
 
     /// The values of the expressions of `sql`, which is `SELECT expressions FROM …`, for each row of its input.
-    pub async fn values(&self, sql: &str) -> Result<Vec<Vec<Result<ScalarValue>>>> {
+    pub(super) async fn values(&self, sql: &str) -> Result<Vec<Vec<Result<ScalarValue>>>> {
         let LogicalPlan::Projection(projection) = self.plan(sql).await? else {
             return internal_err!("no projection in {sql}");
         };

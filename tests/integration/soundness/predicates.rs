@@ -4,7 +4,7 @@ use super::exprs::{COMPARISONS, Generator};
 use super::types::Type;
 
 impl Generator {
-    pub fn predicate(&mut self, depth: usize) -> String {
+    pub(super) fn predicate(&mut self, depth: usize) -> String {
         if depth == 0 {
             return self.atom(0);
         }

@@ -23,10 +23,10 @@ use super::statement::{Kind, Statement};
 use super::{settings, sqlite};
 
 /// How often what happened.
-pub type Counts = BTreeMap<String, u64>;
+pub(super) type Counts = BTreeMap<String, u64>;
 
 /// Tables, and the oracle that knows what is in them.
-pub struct Program<'c> {
+pub(super) struct Program<'c> {
     session: SessionContext,
     oracle: Oracle,
     settings: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Program<'c> {
     shared: bool,
 }
 
-pub fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String> {
+pub(super) fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,7 +80,7 @@ pub fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String
 }
 
 /// A directory for tables: in memory if there is such a place, for no program loses power here.
-pub fn directory() -> tempfile::TempDir {
+pub(super) fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
@@ -103,7 +103,7 @@ impl From<String> for Failure {
 
 impl<'c> Program<'c> {
     /// A session with these settings, and no tables yet.
-    pub async fn new(
+    pub(super) async fn new(
         zone: &str,
         settings: Vec<String>,
         counts: &'c mut Counts,
@@ -166,7 +166,7 @@ impl<'c> Program<'c> {
     }
 
     /// Creates and fills a table; what may be refused is left out.
-    pub async fn make(&mut self, statements: Vec<String>) -> Result<(), String> {
+    pub(super) async fn make(&mut self, statements: Vec<String>) -> Result<(), String> {
         for (at, sql) in statements.into_iter().enumerate() {
             match self.execute(&sql).await {
                 Ok(_) => {}
@@ -199,7 +199,7 @@ impl<'c> Program<'c> {
     }
 
     /// Takes over the rows of a table as they are.
-    pub async fn reload(&mut self, table: &'static str) -> Result<(), String> {
+    pub(super) async fn reload(&mut self, table: &'static str) -> Result<(), String> {
         let batch = self.stored(table).await?;
         self.take_over(table, batch);
         Ok(())
@@ -219,7 +219,7 @@ impl<'c> Program<'c> {
     }
 
     /// Executes a statement and compares what it does with what the oracle expects.
-    pub async fn check(&mut self, statement: &Statement, sql: &str) -> Result<(), String> {
+    pub(super) async fn check(&mut self, statement: &Statement, sql: &str) -> Result<(), String> {
         let (t, u) = (self.rows["t"].clone(), self.rows["u"].clone());
         let expected = match expected(&self.oracle, statement, &t, &u).await {
             Ok(expected) => expected,
@@ -471,11 +471,11 @@ impl<'c> Program<'c> {
     }
 
     /// The script so far.
-    pub fn script(&self) -> String {
+    pub(super) fn script(&self) -> String {
         self.trace.join(";\n")
     }
 
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         datafusion_supertable::shutdown(&self.session).await;
     }
 }

@@ -537,7 +537,7 @@ impl Generator {
 }
 
 /// The columns of a table under an alias.
-pub fn qualified(columns: &[Column], alias: &str) -> Vec<Column> {
+pub(super) fn qualified(columns: &[Column], alias: &str) -> Vec<Column> {
     columns
         .iter()
         .map(|column| Column {

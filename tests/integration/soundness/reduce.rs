@@ -13,7 +13,7 @@ use super::types::Type;
 
 /// A statement on plain tables of these rows.
 #[derive(Clone)]
-pub struct Case {
+pub(super) struct Case {
     pub zone: &'static str,
     pub settings: Vec<String>,
     pub columns: [Vec<Column>; 2],
@@ -25,7 +25,7 @@ pub struct Case {
 const PATIENCE: usize = 400;
 
 /// The smallest script found that fails, or that none does.
-pub async fn reduced(case: Case) -> String {
+pub(super) async fn reduced(case: Case) -> String {
     let Some((kind, mut best)) = failure(&case).await else {
         return "(does not fail on plain tables)\n".to_owned();
     };

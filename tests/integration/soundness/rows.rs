@@ -9,9 +9,9 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
 
 /// A table's rows by the value of `id`, each cell rendered so that different values differ.
-pub type Rows = BTreeMap<i64, Vec<String>>;
+pub(super) type Rows = BTreeMap<i64, Vec<String>>;
 
-pub fn by_id(batch: &RecordBatch) -> Rows {
+pub(super) fn by_id(batch: &RecordBatch) -> Rows {
     ids(batch)
         .into_iter()
         .enumerate()
@@ -20,13 +20,13 @@ pub fn by_id(batch: &RecordBatch) -> Rows {
 }
 
 /// The first column, which is the id.
-pub fn ids(batch: &RecordBatch) -> Vec<i64> {
+pub(super) fn ids(batch: &RecordBatch) -> Vec<i64> {
     let ids = batch.column(0).as_primitive::<Int64Type>();
     ids.values().to_vec()
 }
 
 /// A value as a cell of a column of this type.
-pub fn rendered(value: &ScalarValue, kind: &DataType) -> Result<String, String> {
+pub(super) fn rendered(value: &ScalarValue, kind: &DataType) -> Result<String, String> {
     let value = value.cast_to(kind).map_err(|e| e.to_string())?;
     Ok(cell(&value.to_array().map_err(|e| e.to_string())?, 0))
 }
@@ -51,7 +51,7 @@ fn cell(column: &ArrayRef, row: usize) -> String {
 }
 
 /// The rows that differ, one line each.
-pub fn difference(before: &Rows, expected: &Rows, actual: &Rows) -> String {
+pub(super) fn difference(before: &Rows, expected: &Rows, actual: &Rows) -> String {
     let mut lines = Vec::new();
     let all: std::collections::BTreeSet<_> = expected.keys().chain(actual.keys()).collect();
     for id in all {
@@ -67,7 +67,7 @@ pub fn difference(before: &Rows, expected: &Rows, actual: &Rows) -> String {
 }
 
 /// The same rows with every column nullable: a table in memory takes any value.
-pub fn nullable(batch: &RecordBatch) -> RecordBatch {
+pub(super) fn nullable(batch: &RecordBatch) -> RecordBatch {
     let fields: Vec<_> = batch
         .schema()
         .fields()

@@ -118,7 +118,7 @@ const WRITING: &[(&str, &[&str])] = &[
 ];
 
 /// What a program's sessions set: statements, none for the defaults.
-pub fn of_program(random: &mut Random) -> Vec<String> {
+pub(super) fn of_program(random: &mut Random) -> Vec<String> {
     let mut set = Vec::new();
     let engine = match random.below(4) {
         0 => 0,
@@ -150,7 +150,7 @@ pub fn of_program(random: &mut Random) -> Vec<String> {
 }
 
 /// Table options for a table of these columns, inside `OPTIONS (…)`.
-pub fn of_table(random: &mut Random, columns: &[String]) -> Vec<String> {
+pub(super) fn of_table(random: &mut Random, columns: &[String]) -> Vec<String> {
     let mut options = Vec::new();
     for (name, values) in WRITING {
         if random.one_in(6) {

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 /// Expressions that have one part less, the shortest first.
-pub fn simpler(sql: &str) -> Vec<String> {
+pub(super) fn simpler(sql: &str) -> Vec<String> {
     // Parameters are no SQL.
     let marked = sql.replace("{P", "p_mark_").replace('}', "");
     let Ok(expr) = Parser::new(&GenericDialect {})

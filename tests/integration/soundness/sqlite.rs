@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 /// The ids of the rows of `t` for which `predicate` is true.
-pub fn true_rows(tables: &[(&str, &RecordBatch)], predicate: &str) -> Result<Vec<i64>, String> {
+pub(super) fn true_rows(
+    tables: &[(&str, &RecordBatch)],
+    predicate: &str,
+) -> Result<Vec<i64>, String> {
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch("PRAGMA case_sensitive_like = ON").unwrap();
     for (name, batch) in tables {

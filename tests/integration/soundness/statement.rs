@@ -6,7 +6,7 @@ use super::types::Type;
 
 /// A statement; in its expressions `{P1}`, `{P2}`, … stand for parameters.
 #[derive(Clone)]
-pub struct Statement {
+pub(super) struct Statement {
     pub kind: Kind,
     /// Types and values.
     pub parameters: Vec<(Type, String)>,
@@ -15,7 +15,7 @@ pub struct Statement {
 }
 
 #[derive(Clone)]
-pub enum Kind {
+pub(super) enum Kind {
     /// The ids of the rows, or how many there are.
     Select {
         predicate: String,
@@ -37,14 +37,14 @@ pub enum Kind {
 
 /// When a clause of a MERGE may apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub(super) enum When {
     Matched,
     NotMatched,
     BySource,
 }
 
 #[derive(Clone)]
-pub struct Clause {
+pub(super) struct Clause {
     pub when: When,
     pub condition: Option<String>,
     /// Values by column; none is DELETE.
@@ -54,7 +54,7 @@ pub struct Clause {
 }
 
 impl Generator {
-    pub fn statement(&mut self) -> Statement {
+    pub(super) fn statement(&mut self) -> Statement {
         let prepared = self.random.one_in(3);
         self.prepare(prepared);
         let t = self.columns("t");
@@ -90,7 +90,7 @@ impl Generator {
         }
     }
 
-    pub fn columns(&self, table: &str) -> Vec<Column> {
+    pub(super) fn columns(&self, table: &str) -> Vec<Column> {
         let found = self.tables.iter().find(|t| t.name == table);
         found.map_or_else(Vec::new, |t| t.columns.clone())
     }
@@ -194,7 +194,7 @@ impl Generator {
 
 impl Statement {
     /// The text, with `{P1}`, … in it.
-    pub fn sql(&self, target: &[Column]) -> String {
+    pub(super) fn sql(&self, target: &[Column]) -> String {
         match &self.kind {
             Kind::Select { predicate, count } => select(predicate, *count),
             Kind::Delete { predicate } => format!("DELETE FROM t WHERE {predicate}"),
@@ -212,7 +212,7 @@ impl Statement {
         }
     }
 
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match &self.kind {
             Kind::Select { .. } => "SELECT",
             Kind::Delete { .. } => "DELETE",
@@ -222,7 +222,7 @@ impl Statement {
     }
 
     /// A query that the engine can plan if it can plan this.
-    pub fn as_select(&self) -> String {
+    pub(super) fn as_select(&self) -> String {
         match &self.kind {
             Kind::Select { predicate, count } => select(predicate, *count),
             Kind::Delete { predicate } => select(predicate, false),
@@ -236,7 +236,7 @@ impl Statement {
     }
 
     /// SQL with the parameters' values in place.
-    pub fn inlined(&self, sql: &str) -> String {
+    pub(super) fn inlined(&self, sql: &str) -> String {
         let mut sql = sql.to_owned();
         for (at, (kind, value)) in self.parameters.iter().enumerate() {
             let value = format!("CAST({value} AS {})", kind.sql());
@@ -246,7 +246,7 @@ impl Statement {
     }
 
     /// The SQL with placeholders, and the parameters that it has.
-    pub fn numbered(&self, sql: &str) -> (String, Vec<&(Type, String)>) {
+    pub(super) fn numbered(&self, sql: &str) -> (String, Vec<&(Type, String)>) {
         let mut sql = sql.to_owned();
         let mut used = Vec::new();
         for (at, parameter) in self.parameters.iter().enumerate() {
@@ -259,7 +259,7 @@ impl Statement {
     }
 
     /// The statements that execute this one's SQL: as it is, or `PREPARE` and `EXECUTE`.
-    pub fn executed(&self, sql: &str, name: &str) -> Vec<String> {
+    pub(super) fn executed(&self, sql: &str, name: &str) -> Vec<String> {
         let (sql, used) = self.numbered(sql);
         if used.is_empty() {
             return vec![sql];
@@ -321,7 +321,7 @@ fn select(predicate: &str, count: bool) -> String {
 }
 
 /// A list of expressions, each with a name of its own.
-pub fn named(exprs: &[String]) -> String {
+pub(super) fn named(exprs: &[String]) -> String {
     let list = exprs.iter().enumerate();
     let list: Vec<_> = list.map(|(at, expr)| format!("{expr} AS v{at}")).collect();
     list.join(", ")

@@ -4,11 +4,11 @@
 use super::random::Random;
 
 /// Units of timestamps, by the digits after the second.
-pub const UNITS: [u8; 4] = [0, 3, 6, 9];
+pub(super) const UNITS: [u8; 4] = [0, 3, 6, 9];
 
 /// The type of a column or an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub(super) enum Type {
     Signed(u8),
     Unsigned(u8),
     Real,
@@ -35,10 +35,10 @@ pub enum Type {
 use Type::*;
 
 /// Decimals: narrow, ordinary, and with as many digits as there are.
-pub const DECIMALS: [(u8, u8); 6] = [(5, 2), (9, 0), (10, 2), (20, 4), (38, 0), (38, 10)];
+pub(super) const DECIMALS: [(u8, u8); 6] = [(5, 2), (9, 0), (10, 2), (20, 4), (38, 0), (38, 10)];
 
 impl Type {
-    pub fn random(random: &mut Random) -> Self {
+    pub(super) fn random(random: &mut Random) -> Self {
         match random.below(20) {
             0..5 => random.choose(&[Signed(8), Signed(16), Signed(32), Signed(32), Signed(64)]),
             5 | 6 => random.choose(&[Unsigned(8), Unsigned(16), Unsigned(32), Unsigned(64)]),
@@ -61,7 +61,7 @@ impl Type {
         }
     }
 
-    pub fn sql(self) -> String {
+    pub(super) fn sql(self) -> String {
         let fixed = match self {
             Signed(8) => "TINYINT",
             Signed(16) => "SMALLINT",
@@ -88,41 +88,41 @@ impl Type {
         fixed.to_owned()
     }
 
-    pub fn is_integer(self) -> bool {
+    pub(super) fn is_integer(self) -> bool {
         matches!(self, Signed(_) | Unsigned(_))
     }
 
-    pub fn is_float(self) -> bool {
+    pub(super) fn is_float(self) -> bool {
         matches!(self, Real | Double)
     }
 
-    pub fn is_numeric(self) -> bool {
+    pub(super) fn is_numeric(self) -> bool {
         self.is_integer() || self.is_float() || matches!(self, Decimal(..))
     }
 
-    pub fn is_time(self) -> bool {
+    pub(super) fn is_time(self) -> bool {
         matches!(self, Date | Timestamp(_) | Zoned(_))
     }
 
     /// Whether the engine defines grouping, equality joins and MIN on it: floats have NaN and two zeros, for
     /// which these depend on the plan.
-    pub fn is_groupable(self) -> bool {
+    pub(super) fn is_groupable(self) -> bool {
         !self.is_float() && !self.is_nested()
     }
 
-    pub fn is_nested(self) -> bool {
+    pub(super) fn is_nested(self) -> bool {
         matches!(self, Numbers | Words | Pair)
     }
 
     /// Types whose comparison with this one the engine plans.
-    pub fn is_comparable(self, other: Self) -> bool {
+    pub(super) fn is_comparable(self, other: Self) -> bool {
         self == other
             || (self.is_numeric() && other.is_numeric())
             || (self.is_time() && other.is_time())
     }
 
     /// Types that this one can be cast to.
-    pub fn cast_targets(self, random: &mut Random) -> Self {
+    pub(super) fn cast_targets(self, random: &mut Random) -> Self {
         let number = |random: &mut Random| match random.below(6) {
             0..3 => random.choose(&[Signed(8), Signed(16), Signed(32), Signed(64)]),
             3 => random.choose(&[Unsigned(8), Unsigned(16), Unsigned(32), Unsigned(64)]),
@@ -164,7 +164,7 @@ impl Type {
     }
 
     /// A literal that is not NULL, of exactly this type.
-    pub fn literal(self, random: &mut Random) -> String {
+    pub(super) fn literal(self, random: &mut Random) -> String {
         let name = self.sql();
         match self {
             Signed(bits) => {
@@ -322,7 +322,7 @@ impl Type {
         }
     }
 
-    pub fn null(self) -> String {
+    pub(super) fn null(self) -> String {
         format!("CAST(NULL AS {})", self.sql())
     }
 }

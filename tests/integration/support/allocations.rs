@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// What `work` returns, and the most memory that it held at one moment.
-pub fn most_taken<T>(work: impl FnOnce() -> T) -> (T, usize) {
+pub(crate) fn most_taken<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = TAKEN.with(Cell::get);
     MOST.with(|most| most.set(before));
     let done = work();

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::server::{Server, free_ports, installed};
 
-pub const CONTAINER: &str = "tables";
+pub(crate) const CONTAINER: &str = "tables";
 /// The account that every Azurite has; its key is public.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
@@ -35,25 +35,25 @@ request.on('error', () => process.exit(1));
 request.end();
 "#;
 
-pub struct AzureServer {
+pub(crate) struct AzureServer {
     endpoint: String,
     _server: Server,
 }
 
 impl AzureServer {
     /// `http://127.0.0.1:<port>`
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 }
 
 /// A client of the server at `endpoint`, for the container [`CONTAINER`].
-pub fn client(endpoint: &str) -> MicrosoftAzure {
+pub(crate) fn client(endpoint: &str) -> MicrosoftAzure {
     builder(endpoint).build().unwrap()
 }
 
 /// The settings of [`client`], to be changed further.
-pub fn builder(endpoint: &str) -> MicrosoftAzureBuilder {
+pub(crate) fn builder(endpoint: &str) -> MicrosoftAzureBuilder {
     MicrosoftAzureBuilder::new()
         .with_endpoint(format!("{endpoint}/{ACCOUNT}"))
         .with_allow_http(true)
@@ -63,7 +63,7 @@ pub fn builder(endpoint: &str) -> MicrosoftAzureBuilder {
 }
 
 /// This process' server.
-pub async fn server() -> &'static AzureServer {
+pub(crate) async fn server() -> &'static AzureServer {
     static SERVER: OnceCell<AzureServer> = OnceCell::const_new();
     SERVER.get_or_init(start).await
 }

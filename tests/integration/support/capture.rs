@@ -11,7 +11,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 /// One event, or the beginning of a span.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub level: tracing::Level,
     pub target: String,
     /// The name of a span; `None` for an event.
@@ -22,14 +22,14 @@ pub struct Said {
 
 /// Everything that was said on this thread.
 #[derive(Clone, Debug, Default)]
-pub struct Capture {
+pub(crate) struct Capture {
     said: Arc<Mutex<Vec<Said>>>,
     spans: Arc<AtomicU64>,
 }
 
 impl Capture {
     /// Listens on this thread until the guard is dropped; a test's runtime has one thread.
-    pub fn begin() -> (Self, DefaultGuard) {
+    pub(crate) fn begin() -> (Self, DefaultGuard) {
         // While there is one dispatcher only, `tracing` lets the thread that comes by a place first decide
         // for all of them whether it is listened to; and other tests' threads have no subscriber.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Capture::default()));
@@ -42,12 +42,12 @@ impl Capture {
     }
 
     /// What was said so far by this crate.
-    pub fn said(&self) -> Vec<Said> {
+    pub(crate) fn said(&self) -> Vec<Said> {
         self.said.lock().unwrap().clone()
     }
 
     /// The same as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for said in self.said() {
             writeln!(

@@ -43,20 +43,20 @@ const ARGUMENTS: &str = "SUPERTABLE_TEST_ARGUMENTS";
 const PREFIX: &str = "child reports: ";
 
 /// The arguments of a role, in the order given to [`Child::spawn`].
-pub struct Args(Vec<String>);
+pub(crate) struct Args(Vec<String>);
 
 impl Args {
-    pub fn text(&self, index: usize) -> &str {
+    pub(crate) fn text(&self, index: usize) -> &str {
         &self.0[index]
     }
 
-    pub fn number(&self, index: usize) -> usize {
+    pub(crate) fn number(&self, index: usize) -> usize {
         self.0[index].parse().unwrap()
     }
 }
 
 /// Sends a line from a child to its parent.
-pub fn report(line: impl std::fmt::Display) {
+pub(crate) fn report(line: impl std::fmt::Display) {
     // In one write, so that a kill cannot cut it in the middle.
     let line = format!("\n{PREFIX}{line}\n");
     let mut out = std::io::stdout().lock();
@@ -65,7 +65,7 @@ pub fn report(line: impl std::fmt::Display) {
 }
 
 /// A running child.
-pub struct Child {
+pub(crate) struct Child {
     process: std::process::Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     // The child exits when this closes.
@@ -74,18 +74,18 @@ pub struct Child {
 
 impl Child {
     /// Starts a child in the role `role`.
-    pub fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
+    pub(crate) fn spawn<A: ToString>(role: &str, arguments: &[A]) -> Self {
         Self::spawn_below(&[], role, arguments)
     }
 
     /// The same, with at most so many open files.
-    pub fn spawn_with_files<A: ToString>(files: u32, role: &str, arguments: &[A]) -> Self {
+    pub(crate) fn spawn_with_files<A: ToString>(files: u32, role: &str, arguments: &[A]) -> Self {
         let limit = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
         Self::spawn_below(&["sh".to_owned(), "-c".to_owned(), limit], role, arguments)
     }
 
     /// As [`spawn`](Self::spawn), as the child of a command that runs a command, such as a tracer.
-    pub fn spawn_below<A: ToString>(below: &[String], role: &str, arguments: &[A]) -> Self {
+    pub(crate) fn spawn_below<A: ToString>(below: &[String], role: &str, arguments: &[A]) -> Self {
         assert!(
             ROLES.iter().any(|(name, _)| *name == role),
             "no role {role}"
@@ -116,7 +116,7 @@ impl Child {
     }
 
     /// The next line that the child reports; `None` once it has ended.
-    pub fn next_report(&mut self) -> Option<String> {
+    pub(crate) fn next_report(&mut self) -> Option<String> {
         for line in self.lines.by_ref() {
             if let Some(report) = line.unwrap().strip_prefix(PREFIX) {
                 return Some(report.to_owned());
@@ -126,7 +126,7 @@ impl Child {
     }
 
     /// Waits until the child ends well; the lines that it still reports.
-    pub fn finish(mut self) -> Vec<String> {
+    pub(crate) fn finish(mut self) -> Vec<String> {
         let mut reports = Vec::new();
         while let Some(report) = self.next_report() {
             reports.push(report);
@@ -142,7 +142,7 @@ impl Child {
     }
 
     /// Kills the child as a power switch would, and returns the lines that it had reported.
-    pub fn kill(mut self) -> Vec<String> {
+    pub(crate) fn kill(mut self) -> Vec<String> {
         self.process.kill().unwrap();
         let mut reports = Vec::new();
         while let Some(report) = self.next_report() {

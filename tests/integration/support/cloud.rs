@@ -11,17 +11,17 @@ use super::lying_http::LyingConnector;
 use super::{azure, gcs, location, s3};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cloud {
+pub(crate) enum Cloud {
     S3,
     Azure,
     Gcs,
 }
 
-pub const CLOUDS: [Cloud; 3] = [Cloud::S3, Cloud::Azure, Cloud::Gcs];
+pub(crate) const CLOUDS: [Cloud; 3] = [Cloud::S3, Cloud::Azure, Cloud::Gcs];
 
 impl Cloud {
     /// Where this process' server is, started if need be.
-    pub async fn endpoint(self) -> &'static str {
+    pub(crate) async fn endpoint(self) -> &'static str {
         match self {
             Self::S3 => s3::server().await.endpoint(),
             Self::Azure => azure::server().await.endpoint(),
@@ -30,7 +30,7 @@ impl Cloud {
     }
 
     /// A prefix on this process' server, as text.
-    pub async fn location(self, prefix: &str) -> String {
+    pub(crate) async fn location(self, prefix: &str) -> String {
         match self {
             Self::S3 => location::s3(prefix).await,
             Self::Azure => location::azure(prefix).await,
@@ -39,7 +39,7 @@ impl Cloud {
     }
 
     /// The URL of a prefix, for a session.
-    pub fn url(self, prefix: &str) -> String {
+    pub(crate) fn url(self, prefix: &str) -> String {
         match self {
             Self::S3 => format!("s3://{}/{prefix}/", s3::BUCKET),
             Self::Azure => format!("az://{}/{prefix}/", azure::CONTAINER),
@@ -48,7 +48,7 @@ impl Cloud {
     }
 
     /// A client that tells the truth.
-    pub fn client(self, endpoint: &str) -> Arc<dyn ObjectStore> {
+    pub(crate) fn client(self, endpoint: &str) -> Arc<dyn ObjectStore> {
         match self {
             Self::S3 => Arc::new(s3::client(endpoint)),
             Self::Azure => Arc::new(azure::client(endpoint)),
@@ -57,7 +57,7 @@ impl Cloud {
     }
 
     /// A client of the server at `endpoint` whose connections lie.
-    pub fn lying(
+    pub(crate) fn lying(
         self,
         endpoint: &str,
         retry: RetryConfig,
@@ -105,7 +105,7 @@ impl Cloud {
 }
 
 /// Retries of the client library, so many, without the waits between them.
-pub fn quick_retries(max_retries: usize) -> RetryConfig {
+pub(crate) fn quick_retries(max_retries: usize) -> RetryConfig {
     RetryConfig {
         max_retries,
         backoff: BackoffConfig {

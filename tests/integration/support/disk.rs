@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The names of all files below a directory, relative to it.
-pub fn files(dir: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn files(dir: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -21,7 +21,7 @@ pub fn files(dir: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Copies all files below a directory.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(&file);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();

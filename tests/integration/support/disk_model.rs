@@ -33,7 +33,7 @@ enum Sync {
 
 /// A directory that is there for good, and what is below it.
 #[derive(Clone, Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     files: Vec<File>,
     live: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
@@ -42,7 +42,7 @@ pub struct Disk {
 }
 
 /// What became of that which was not synced.
-pub enum Rest<'a> {
+pub(crate) enum Rest<'a> {
     /// All of it is lost.
     Lost,
     /// All names and removals were written, and no content.
@@ -64,11 +64,11 @@ impl Disk {
         }
     }
 
-    pub fn is_file(&self, path: &Path) -> bool {
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
         matches!(self.live.get(path), Some(Node::File(_)))
     }
 
-    pub fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::Opened(path) => {
                 self.positions.insert(path.clone(), 0);
@@ -121,7 +121,7 @@ impl Disk {
     }
 
     /// Names, but for those that `ignored` says nobody needs, whose presence or content is not durable.
-    pub fn unsynced(&self, ignored: impl Fn(&Path) -> bool) -> BTreeSet<PathBuf> {
+    pub(crate) fn unsynced(&self, ignored: impl Fn(&Path) -> bool) -> BTreeSet<PathBuf> {
         let names = self.live.keys().chain(self.durable.keys());
         names
             .filter(|path| !ignored(path))
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// Writes what is left after a power cut into the directory `to`, which stands for `root`.
-    pub fn cut_power(&self, root: &Path, to: &Path, mut rest: Rest) {
+    pub(crate) fn cut_power(&self, root: &Path, to: &Path, mut rest: Rest) {
         let mut chosen = self.durable.clone();
         let names: BTreeSet<&PathBuf> = self.live.keys().chain(self.durable.keys()).collect();
         for path in names {

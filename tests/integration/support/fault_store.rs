@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use datafusion_supertable::format::{StateDoc, WalState};
+use datafusion_supertable::unstable::format::{StateDoc, WalState};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -25,7 +25,7 @@ use rand::{Rng, SeedableRng};
 
 /// When the simulated process dies, seen from its k-th operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
+pub(crate) enum Crash {
     /// The operation never reaches the store.
     Before(u64),
     /// The operation takes effect, and nobody hears of it.
@@ -36,7 +36,7 @@ pub enum Crash {
 
 /// What goes wrong for one simulated process, and what it did so far.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     crash: Option<Crash>,
     /// In a real process: called at the crash, to have the process killed.
     killer: Option<fn(&Operation)>,
@@ -67,7 +67,7 @@ pub struct Plan {
 
 /// One operation that reached the plan.
 #[derive(Clone, Debug)]
-pub struct Operation {
+pub(crate) struct Operation {
     pub kind: &'static str,
     pub path: String,
     pub bytes: usize,
@@ -75,7 +75,7 @@ pub struct Operation {
 
 impl Operation {
     /// What it does to which kind of object.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let path = self.path.as_str();
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let what = match name.rsplit_once('.') {
@@ -93,12 +93,12 @@ impl Operation {
 
 impl Plan {
     /// Nothing goes wrong; operations are counted.
-    pub fn healthy() -> Arc<Self> {
+    pub(crate) fn healthy() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
     /// Every operation takes `latency`: under a paused clock, elapsed / latency = sequential round trips.
-    pub fn with_latency(latency: Duration) -> Arc<Self> {
+    pub(crate) fn with_latency(latency: Duration) -> Arc<Self> {
         Arc::new(Self {
             latency,
             ..Self::default()
@@ -107,7 +107,7 @@ impl Plan {
 
     /// Each operation takes a time that follows from `seed`, before its effect and after it: under a paused
     /// clock, processes with plans of their own meet in another order for each seed.
-    pub fn jittered(seed: u64) -> Arc<Self> {
+    pub(crate) fn jittered(seed: u64) -> Arc<Self> {
         Arc::new(Self {
             jitter: Some(Mutex::new(StdRng::seed_from_u64(seed))),
             hiccup: 500,
@@ -117,7 +117,7 @@ impl Plan {
 
     /// As [`jittered`](Self::jittered), taking up to `hiccup` milliseconds now and then; the process may die too,
     /// and some answers are lost.
-    pub fn jittered_with(
+    pub(crate) fn jittered_with(
         seed: u64,
         hiccup: u64,
         crash: Option<Crash>,
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     /// Another process takes the document of each of the first `many` mutations right before they become APPENDED.
-    pub fn undone(many: u64) -> Arc<Self> {
+    pub(crate) fn undone(many: u64) -> Arc<Self> {
         Arc::new(Self {
             undoings: many.into(),
             ..Self::default()
@@ -141,17 +141,21 @@ impl Plan {
     }
 
     /// How many more mutations would be undone.
-    pub fn undoings_left(&self) -> u64 {
+    pub(crate) fn undoings_left(&self) -> u64 {
         self.undoings.load(Ordering::SeqCst)
     }
 
     /// Whether anything goes wrong at all.
-    pub fn is_faulty(&self) -> bool {
+    pub(crate) fn is_faulty(&self) -> bool {
         self.crash.is_some() || !self.lost_answers.is_empty()
     }
 
     /// Every operation takes a time between `shortest` and `longest`, drawn from `seed`.
-    pub fn with_latency_between(shortest: Duration, longest: Duration, seed: u64) -> Arc<Self> {
+    pub(crate) fn with_latency_between(
+        shortest: Duration,
+        longest: Duration,
+        seed: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             latency: shortest,
             spread: longest - shortest,
@@ -184,7 +188,7 @@ impl Plan {
     }
 
     /// The process dies at an operation.
-    pub fn crash(crash: Crash) -> Arc<Self> {
+    pub(crate) fn crash(crash: Crash) -> Arc<Self> {
         Arc::new(Self {
             crash: Some(crash),
             ..Self::default()
@@ -195,7 +199,7 @@ impl Plan {
     /// the order of unlike ones varies: `killer` tells its parent, which kills it. Meanwhile the thread that
     /// got to the crash stands still, and with it a runtime of one thread: only operations that had
     /// begun go on.
-    pub fn mortal(crash: Option<Crash>, counted: &str, killer: fn(&Operation)) -> Arc<Self> {
+    pub(crate) fn mortal(crash: Option<Crash>, counted: &str, killer: fn(&Operation)) -> Arc<Self> {
         Arc::new(Self {
             crash,
             killer: Some(killer),
@@ -205,7 +209,7 @@ impl Plan {
     }
 
     /// These operations take effect and report a failure.
-    pub fn lost_answers(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
+    pub(crate) fn lost_answers(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
         Arc::new(Self {
             lost_answers: which.into_iter().collect(),
             ..Self::default()
@@ -213,7 +217,7 @@ impl Plan {
     }
 
     /// The same, and every operation takes `latency` before it takes effect.
-    pub fn lost_answers_slowly(
+    pub(crate) fn lost_answers_slowly(
         which: impl IntoIterator<Item = u64>,
         latency: Duration,
     ) -> Arc<Self> {
@@ -225,7 +229,7 @@ impl Plan {
     }
 
     /// These operations have no effect and report a failure.
-    pub fn refused(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
+    pub(crate) fn refused(which: impl IntoIterator<Item = u64>) -> Arc<Self> {
         Arc::new(Self {
             refused: which.into_iter().collect(),
             ..Self::default()
@@ -233,7 +237,7 @@ impl Plan {
     }
 
     /// The `n`-th write finds the disk full, and so do all that come after it; deletes go on.
-    pub fn full_from(n: u64) -> Arc<Self> {
+    pub(crate) fn full_from(n: u64) -> Arc<Self> {
         Arc::new(Self {
             full_from: n.into(),
             ..Self::default()
@@ -241,7 +245,7 @@ impl Plan {
     }
 
     /// Whoever uses it may read, and nothing else.
-    pub fn forbidding_writes() -> Arc<Self> {
+    pub(crate) fn forbidding_writes() -> Arc<Self> {
         Arc::new(Self {
             forbidden: true,
             ..Self::default()
@@ -249,12 +253,12 @@ impl Plan {
     }
 
     /// There is room again.
-    pub fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         self.full_from.store(0, Ordering::SeqCst);
     }
 
     /// How many writes found the disk full.
-    pub fn found_full(&self) -> u64 {
+    pub(crate) fn found_full(&self) -> u64 {
         self.no_room.load(Ordering::SeqCst)
     }
 
@@ -275,27 +279,27 @@ impl Plan {
     }
 
     /// Operations so far.
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.operations.load(Ordering::SeqCst)
     }
 
     /// Whether the planned crash has happened.
-    pub fn crashed(&self) -> bool {
+    pub(crate) fn crashed(&self) -> bool {
         self.crashed.load(Ordering::SeqCst)
     }
 
     /// Kills the process now.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.crashed.store(true, Ordering::SeqCst);
     }
 
     /// What was asked so far, in order.
-    pub fn log(&self) -> Vec<Operation> {
+    pub(crate) fn log(&self) -> Vec<Operation> {
         self.log.lock().unwrap().clone()
     }
 
     /// How many operations of each kind there were.
-    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, usize> {
         let mut counts = BTreeMap::new();
         for operation in self.log() {
             *counts.entry(operation.kind).or_default() += 1;
@@ -403,14 +407,14 @@ fn failure(text: &'static str) -> object_store::Error {
 
 /// The store as one simulated process sees it.
 #[derive(Clone, Debug)]
-pub struct FaultStore {
+pub(crate) struct FaultStore {
     inner: Arc<dyn ObjectStore>,
     plan: Arc<Plan>,
 }
 
 impl FaultStore {
     /// `inner`, seen through `plan`.
-    pub fn new(inner: Arc<dyn ObjectStore>, plan: Arc<Plan>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, plan: Arc<Plan>) -> Self {
         Self { inner, plan }
     }
 

@@ -31,29 +31,29 @@ use uuid::Uuid;
 use super::lying_http::answer;
 use super::server::{Server, free_ports, installed};
 
-pub const BUCKET: &str = "tables";
+pub(crate) const BUCKET: &str = "tables";
 const KEY: &str = r#"{"private_key": "none", "private_key_id": "none", "client_email": "none", "disable_oauth": true}"#;
 
-pub struct GcsServer {
+pub(crate) struct GcsServer {
     endpoint: String,
     _server: Server,
 }
 
 impl GcsServer {
     /// `http://127.0.0.1:<port>`
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 }
 
 /// This process' server.
-pub async fn server() -> &'static GcsServer {
+pub(crate) async fn server() -> &'static GcsServer {
     static SERVER: OnceCell<GcsServer> = OnceCell::const_new();
     SERVER.get_or_init(start).await
 }
 
 /// A client of the server at `endpoint`, for the bucket [`BUCKET`].
-pub fn client(endpoint: &str) -> GoogleCloudStorage {
+pub(crate) fn client(endpoint: &str) -> GoogleCloudStorage {
     builder(endpoint)
         .with_http_connector(JsonWrites::default())
         .build()
@@ -61,7 +61,7 @@ pub fn client(endpoint: &str) -> GoogleCloudStorage {
 }
 
 /// The settings of [`client`], to be changed further, but for its connector.
-pub fn builder(endpoint: &str) -> GoogleCloudStorageBuilder {
+pub(crate) fn builder(endpoint: &str) -> GoogleCloudStorageBuilder {
     GoogleCloudStorageBuilder::new()
         .with_base_url(endpoint)
         .with_client_options(ClientOptions::new().with_allow_http(true))
@@ -128,7 +128,7 @@ type Uploads = HashMap<String, BTreeMap<usize, Bytes>>;
 
 /// Makes connections on which writes go through the JSON API.
 #[derive(Clone, Debug, Default)]
-pub struct JsonWrites {
+pub(crate) struct JsonWrites {
     uploads: Arc<Mutex<Uploads>>,
 }
 

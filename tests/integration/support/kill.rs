@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use datafusion_supertable::storage::LocalStore;
+use datafusion_supertable::unstable::storage::LocalStore;
 use tempfile::TempDir;
 use url::Url;
 
@@ -29,10 +29,10 @@ const ROLE: &str = "kill: run SQL";
 const THOROUGH: &str = "SUPERTABLE_TEST_THOROUGH";
 
 /// The ways to die at an operation.
-pub const MOMENTS: [&str; 3] = ["before", "during", "after"];
+pub(crate) const MOMENTS: [&str; 3] = ["before", "during", "after"];
 
 /// Whether every operation is to be a point of death, in all ways.
-pub fn thorough() -> bool {
+pub(crate) fn thorough() -> bool {
     std::env::var_os(THOROUGH).is_some()
 }
 
@@ -40,7 +40,7 @@ pub fn thorough() -> bool {
 
 /// Role: opens the table, runs statements, reports `acknowledged`; then every operation it made. At a
 /// crash it reports `dying` and the operation instead.
-pub fn run_sql(arguments: &Args) {
+pub(crate) fn run_sql(arguments: &Args) {
     let (dir, sql) = (arguments.text(0), arguments.text(1));
     let (at, nth) = (arguments.text(3), arguments.number(4) as u64);
     let crash = match arguments.text(2) {
@@ -78,7 +78,7 @@ pub fn run_sql(arguments: &Args) {
 
 /// What a child is to do, and where it is to be killed.
 #[derive(Clone)]
-pub struct Kill {
+pub(crate) struct Kill {
     /// Statements, between which there are semicolons.
     sql: String,
     time: Time,
@@ -100,7 +100,7 @@ impl fmt::Display for Kill {
 
 /// What is known of a child that has ended.
 #[derive(Default)]
-pub struct Death {
+pub(crate) struct Death {
     /// Whether it came to the operation at which it was killed.
     pub killed: bool,
     pub acknowledged: bool,
@@ -110,7 +110,7 @@ pub struct Death {
 
 impl Kill {
     /// A child that nobody kills, and that judges others by `time`.
-    pub fn never(sql: &str, time: Time) -> Self {
+    pub(crate) fn never(sql: &str, time: Time) -> Self {
         Self {
             sql: sql.to_owned(),
             time,
@@ -122,7 +122,7 @@ impl Kill {
     }
 
     /// As [`never`](Self::never), with the directory as a catalog.
-    pub fn never_in_catalog(sql: &str) -> Self {
+    pub(crate) fn never_in_catalog(sql: &str) -> Self {
         Self {
             catalog: true,
             ..Self::never(sql, Time::Now)
@@ -130,7 +130,7 @@ impl Kill {
     }
 
     /// The same child, killed.
-    pub fn at(&self, moment: &'static str, point: &(String, usize)) -> Self {
+    pub(crate) fn at(&self, moment: &'static str, point: &(String, usize)) -> Self {
         Self {
             moment,
             at: point.0.clone(),
@@ -140,13 +140,13 @@ impl Kill {
     }
 
     /// The same child, which nobody kills.
-    pub fn unharmed(&self) -> Self {
+    pub(crate) fn unharmed(&self) -> Self {
         self.at("never", &(String::new(), 0))
     }
 
     /// Carries it out; the child must come to where it is killed, unless that is a read: how many of
     /// those there are varies.
-    pub fn carry_out_surely(&self, dir: &Path) -> Death {
+    pub(crate) fn carry_out_surely(&self, dir: &Path) -> Death {
         let death = self.carry_out(dir);
         assert!(
             death.killed || !changes_something(&self.at),
@@ -155,7 +155,7 @@ impl Kill {
         death
     }
 
-    pub fn carry_out(&self, dir: &Path) -> Death {
+    pub(crate) fn carry_out(&self, dir: &Path) -> Death {
         let minutes = match self.time {
             Time::Now => 0,
             Time::Later(minutes) => minutes,
@@ -186,7 +186,7 @@ impl Kill {
 
     /// Runs this child in a copy of `base`, unharmed. Its operations: description, and which of those
     /// so described.
-    pub fn operations(&self, base: &Path) -> Vec<(String, usize)> {
+    pub(crate) fn operations(&self, base: &Path) -> Vec<(String, usize)> {
         let dir = TempDir::new().unwrap();
         copy(base, dir.path());
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
@@ -203,7 +203,11 @@ impl Kill {
     /// This child, killed at its operations in the ways that `ways` chooses: by the operation's number, from
     /// 0 among those that change something or among those that do not, and by which it is. Thorough, at
     /// all operations and in all ways.
-    pub fn everywhere(&self, base: &Path, ways: impl Fn(usize, bool) -> Vec<usize>) -> Vec<Self> {
+    pub(crate) fn everywhere(
+        &self,
+        base: &Path,
+        ways: impl Fn(usize, bool) -> Vec<usize>,
+    ) -> Vec<Self> {
         let mut kills = Vec::new();
         let mut numbers = [0, 0];
         for point in self.operations(base) {
@@ -221,7 +225,7 @@ impl Kill {
 }
 
 /// At each operation that changes something, in one way.
-pub fn one_way(i: usize, changes: bool) -> Vec<usize> {
+pub(crate) fn one_way(i: usize, changes: bool) -> Vec<usize> {
     match changes {
         true => vec![i % 3],
         false => vec![],
@@ -241,7 +245,7 @@ impl Death {
 }
 
 /// Whether the operation so described changes anything.
-pub fn changes_something(at: &str) -> bool {
+pub(crate) fn changes_something(at: &str) -> bool {
     !["get ", "head ", "list "]
         .iter()
         .any(|read| at.starts_with(read))
@@ -249,7 +253,7 @@ pub fn changes_something(at: &str) -> bool {
 
 /// Runs jobs, three at a time, each in a directory of its own; panics with all failures, each with the
 /// directory that shows it.
-pub fn run_all<J: Sync, T: Send>(
+pub(crate) fn run_all<J: Sync, T: Send>(
     jobs: &[J],
     describe: impl Fn(&J) -> String + Sync,
     run: impl AsyncFn(&J, &Path) -> T + Sync,

@@ -14,7 +14,7 @@ use super::kill::{Kill, run_all};
 use super::session::{Session, Time, on_one_thread};
 use super::sql::context;
 
-pub const RECOVER: &str = "SELECT wal_id, action, detail FROM supertable_recover('t')";
+pub(crate) const RECOVER: &str = "SELECT wal_id, action, detail FROM supertable_recover('t')";
 /// Changes a row that hardly any other statement deletes, in a superfile that most of them change.
 const NEXT: &str = "MERGE INTO t USING (VALUES (0, 'next')) AS s(id, note) ON t.id = s.id \
                     WHEN MATCHED THEN UPDATE SET note = s.note \
@@ -25,7 +25,7 @@ const COLUMNS_CHANGED: &str =
 const OTHERS: &str = "SELECT * FROM t WHERE id <> 0 ORDER BY id";
 
 /// A table of three superfiles, one of which has a sidecar already.
-pub async fn create_base(dir: &Path) {
+pub(crate) async fn create_base(dir: &Path) {
     let session = Session::bare(context());
     let location = dir.display();
     session
@@ -65,7 +65,7 @@ async fn content(session: &Session) -> String {
 }
 
 /// What may be there when a statement was killed.
-pub struct Expected {
+pub(crate) struct Expected {
     before: String,
     after: String,
     /// Files of the base that no later version needs may stay: vacuum removes them.
@@ -73,7 +73,7 @@ pub struct Expected {
 }
 
 /// What `sql` does to `base` when nobody kills it.
-pub async fn expect(base: &Path, sql: &str) -> Expected {
+pub(crate) async fn expect(base: &Path, sql: &str) -> Expected {
     let dir = TempDir::new().unwrap();
     copy(base, dir.path());
     let session = Session::fresh(dir.path(), Time::Now).await;
@@ -92,7 +92,7 @@ pub async fn expect(base: &Path, sql: &str) -> Expected {
 }
 
 /// Every promise about a table whose writers were killed. Returns whether the statement happened.
-pub async fn check(dir: &Path, expected: &Expected, acknowledged: bool) -> bool {
+pub(crate) async fn check(dir: &Path, expected: &Expected, acknowledged: bool) -> bool {
     let one_of_both = |content: &str| {
         assert!(
             content == expected.before || content == expected.after,
@@ -164,7 +164,7 @@ async fn assert_nothing_staged(dir: &Path, expected: &Expected, session: &Sessio
 
 /// Kills each statement, known by a name, at its operations that change something, in the ways that
 /// `ways` chooses by the statement's and the operation's number; and checks every promise.
-pub fn kill_everywhere(
+pub(crate) fn kill_everywhere(
     statements: &[(&str, String)],
     ways: impl Fn(usize, usize, bool) -> Vec<usize>,
 ) {

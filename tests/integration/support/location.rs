@@ -3,34 +3,34 @@
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
-use datafusion_supertable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::{azure, gcs, s3};
 
 /// A directory on the local disk.
-pub fn local(dir: &FsPath) -> String {
+pub(crate) fn local(dir: &FsPath) -> String {
     format!("local:{}", dir.display())
 }
 
 /// A prefix on this process' S3 server.
-pub async fn s3(prefix: &str) -> String {
+pub(crate) async fn s3(prefix: &str) -> String {
     format!("s3:{}:{prefix}", s3::server().await.endpoint())
 }
 
 /// A prefix on this process' Azure server.
-pub async fn azure(prefix: &str) -> String {
+pub(crate) async fn azure(prefix: &str) -> String {
     format!("azure:{}:{prefix}", azure::server().await.endpoint())
 }
 
 /// A prefix on this process' GCS server.
-pub async fn gcs(prefix: &str) -> String {
+pub(crate) async fn gcs(prefix: &str) -> String {
     format!("gcs:{}:{prefix}", gcs::server().await.endpoint())
 }
 
 /// Opens what one of the above wrote.
-pub fn open(location: &str) -> Storage {
+pub(crate) fn open(location: &str) -> Storage {
     let policy = RetryPolicy::default();
     let (kind, place) = location.split_once(':').unwrap();
     if kind == "local" {

@@ -22,7 +22,7 @@ use rand::{Rng, SeedableRng};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// Nothing: the truth.
     Truth,
     /// Done, and the connection breaks in a way that the client takes for "not sent".
@@ -49,7 +49,7 @@ pub enum Lie {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     ConditionalWrite,
     Write,
     Read,
@@ -156,7 +156,7 @@ enum Liar {
 
 /// Makes connections that lie.
 #[derive(Clone, Debug)]
-pub struct LyingConnector {
+pub(crate) struct LyingConnector {
     honest: Arc<dyn HttpConnector>,
     liar: Arc<Mutex<Liar>>,
     told: Arc<Mutex<BTreeMap<(Kind, Lie), usize>>>,
@@ -172,29 +172,29 @@ impl LyingConnector {
     }
 
     /// Tells these lies about the conditional writes, one after the other, over and over.
-    pub fn in_turn(lies: &[Lie]) -> Self {
+    pub(crate) fn in_turn(lies: &[Lie]) -> Self {
         Self::new(Liar::InTurn(lies.into(), 0))
     }
 
     /// Lies about one in `every` requests, of all kinds, as `seed` has it.
-    pub fn at_random(seed: u64, every: u32) -> Self {
+    pub(crate) fn at_random(seed: u64, every: u32) -> Self {
         let rng = Box::new(StdRng::seed_from_u64(seed));
         Self::new(Liar::AtRandom(rng, every))
     }
 
     /// Tells this lie about every request.
-    pub fn always(lie: Lie) -> Self {
+    pub(crate) fn always(lie: Lie) -> Self {
         Self::new(Liar::Always(lie))
     }
 
     /// Lies about connections that `honest` makes.
-    pub fn over(mut self, honest: impl HttpConnector) -> Self {
+    pub(crate) fn over(mut self, honest: impl HttpConnector) -> Self {
         self.honest = Arc::new(honest);
         self
     }
 
     /// How many requests of this kind came by.
-    pub fn requests(&self, kind: Kind) -> usize {
+    pub(crate) fn requests(&self, kind: Kind) -> usize {
         let told = self.told.lock().unwrap();
         told.iter()
             .filter(|((of, _), _)| *of == kind)
@@ -203,12 +203,12 @@ impl LyingConnector {
     }
 
     /// How many requests of any kind came by.
-    pub fn all_requests(&self) -> usize {
+    pub(crate) fn all_requests(&self) -> usize {
         self.told.lock().unwrap().values().sum()
     }
 
     /// How many requests of which kind met which lie.
-    pub fn told(&self) -> BTreeMap<(Kind, Lie), usize> {
+    pub(crate) fn told(&self) -> BTreeMap<(Kind, Lie), usize> {
         let told = self.told.lock().unwrap();
         told.iter()
             .filter(|((_, lie), _)| *lie != Lie::Truth)
@@ -254,7 +254,7 @@ fn broken(kind: HttpErrorKind) -> HttpError {
 }
 
 /// An answer that no server gave.
-pub fn answer(status: u16) -> HttpResponse {
+pub(crate) fn answer(status: u16) -> HttpResponse {
     let mut answer = HttpResponse::new(Bytes::new().into());
     *answer.status_mut() = status.try_into().unwrap();
     answer

@@ -3,22 +3,22 @@
 // Each test module uses a part of it.
 #![allow(dead_code)]
 
-pub mod allocations;
-pub mod azure;
-pub mod capture;
-pub mod child;
-pub mod cloud;
-pub mod disk;
-pub mod disk_model;
-pub mod fault_store;
-pub mod gcs;
-pub mod kill;
-pub mod killed_table;
-pub mod location;
-pub mod lying_http;
-pub mod programs;
-pub mod s3;
-pub mod server;
-pub mod session;
-pub mod sql;
-pub mod trace;
+pub(crate) mod allocations;
+pub(crate) mod azure;
+pub(crate) mod capture;
+pub(crate) mod child;
+pub(crate) mod cloud;
+pub(crate) mod disk;
+pub(crate) mod disk_model;
+pub(crate) mod fault_store;
+pub(crate) mod gcs;
+pub(crate) mod kill;
+pub(crate) mod killed_table;
+pub(crate) mod location;
+pub(crate) mod lying_http;
+pub(crate) mod programs;
+pub(crate) mod s3;
+pub(crate) mod server;
+pub(crate) mod session;
+pub(crate) mod sql;
+pub(crate) mod trace;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often each thing happened.
-pub type Counts = BTreeMap<String, u64>;
+pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// Plans of random statements nest deeply.
 const STACK_BYTES: usize = 16 << 20;
@@ -14,7 +14,7 @@ const STACK_BYTES: usize = 16 << 20;
 ///
 /// # Panics
 /// A program failed; the message is that of the first failure, all of them are printed.
-pub fn run_programs(
+pub(crate) fn run_programs(
     first: u64,
     programs: u64,
     program: impl Fn(u64, &mut Counts) -> Result<(), String> + Sync,
@@ -63,7 +63,7 @@ pub fn run_programs(
 }
 
 /// The number in an environment variable.
-pub fn from_environment(name: &str, default: u64) -> u64 {
+pub(crate) fn from_environment(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(value) => value
             .parse()

@@ -9,24 +9,24 @@ use tokio::sync::OnceCell;
 
 use super::server::{Server, free_ports, installed};
 
-pub const BUCKET: &str = "tables";
-pub const ACCESS_KEY: &str = "supertable";
-pub const SECRET_KEY: &str = "supertable-secret";
-pub const REGION: &str = "us-east-1";
+pub(crate) const BUCKET: &str = "tables";
+pub(crate) const ACCESS_KEY: &str = "supertable";
+pub(crate) const SECRET_KEY: &str = "supertable-secret";
+pub(crate) const REGION: &str = "us-east-1";
 
-pub struct S3Server {
+pub(crate) struct S3Server {
     endpoint: String,
     _server: Server,
 }
 
 impl S3Server {
     /// `http://127.0.0.1:<port>`
-    pub fn endpoint(&self) -> &str {
+    pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// The variables by which a program that reads the usual AWS environment finds this server.
-    pub fn environment(&self) -> [(&'static str, String); 5] {
+    pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT", self.endpoint.clone()),
             ("AWS_ALLOW_HTTP", "true".into()),
@@ -38,18 +38,18 @@ impl S3Server {
 }
 
 /// This process' server.
-pub async fn server() -> &'static S3Server {
+pub(crate) async fn server() -> &'static S3Server {
     static SERVER: OnceCell<S3Server> = OnceCell::const_new();
     SERVER.get_or_init(start).await
 }
 
 /// A client of the server at `endpoint`, for the bucket [`BUCKET`].
-pub fn client(endpoint: &str) -> AmazonS3 {
+pub(crate) fn client(endpoint: &str) -> AmazonS3 {
     builder(endpoint).build().unwrap()
 }
 
 /// The settings of [`client`], to be changed further.
-pub fn builder(endpoint: &str) -> AmazonS3Builder {
+pub(crate) fn builder(endpoint: &str) -> AmazonS3Builder {
     AmazonS3Builder::new()
         .with_endpoint(endpoint)
         .with_allow_http(true)

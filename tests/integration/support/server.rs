@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// A server program, with the folder that holds its data and its log.
-pub struct Server {
+pub(crate) struct Server {
     pub folder: PathBuf,
     watchdog: Child,
     // The watchdog ends the server when this closes, however the test process ends.
@@ -28,7 +28,7 @@ rm -rf "$folder"
 
 impl Server {
     /// Starts `program` with the arguments that `arguments` makes for the folder.
-    pub fn start(program: &[String], arguments: impl FnOnce(&str) -> Vec<String>) -> Self {
+    pub(crate) fn start(program: &[String], arguments: impl FnOnce(&str) -> Vec<String>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("supertable-server-")
             .tempdir()
@@ -52,7 +52,7 @@ impl Server {
     }
 
     /// The last lines of the server's log.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let mut log = String::new();
         if let Ok(mut file) = std::fs::File::open(self.folder.join("log")) {
             let _ = file.read_to_string(&mut log);
@@ -62,7 +62,7 @@ impl Server {
     }
 
     /// Ends the server before the process does.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         let Self {
             mut watchdog,
             _alive,
@@ -74,7 +74,7 @@ impl Server {
 }
 
 /// The program of the server `name`, installed if it is missing.
-pub fn installed(name: &str) -> String {
+pub(crate) fn installed(name: &str) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers.sh");
     let output = Command::new("sh")
         .args([script, "install", name])
@@ -86,7 +86,7 @@ pub fn installed(name: &str) -> String {
 }
 
 /// Loopback ports that nobody listens on.
-pub fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.each_ref().map(|l| l.local_addr().unwrap().port())
 }

@@ -9,21 +9,22 @@ use chrono::TimeDelta;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::dml::opaque::Opaque;
-use datafusion_supertable::dml::write::check::Conditions;
-use datafusion_supertable::dml::{SupertableProvider, TableAccess};
-use datafusion_supertable::format::paths;
 use datafusion_supertable::open_catalog;
-use datafusion_supertable::scan::schema::session_schema;
-use datafusion_supertable::sql::location::resolve;
-use datafusion_supertable::table::{Env, Limits, Snapshot, Table};
-use datafusion_supertable::wal::env::ManualClock;
+use datafusion_supertable::unstable::dml::Conditions;
+use datafusion_supertable::unstable::dml::Opaque;
+use datafusion_supertable::unstable::dml::{SupertableProvider, TableAccess};
+use datafusion_supertable::unstable::format::paths;
+use datafusion_supertable::unstable::scan::session_schema;
+use datafusion_supertable::unstable::sql::resolve;
+use datafusion_supertable::unstable::table::{Limits, Snapshot, Table};
+use datafusion_supertable::unstable::wal::Env;
+use datafusion_supertable::unstable::wal::ManualClock;
 
 use super::sql::context;
 
 /// What a session makes of statements that others began.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Time {
+pub(crate) enum Time {
     /// It waits for a lease of the usual length before it undoes one.
     Now,
     /// It hardly waits, because all others are dead; and its clock is so many minutes ahead, so that all that they
@@ -32,7 +33,7 @@ pub enum Time {
 }
 
 /// A session, mostly with a table `t`.
-pub struct Session {
+pub(crate) struct Session {
     pub ctx: SessionContext,
     /// The table, unless SQL opened it.
     table: Option<Table>,
@@ -40,13 +41,13 @@ pub struct Session {
 
 impl Session {
     /// `ctx`, with no table yet.
-    pub fn bare(ctx: SessionContext) -> Self {
+    pub(crate) fn bare(ctx: SessionContext) -> Self {
         datafusion_supertable::register(&ctx).unwrap();
         Self { ctx, table: None }
     }
 
     /// `ctx`, with the table at `location` as `t`.
-    pub async fn open(ctx: SessionContext, location: &str, time: Time) -> Self {
+    pub(crate) async fn open(ctx: SessionContext, location: &str, time: Time) -> Self {
         let mut session = Self::bare(ctx);
         match time {
             Time::Now => {
@@ -83,32 +84,32 @@ impl Session {
     }
 
     /// `ctx`, with the tables below `location` as the catalog `lake`.
-    pub fn catalog(ctx: SessionContext, location: &str) -> Self {
+    pub(crate) fn catalog(ctx: SessionContext, location: &str) -> Self {
         let session = Self::bare(ctx);
         open_catalog(&session.ctx, "lake", location).unwrap();
         session
     }
 
     /// A session that has nothing to do with any other, with the table in `dir` as `t`.
-    pub async fn fresh(dir: &Path, time: Time) -> Self {
+    pub(crate) async fn fresh(dir: &Path, time: Time) -> Self {
         Self::open(context(), &format!("{}/", dir.display()), time).await
     }
 
     /// Runs a statement; its rows as text, none as no text.
-    pub async fn run(&self, sql: &str) -> String {
+    pub(crate) async fn run(&self, sql: &str) -> String {
         self.try_run(sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// Runs statements between which there are semicolons, and which have none in them.
-    pub async fn run_script(&self, script: &str) {
+    pub(crate) async fn run_script(&self, script: &str) {
         for sql in script.split(';') {
             self.run(sql).await;
         }
     }
 
-    pub async fn try_run(&self, sql: &str) -> Result<String> {
+    pub(crate) async fn try_run(&self, sql: &str) -> Result<String> {
         let frame = datafusion_supertable::sql(&self.ctx, sql).await?;
         let batches = frame.collect().await?;
         let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
@@ -119,14 +120,14 @@ impl Session {
     }
 
     /// The current version of `t`.
-    pub async fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) async fn snapshot(&self) -> Arc<Snapshot> {
         let provider = self.ctx.table_provider("t").await.unwrap();
         let provider = provider.downcast_ref::<SupertableProvider>().unwrap();
         provider.table().snapshot().await.unwrap()
     }
 
     /// The files that the current version of `t` needs, relative to the table.
-    pub async fn needed(&self) -> BTreeSet<PathBuf> {
+    pub(crate) async fn needed(&self) -> BTreeSet<PathBuf> {
         let snapshot = self.snapshot().await;
         let mut needed = vec![paths::pointer(), paths::manifest_node(&snapshot.root())];
         for group in snapshot.manifest().groups() {
@@ -148,7 +149,7 @@ impl Session {
     }
 
     /// Waits until nothing goes on in the background.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         datafusion_supertable::shutdown(&self.ctx).await;
         if let Some(table) = &self.table {
             table.settle().await;
@@ -157,7 +158,7 @@ impl Session {
 }
 
 /// Runs `work` on one thread, whose stack has room for planning in a debug build.
-pub fn on_one_thread<F, Fut>(work: F) -> std::thread::Result<Fut::Output>
+pub(crate) fn on_one_thread<F, Fut>(work: F) -> std::thread::Result<Fut::Output>
 where
     F: FnOnce() -> Fut + Send,
     Fut: Future<Output: Send>,

@@ -13,12 +13,12 @@ use url::Url;
 use super::fault_store::{FaultStore, Plan};
 
 /// A session as most tests need it, without the registration.
-pub fn context() -> SessionContext {
+pub(crate) fn context() -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2))
 }
 
 /// Runs a statement; the count that it answers, if it answers one.
-pub async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
+pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
     let batches = ctx.sql(sql).await?.collect().await?;
     Ok(batches
         .first()
@@ -27,13 +27,13 @@ pub async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
 }
 
 /// The number that a query answers.
-pub async fn number(ctx: &SessionContext, sql: &str) -> i64 {
+pub(crate) async fn number(ctx: &SessionContext, sql: &str) -> i64 {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
 }
 
 /// A session with the registration, that finds `store` at `mem://bucket/` with the faults of `plan`.
-pub fn on_store(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
+pub(crate) fn on_store(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
     let ctx = context();
     datafusion_supertable::register(&ctx).unwrap();
     let store = FaultStore::new(Arc::clone(store) as _, Arc::clone(plan));
@@ -42,13 +42,13 @@ pub fn on_store(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
 }
 
 /// What a statement answers, as a person sees it.
-pub async fn try_show(ctx: &SessionContext, sql: &str) -> Result<String> {
+pub(crate) async fn try_show(ctx: &SessionContext, sql: &str) -> Result<String> {
     let batches = ctx.sql(sql).await?.collect().await?;
     Ok(pretty_format_batches(&batches)?.to_string())
 }
 
 /// [`try_show`] of a statement that succeeds.
-pub async fn show(ctx: &SessionContext, sql: &str) -> String {
+pub(crate) async fn show(ctx: &SessionContext, sql: &str) -> String {
     try_show(ctx, sql)
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e}"))

@@ -16,7 +16,7 @@ const CALLS: &str = "openat,open,creat,write,writev,pwrite64,pwritev,pwritev2,ls
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A file was opened for writing, and created if it was not there.
     Opened(PathBuf),
     Moved(PathBuf, u64),
@@ -34,7 +34,7 @@ pub enum Event {
 }
 
 /// Whether there is an strace that may trace.
-pub fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     Command::new("strace")
         .args(["-f", "-o", "/dev/null", "true"])
         .stdout(Stdio::null())
@@ -44,7 +44,7 @@ pub fn is_possible() -> bool {
 }
 
 /// What comes before a command to have its trace in the file `output`.
-pub fn command(output: &str) -> Vec<String> {
+pub(crate) fn command(output: &str) -> Vec<String> {
     let filter = format!("trace={CALLS}");
     // All strings in hexadecimal: then commas and brackets are strace's own.
     [
@@ -55,7 +55,7 @@ pub fn command(output: &str) -> Vec<String> {
 }
 
 /// The events of a trace, in order, of the files below `root` and of pipes.
-pub fn events(trace: &str, root: &str) -> Vec<Event> {
+pub(crate) fn events(trace: &str, root: &str) -> Vec<Event> {
     let mut begun: HashMap<&str, (String, Option<usize>)> = HashMap::new();
     let mut events = Vec::new();
     let mut syncs = 0;

@@ -5,10 +5,7 @@
 //! Invariant: every sidecar that the new version names is one that it had, one that was staged, or
 //! one of those handed out with it.
 
-use std::collections::HashSet;
-
 use super::{Next, Tombstones};
-use crate::format::change_set::ChangeSet;
 use crate::format::ids::{ContentHash, WalId};
 use crate::format::manifest::{CommitRecord, ManifestEdit, ManifestHeader, TombstoneUpdate};
 use crate::table::apply::carry::sidecar_of;
@@ -20,7 +17,6 @@ pub(in crate::table::apply) fn finish(
     manifest_hash: &ContentHash,
     commits: Vec<CommitRecord>,
     outcomes: Vec<(WalId, Outcome)>,
-    committed: &[&ChangeSet],
     ctx: ApplyContext<'_>,
 ) -> Result<Applied, ApplyError> {
     let mut edit = ManifestEdit {
@@ -29,8 +25,7 @@ pub(in crate::table::apply) fn finish(
         ..ManifestEdit::default()
     };
     let mut sidecars = Vec::new();
-    let mut in_force = HashSet::new();
-    let mut fresh_until = ctx.fresh_from;
+    let mut used = 0;
     for (superfile, state) in next.states {
         let tombstones = match state.tombstones {
             Tombstones::Unchanged => continue,
@@ -40,12 +35,11 @@ pub(in crate::table::apply) fn finish(
             }
             Tombstones::Staged(union, _) => union,
             Tombstones::Computed(bitmap) => {
-                let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
+                let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut used)?;
                 sidecars.push((reference, superfile, bytes));
                 reference
             }
         };
-        in_force.insert(tombstones.sidecar);
         edit.set_tombstones.push(TombstoneUpdate {
             superfile,
             tombstones,
@@ -55,7 +49,7 @@ pub(in crate::table::apply) fn finish(
     let mut carried = next.carried;
     for (superfile, mut entry) in next.added {
         if let Some(bitmap) = carried.remove(&superfile) {
-            let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut fresh_until)?;
+            let (reference, bytes) = sidecar_of(bitmap, &ctx, &mut used)?;
             sidecars.push((reference, superfile, bytes));
             entry.tombstones = Some(reference);
         }
@@ -88,17 +82,9 @@ pub(in crate::table::apply) fn finish(
         pending,
         totals: old.totals,
     };
-    let superseded = committed
-        .iter()
-        .flat_map(|cs| &cs.tombstone)
-        .map(|change| change.union.sidecar)
-        .filter(|sidecar| !in_force.contains(sidecar))
-        .collect();
     Ok(Applied {
         manifest: Some(edit.apply(next.manifest, header)?),
         sidecars,
         outcomes,
-        fresh_until,
-        superseded,
     })
 }

@@ -10,8 +10,8 @@ use super::world::*;
 use crate::format::manifest::Manifest;
 use crate::format::{ChangeSet, DropChange, OpKind};
 use crate::table::apply::Outcome;
-use crate::table::diff::difference;
-use crate::table::{Conflict, ConflictReason};
+use crate::table::apply::conflict::{Conflict, ConflictReason};
+use crate::table::version::diff::difference;
 
 /// The change set that makes `base` into `old`, as it is stored.
 fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {

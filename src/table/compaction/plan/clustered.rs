@@ -38,14 +38,14 @@ use crate::format::{ClusterKey, Clustering, Layout, StatValue};
 use crate::table::compaction::Curve;
 
 /// A run is joined with others once all together have so many times its rows.
-pub const GROWTH: u64 = 4;
+pub(crate) const GROWTH: u64 = 4;
 
 /// Sources of one group, at most: its commit names each. Many, because many small superfiles make one run.
 const MAX_SOURCES: usize = 16_384;
 
 /// Along what, and how far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Along {
+pub(crate) struct Along {
     /// What the rows are to be ordered along.
     pub key: ClusterKey,
     /// For each column of the key, whether its greatest value comes first.
@@ -58,7 +58,7 @@ pub struct Along {
 
 /// Which superfiles are written anew; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub(crate) enum Extent {
     /// What is not clustered, and what it pays to join with that.
     New,
     /// Whatever makes the table fewer runs.
@@ -79,7 +79,7 @@ struct Run<'e> {
 }
 
 /// The groups in which `entries` are to be written anew.
-pub fn plan_clustered<'e>(
+pub(crate) fn plan_clustered<'e>(
     entries: impl IntoIterator<Item = &'e SuperfileEntry>,
     along: &Along,
     targets: &Targets,

@@ -10,11 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TableMetadata;
 
 /// What a list's items are called in a path.
-pub const LIST_ELEMENT: &str = "element";
+pub(super) const LIST_ELEMENT: &str = "element";
 
 /// A column, or a field within one: the names from the column down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ColumnPath(pub Vec<String>);
+pub(crate) struct ColumnPath(pub Vec<String>);
 
 impl std::fmt::Display for ColumnPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -24,7 +24,7 @@ impl std::fmt::Display for ColumnPath {
 
 /// A place among a column's or field's siblings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Position {
+pub(crate) enum Position {
     /// Before all others.
     First,
     /// Behind this one.
@@ -39,7 +39,7 @@ pub(super) fn last(path: &ColumnPath) -> Result<&str> {
 }
 
 /// The column or field at `path`.
-pub fn find(metadata: &TableMetadata, path: &ColumnPath) -> Option<FieldRef> {
+pub(crate) fn find(metadata: &TableMetadata, path: &ColumnPath) -> Option<FieldRef> {
     let (column, rest) = path.0.split_first()?;
     let mut field = Arc::clone(metadata.schema.fields().find(column)?.1);
     for name in rest {

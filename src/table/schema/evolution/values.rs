@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// Why not, and what to do instead.
-pub fn widens(from: &DataType, to: &DataType) -> std::result::Result<(), String> {
+pub(crate) fn widens(from: &DataType, to: &DataType) -> std::result::Result<(), String> {
     use DataType as T;
     if from == to {
         return Ok(());
@@ -63,7 +63,7 @@ fn decimal(data_type: &DataType) -> Option<(u8, i8)> {
 ///
 /// # Errors
 /// It is not one of type `data_type`.
-pub fn initial_value(column: &str, text: &str, data_type: &DataType) -> Result<ScalarValue> {
+pub(crate) fn initial_value(column: &str, text: &str, data_type: &DataType) -> Result<ScalarValue> {
     let value = ScalarValue::Utf8(Some(text.to_owned())).cast_to(data_type);
     let bad = |why: String| {
         Error::new(
@@ -83,7 +83,7 @@ pub fn initial_value(column: &str, text: &str, data_type: &DataType) -> Result<S
 ///
 /// # Errors
 /// There is none for values of this type.
-pub fn initial_text(column: &str, value: &ScalarValue) -> Result<String> {
+pub(crate) fn initial_text(column: &str, value: &ScalarValue) -> Result<String> {
     let text = match value.cast_to(&DataType::Utf8) {
         Ok(ScalarValue::Utf8(text)) => text,
         _ => None,
