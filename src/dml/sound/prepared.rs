@@ -13,16 +13,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, ParamValues, Result, ScalarValue, internal_err};
-use datafusion::logical_expr::expr::Placeholder;
+use datafusion::logical_expr::expr::{Cast, Placeholder, TryCast};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore, WriteOp};
 use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 
 use crate::dml::plan::parameters;
 use crate::dml::plan::pins::supertable;
+use crate::error::{Error, ErrorKind};
 
 /// A plan that waits for its parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +82,9 @@ impl Prepared {
             let Expr::Literal(value, metadata) = value.clone().unalias() else {
                 return Ok(self.plan.as_ref().clone());
             };
+            if matches!(value, ScalarValue::Int64(_)) {
+                refuse_unclear_unit(&self.plan, name)?;
+            }
             let value = ScalarAndMetadata::new(value, metadata);
             known.push((name.trim_start_matches('$'), value));
         }
@@ -105,6 +110,41 @@ impl Prepared {
             .as_ref()
             .clone()
             .replace_params_with_values(&values)
+    }
+}
+
+/// Refuses a statement that changes rows and takes an integer, the value of the parameter `name`, for a time. A direct
+/// statement counts seconds there, and so does a query whose parameter has a declared type; where DataFusion 55 plans
+/// DELETE and UPDATE it drops declared types, and would count nanoseconds.
+fn refuse_unclear_unit(plan: &LogicalPlan, name: &str) -> Result<()> {
+    if !matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Extension(_)) {
+        return Ok(());
+    }
+    let takes_for_a_time = |part: &Expr| match part {
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
+            matches!(
+                field.data_type(),
+                DataType::Timestamp(TimeUnit::Nanosecond, _)
+            ) && matches!(&**expr, Expr::Placeholder(Placeholder { id, field: None }) if id == name)
+        }
+        _ => false,
+    };
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            found |= expr.exists(|part| Ok(takes_for_a_time(part)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    match found {
+        false => Ok(()),
+        true => Err(Error::new(
+            ErrorKind::Unsupported,
+            name,
+            "an integer parameter that is cast to a timestamp may count seconds or nanoseconds; write \
+             to_timestamp_seconds(..) or to_timestamp_nanos(..) around it",
+        )
+        .into()),
     }
 }
 

@@ -30,6 +30,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuil
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::{OptimizerContext, OptimizerRule};
 
+use super::exact::{Role, exact};
 use super::join::{as_values, join_on_keys};
 use super::key::domain_value;
 use super::names::Names;
@@ -401,12 +402,19 @@ impl<'a> Joined<'a> {
         if let Expr::Column(column) = &key {
             return Ok((expr, column.clone()));
         }
+        // An exact condition may be NULL, also where the engine takes a subquery without rows for its column.
+        let key = exact(
+            key,
+            self.plan.schema(),
+            self.subqueries.config,
+            Role::Condition,
+        )?;
         let name = self.column("value");
         let mut columns = columns_of(&self.plan);
         columns.push(key.alias(&name.name));
         let plan = std::mem::take(&mut self.plan);
         self.plan = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?);
-        Ok((expr, name))
+        Ok((Expr::Column(name.clone()), name))
     }
 }
 

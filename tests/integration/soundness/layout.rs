@@ -69,6 +69,8 @@ impl Generator {
                 statements.push(self.insert(name, &columns[..first], &mut next, some));
                 let default = match self.random.one_in(3) {
                     true => String::new(),
+                    false if self.shared => format!(" DEFAULT {}", self.literal(last)),
+                    false if self.shared => format!(" DEFAULT {}", self.literal(last)),
                     false => format!(" DEFAULT {}", last.literal(&mut self.random)),
                 };
                 let column = &columns[first];

@@ -293,7 +293,10 @@ impl Oracle {
         row: &RecordBatch,
     ) -> Result<RecordBatch> {
         let plan = bound(subquery.subquery.as_ref().clone(), schema, row)?;
-        let key = plan.display_indent().to_string();
+        // A struct of NULLs is shown as a NULL is.
+        let nested = row.columns().iter().filter(|c| c.data_type().is_nested());
+        let nested: Vec<_> = nested.map(|c| format!("{c:?}")).collect();
+        let key = format!("{} {}", plan.display_indent(), nested.join(" "));
         if let Some(rows) = self.known.lock().unwrap().get(&key) {
             return Ok(rows.clone());
         }

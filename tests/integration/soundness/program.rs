@@ -483,10 +483,13 @@ impl<'c> Program<'c> {
 /// Whether an expression could not be evaluated; what the reader of a file says of it is text.
 fn is_failed_evaluation(error: &DataFusionError) -> bool {
     match error {
-        DataFusionError::ArrowError(arrow, _) => matches!(
-            **arrow,
-            ArrowError::CastError(_) | ArrowError::ArithmeticOverflow(_) | ArrowError::DivideByZero
-        ),
+        DataFusionError::ArrowError(arrow, _) => match &**arrow {
+            ArrowError::CastError(_)
+            | ArrowError::ArithmeticOverflow(_)
+            | ArrowError::DivideByZero => true,
+            ArrowError::InvalidArgumentError(message) => message.contains("non UTF-8 data"),
+            _ => false,
+        },
         DataFusionError::ParquetError(error) => {
             let message = error.to_string();
             message.contains("Error evaluating filter predicate")
@@ -495,6 +498,7 @@ fn is_failed_evaluation(error: &DataFusionError) -> bool {
                     "ArithmeticOverflow",
                     "DivideByZero",
                     "to store in a Decimal",
+                    "non UTF-8 data",
                 ]
                 .iter()
                 .any(|kind| message.contains(kind))
