@@ -39,7 +39,7 @@ pub const TARGETS: [(&str, Target); 12] = [
 fn pointer(bytes: &[u8]) {
     let encoded = match Head::decode(bytes) {
         Ok(Head::Table(pointer)) => pointer.encode(),
-        Ok(Head::Dropped(grave)) => grave.encode(),
+        Ok(Head::Dropped(marker)) => marker.encode(),
         Ok(Head::Reserved(reservation)) => reservation.encode(),
         Err(_) => return,
     };

@@ -42,7 +42,7 @@ pub use ids::{ContentHash, SuperfileId, WalId};
 pub(crate) use ids::{IdBlock, RowId, SidecarId, TableId};
 pub use in_place::InPlace;
 pub(crate) use in_place::Place;
-pub(crate) use pointer::{Claim, Grave, Reservation};
+pub(crate) use pointer::{Claim, DropMarker, Reservation};
 pub use pointer::{Head, Pointer};
 #[cfg(test)]
 pub(crate) use state_doc::TargetOutcome;

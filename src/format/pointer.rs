@@ -21,11 +21,11 @@
 //! A table of a catalog that was renamed has one more key, `claim`, behind `new_nodes`: an object of `slot`, the
 //! directory in whose place the table stands, and `number`, which counts the table's claims from 1.
 //!
-//! Where a table was dropped, a [`Grave`] stands in the pointer's place, for ever: a line of the same kind
+//! Where a table was dropped, a [`DropMarker`] stands in the pointer's place, for ever: a line of the same kind
 //! with the keys `format_version`, `dropped_table`, `version` (the last one), `claim` (as the pointer had it), `nonce`,
 //! `checksum`. Where a directory is kept for a table that gets another name, a [`Reservation`] stands:
 //! `format_version`, `reserved_for` (the table's directory), `claim` (the number that the claim will have), `nonce`,
-//! `checksum`. It may become a grave, of no table and version 0.
+//! `checksum`. It may become a marker, of no table and version 0.
 //!
 //! Invariant: one pointer has one spelling. Decoding refuses every other, so any flipped bit is
 //! an error even where JSON would read the same value.
@@ -77,7 +77,7 @@ pub struct Claim {
 
 /// What stands in a pointer's place once its table is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grave {
+pub struct DropMarker {
     /// The table that was dropped.
     pub table_id: TableId,
     /// Its last version.
@@ -105,7 +105,7 @@ pub enum Head {
     /// There is a table.
     Table(Pointer),
     /// There was one.
-    Dropped(Grave),
+    Dropped(DropMarker),
     /// Another directory's table stands here, or will, or was to.
     Reserved(Reservation),
 }
@@ -114,10 +114,10 @@ impl Head {
     /// What `bytes` say.
     ///
     /// # Errors
-    /// [`PointerError`]: any bytes that neither a pointer nor a grave nor a reservation has.
+    /// [`PointerError`]: any bytes that neither a pointer nor a marker nor a reservation has.
     pub fn decode(bytes: &[u8]) -> Result<Self, PointerError> {
-        if let Some(grave) = Grave::decode(bytes)? {
-            return Ok(Self::Dropped(grave));
+        if let Some(marker) = DropMarker::decode(bytes)? {
+            return Ok(Self::Dropped(marker));
         }
         match Reservation::decode(bytes)? {
             Some(reservation) => Ok(Self::Reserved(reservation)),
@@ -126,13 +126,13 @@ impl Head {
     }
 }
 
-impl Grave {
+impl DropMarker {
     /// The object's bytes.
     ///
     /// # Errors
     /// [`PointerError::BadSlot`]; [`PointerError::Json`], which serde_json does not give for these types.
     pub fn encode(&self) -> Result<Bytes, PointerError> {
-        seal(WireGrave {
+        seal(WireDropMarker {
             format_version: POINTER_VERSION,
             dropped_table: self.table_id,
             version: self.version,
@@ -142,19 +142,19 @@ impl Grave {
         })
     }
 
-    /// The grave that `bytes` hold; `None` if they are something else.
+    /// The marker that `bytes` hold; `None` if they are something else.
     fn decode(bytes: &[u8]) -> Result<Option<Self>, PointerError> {
-        let Some(wire) = open::<WireGrave>(bytes)? else {
+        let Some(wire) = open::<WireDropMarker>(bytes)? else {
             return Ok(None);
         };
-        let grave = Self {
+        let marker = Self {
             table_id: wire.dropped_table,
             version: wire.version,
             claim: wire.claim.map(Claim::from),
             nonce: wire.nonce,
         };
-        match grave.encode()? == bytes {
-            true => Ok(Some(grave)),
+        match marker.encode()? == bytes {
+            true => Ok(Some(marker)),
             false => Err(PointerError::NotCanonical),
         }
     }
@@ -382,7 +382,7 @@ struct WirePointer {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireGrave {
+struct WireDropMarker {
     format_version: u32,
     dropped_table: TableId,
     version: u64,
@@ -418,7 +418,7 @@ macro_rules! wire {
     )*};
 }
 
-wire!(WirePointer, WireGrave, WireReservation);
+wire!(WirePointer, WireDropMarker, WireReservation);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -432,8 +432,8 @@ mod tests {
         })
     }
 
-    fn grave() -> Grave {
-        Grave {
+    fn marker() -> DropMarker {
+        DropMarker {
             table_id: TableId::from_uuid(Uuid::from_u128(7)),
             version: 41,
             claim: None,
@@ -450,15 +450,15 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_grave_nor_a_reservation_is_a_pointer_and_no_bit_of_them_may_flip() {
-        let dug = |claim| Grave { claim, ..grave() };
+    fn neither_a_drop_marker_nor_a_reservation_is_a_pointer_and_no_bit_of_them_may_flip() {
+        let dug = |claim| DropMarker { claim, ..marker() };
         for head in [
             Head::Dropped(dug(None)),
             Head::Dropped(dug(claim())),
             Head::Reserved(reservation()),
         ] {
             let bytes = match &head {
-                Head::Dropped(grave) => grave.encode().unwrap(),
+                Head::Dropped(marker) => marker.encode().unwrap(),
                 Head::Reserved(reservation) => reservation.encode().unwrap(),
                 Head::Table(pointer) => pointer.encode().unwrap(),
             };
@@ -479,7 +479,7 @@ mod tests {
     fn newer_versions_of_all_three_are_told_apart_from_damage() {
         let pointer = crate::format::tests::samples::pointer();
         for bytes in [
-            grave().encode().unwrap(),
+            marker().encode().unwrap(),
             reservation().encode().unwrap(),
             Pointer {
                 claim: claim(),

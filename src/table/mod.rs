@@ -37,7 +37,6 @@
 
 pub(crate) mod apply;
 mod background;
-pub(crate) mod claim;
 mod commit;
 pub(crate) mod compaction;
 mod context;

@@ -167,7 +167,7 @@ async fn assert_the_name_can_be_used_again(dir: &Path) {
     let rows = session.run(CONTENT).await;
     assert_eq!(rows.matches("two").count(), 1, "{rows}");
     session.settle().await;
-    // Of a table that was dropped the grave is left, and nothing else but the local store's locks.
+    // Of a table that was dropped the drop marker is left, and nothing else but the local store's locks.
     let left: Vec<PathBuf> = files(&dir.join(FIRST))
         .into_iter()
         .filter(|file| !file.starts_with(".supertable-local/locks"))

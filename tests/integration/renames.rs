@@ -17,7 +17,7 @@
 //! although its rename may go on 169; a drop that does not mind the name 30; a rename that does not mind the number
 //! of its claim 18; a name that is not reserved 1; readers that look at the first slot only 1. A table that stands in
 //! its slot under a later number, taken to be gone, took 155 with two statements at once. A stale pointer adopted after a
-//! rename and a grave that forgets the claim were not found in 1,000; they have tests beside the code.
+//! rename and a drop marker that forgets the claim were not found in 1,000; they have tests beside the code.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
@@ -500,7 +500,7 @@ fn a_name_costs_one_request_and_a_rename_five_or_seven() {
         assert_eq!(cost(Statement::Find(0)).await, (1, 1));
         assert_eq!(cost(Statement::Rename(0, 1)).await, (5, 5));
         assert_eq!(cost(Statement::Find(1)).await, (1, 1));
-        // That which kept the last name is buried.
+        // That which kept the last name is marked as dropped.
         assert_eq!(cost(Statement::Rename(1, 2)).await, (7, 7));
         assert_eq!(cost(Statement::Find(2)).await, (1, 1));
     })

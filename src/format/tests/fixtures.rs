@@ -42,21 +42,21 @@ fn heads() -> Vec<(&'static str, Head, Vec<u8>)> {
         claim: claim.clone(),
         ..samples::pointer()
     };
-    let grave = |claim| Grave {
+    let marker = |claim| DropMarker {
         table_id: pointer.table_id,
         version: 41,
         claim,
         nonce,
     };
-    let (early, renamed) = (grave(None), grave(claim));
+    let (early, renamed) = (marker(None), marker(claim));
     let reservation = Reservation {
         table: "t.2".to_owned(),
         number: 4,
         nonce,
     };
     let bytes = [
-        ("grave-v1.json", early.encode()),
-        ("grave-claim-v1.json", renamed.encode()),
+        ("marker-v1.json", early.encode()),
+        ("marker-claim-v1.json", renamed.encode()),
         ("pointer-claim-v1.json", pointer.encode()),
         ("reservation-v1.json", reservation.encode()),
     ];
@@ -104,7 +104,7 @@ fn write_fixtures() {
 }
 
 #[test]
-fn graves_claims_and_reservations_of_version_1_are_read() {
+fn drop_markers_claims_and_reservations_of_version_1_are_read() {
     for (name, head, bytes) in heads() {
         assert_eq!(Head::decode(&read(name)).unwrap(), head, "{name}");
         assert_eq!(read(name), bytes, "{name}");

@@ -1,11 +1,11 @@
 //! `ALTER TABLE t RENAME TO u`: a table of a catalog takes a slot of another name.
 //!
 //! Owns the order of the steps. Does not own what they do: the slots of a name are `slots`', the claim is
-//! `table::claim`'s.
+//! `claim`'s.
 //!
 //! 1. The next slot of `u` is reserved for the table. From then on no other table can get the name.
 //! 2. The table's pointer is swung to the claim of that slot: it is called `u`, and not `t` any more.
-//! 3. If the table stood in another's place before, that reservation is void, and is buried.
+//! 3. If the table stood in another's place before, that reservation is void, and is marked as dropped.
 //!
 //! Invariant: the second step is the rename. A crash before it leaves a reservation, which whoever wants the
 //! name `u` passes; after it, at most a reservation that is void.
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use datafusion::catalog::Session;
 
+use super::claim::{self, ClaimState, number_of, slot_of};
 use super::errors::{exists, no_such_table};
 use super::names::{encode, name_of};
-use super::slots::{Found, Wanted, find, take};
+use super::slots::{NamedTable, SlotContent, find, make_slot};
 use super::state::CatalogState;
 use crate::config::SupertableOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Claim, Head, Reservation};
-use crate::table::claim::{self, Step, number_of, slot_of};
 
 /// Swings that may be lost to statements that commit to the table meanwhile.
 const ATTEMPTS: usize = 64;
@@ -70,7 +70,7 @@ pub(super) async fn rename_table(
         nonce: catalog.env().ids.nonce(),
     };
     let place = encode(schema)?;
-    let slot = take(catalog, schema, to, Wanted::Reservation(&reservation))
+    let slot = make_slot(catalog, schema, to, SlotContent::Reservation(&reservation))
         .await
         .map_err(|error| not_begun(schema, name, error))?
         .directory;
@@ -80,17 +80,17 @@ pub(super) async fn rename_table(
         Ok(true) => {
             catalog.remember(&place, to, &found.directory);
             if found.slot() != found.directory {
-                bury_void(catalog, &place, found.slot()).await;
+                release_void(catalog, &place, found.slot()).await;
             }
             Ok(())
         }
         Ok(false) => {
-            bury_void(catalog, &place, &slot).await;
+            release_void(catalog, &place, &slot).await;
             Err(no_such_table(schema, name))
         }
         Err(error) => {
             if error.kind() == ErrorKind::Conflict {
-                bury_void(catalog, &place, &slot).await;
+                release_void(catalog, &place, &slot).await;
             }
             Err(error)
         }
@@ -101,7 +101,7 @@ pub(super) async fn rename_table(
 async fn claim_slot(
     catalog: &CatalogState,
     place: &str,
-    found: &Found,
+    found: &NamedTable,
     reservation: &Reservation,
     slot: &str,
 ) -> Result<bool> {
@@ -118,22 +118,22 @@ async fn claim_slot(
             }
             head => head?,
         };
-        let step = claim::step(
+        let step = claim::state(
             reservation,
             slot,
             head.as_ref().map(|(head, _)| head),
             tried > 0,
         )?;
         match (step, &head) {
-            (Step::Done, _) => return Ok(true),
+            (ClaimState::Done, _) => return Ok(true),
             // None of the swings that were lost can take effect any more, and there will be no other.
-            (Step::Swing(_), _) if tried == ATTEMPTS => {
+            (ClaimState::Swing(_), _) if tried == ATTEMPTS => {
                 return Err(conflict(
                     &old,
                     "statements kept committing to the table first; nothing was changed",
                 ));
             }
-            (Step::Swing(pointer), Some((_, state))) => {
+            (ClaimState::Swing(pointer), Some((_, state))) => {
                 let claim = Claim {
                     slot: slot.to_owned(),
                     number: reservation.number,
@@ -145,8 +145,8 @@ async fn claim_slot(
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
-            (Step::Swing(_) | Step::Dropped, _) => return Ok(false),
-            (Step::Outdone(claim), _) => {
+            (ClaimState::Swing(_) | ClaimState::Dropped, _) => return Ok(false),
+            (ClaimState::Superseded(claim), _) => {
                 if name_of(slot_of(&found.directory, claim.as_ref()))? != old {
                     return Ok(false);
                 }
@@ -155,7 +155,7 @@ async fn claim_slot(
                     "another session did not wait for this rename; nothing was changed, and it can be tried again",
                 ));
             }
-            (Step::Unknown, _) => {
+            (ClaimState::Unknown, _) => {
                 return Err(Error::new(
                     ErrorKind::OutcomeUnknown,
                     old,
@@ -168,15 +168,17 @@ async fn claim_slot(
 
 /// Buries a reservation for a claim that nobody will make any more. Best effort: whoever wants the slot's
 /// name does it otherwise.
-async fn bury_void(catalog: &CatalogState, place: &str, slot: &str) {
-    let buried = async {
+async fn release_void(catalog: &CatalogState, place: &str, slot: &str) {
+    let marked = async {
         let storage = catalog.storage_of(place, slot)?;
         match claim::head(&storage).await? {
-            Some((Head::Reserved(_), state)) => claim::bury(&storage, catalog.env(), &state).await,
+            Some((Head::Reserved(_), state)) => {
+                claim::mark_dropped(&storage, catalog.env(), &state).await
+            }
             _ => Ok(()),
         }
     };
-    if let Err(error) = buried.await {
+    if let Err(error) = marked.await {
         tracing::debug!(%error, slot, "a reservation is left");
     }
 }

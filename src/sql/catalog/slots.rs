@@ -2,7 +2,7 @@
 //!
 //! A name has a *chain* of directories, its slots: `t`, `t.2`, `t.3` … A slot is made once, create-only: by
 //! `CREATE TABLE t`, with a table's pointer, or by a rename to `t`, with a reservation for a table whose
-//! directory is another (`table::claim`). A slot is *passed* when nothing will stand there any more: its table was
+//! directory is another (`claim`). A slot is *passed* when nothing will stand there any more: its table was
 //! dropped or has claimed another slot, or its reservation is void; and passed it stays.
 //!
 //! Invariants:
@@ -15,7 +15,7 @@
 //!
 //! A reader that finds no table in the last slot says that there is none: at some moment since it listed the
 //! slots, that was so. A crash leaves a slot that is empty but for manifest nodes, or one that is reserved;
-//! [`take`] uses the first, and passes the second after waiting for a while.
+//! [`make_slot`] uses the first, and passes the second after waiting for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use tokio::time::Instant;
 
+use super::claim::{self, Standing, slot_of};
 use super::errors::exists;
 use super::names::{encode, name_of, table_directory, table_of};
 use super::state::CatalogState;
@@ -35,14 +36,13 @@ use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
 use crate::sql::table::{CreateOptions, create_at, open_again, open_table};
 use crate::storage::Storage;
-use crate::table::claim::{self, Standing, slot_of};
 use crate::table::{Snapshot, is_dropped_table, is_no_table, is_reservation, sweep};
 
 /// Slots of one name that others may pass while one more is being made.
 const RACES: usize = 64;
 
 /// How long a rename that has reserved a name is left alone by those who want it too.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RESERVATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first wait for it; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -52,7 +52,7 @@ const ATTEMPTS: usize = 64;
 
 /// A table that a name means, at a moment of the lookup.
 #[derive(Clone)]
-pub(super) struct Found {
+pub(super) struct NamedTable {
     /// The table's directory.
     pub(super) directory: String,
     pub(super) provider: SupertableProvider,
@@ -60,7 +60,7 @@ pub(super) struct Found {
     pub(super) snapshot: Arc<Snapshot>,
 }
 
-impl Found {
+impl NamedTable {
     /// The slot in which it stands.
     pub(super) fn slot(&self) -> &str {
         slot_of(&self.directory, self.snapshot.claim())
@@ -70,14 +70,14 @@ impl Found {
 /// What a directory has.
 enum Content {
     Nothing,
-    /// A grave, or what is one by now.
-    Grave,
+    /// A marker, or what is one by now.
+    Dropped,
     Reserved(Reservation),
-    Table(Box<Found>),
+    Table(Box<NamedTable>),
 }
 
 /// What a slot is made with.
-pub(super) enum Wanted<'a> {
+pub(super) enum SlotContent<'a> {
     /// A new table.
     Table {
         columns: &'a Schema,
@@ -90,14 +90,14 @@ pub(super) enum Wanted<'a> {
 }
 
 /// A slot that was made.
-pub(super) struct Taken {
+pub(super) struct MadeSlot {
     pub(super) directory: String,
     /// The table, if it is a new one.
     pub(super) provider: Option<SupertableProvider>,
 }
 
 /// What became of a slot that was not free.
-enum Met {
+enum OccupiedSlot {
     /// A table stands in it.
     Table,
     Passed,
@@ -110,11 +110,11 @@ pub(super) async fn find(
     catalog: &CatalogState,
     schema: &str,
     name: &str,
-) -> Result<Option<Found>> {
+) -> Result<Option<NamedTable>> {
     let (Ok(place), Ok(first)) = (encode(schema), table_directory(name, 1)) else {
         return Ok(None);
     };
-    if let Some(known) = catalog.meant(&place, name) {
+    if let Some(known) = catalog.known_directory(&place, name) {
         match content(catalog, &place, &known).await? {
             Content::Table(found) if name_of(found.slot())? == name => return Ok(Some(*found)),
             _ => catalog.forget(&place, name),
@@ -143,7 +143,7 @@ async fn standing_in(
     place: &str,
     slot: &str,
     found: Content,
-) -> Result<Option<Found>> {
+) -> Result<Option<NamedTable>> {
     let found = match found {
         Content::Reserved(reservation) => content(catalog, place, &reservation.table).await?,
         other => other,
@@ -175,7 +175,7 @@ async fn content(catalog: &CatalogState, place: &str, directory: &str) -> Result
             }),
     };
     match opened {
-        Ok((provider, snapshot)) => Ok(Content::Table(Box::new(Found {
+        Ok((provider, snapshot)) => Ok(Content::Table(Box::new(NamedTable {
             directory: directory.to_owned(),
             provider,
             snapshot,
@@ -184,13 +184,13 @@ async fn content(catalog: &CatalogState, place: &str, directory: &str) -> Result
             let storage = catalog.storage_of(place, directory)?;
             Ok(match claim::head(&storage).await? {
                 Some((Head::Reserved(reservation), _)) => Content::Reserved(reservation),
-                _ => Content::Grave,
+                _ => Content::Dropped,
             })
         }
         Err(error) if is_no_table(&error) => {
             catalog.close(place, directory);
             Ok(match is_dropped_table(&error) {
-                true => Content::Grave,
+                true => Content::Dropped,
                 false => Content::Nothing,
             })
         }
@@ -213,25 +213,25 @@ async fn latest(catalog: &CatalogState, place: &str, name: &str) -> Result<u32> 
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] if a table has the name; [`ErrorKind::Conflict`] if others keep making
 /// the next slot first.
-pub(super) async fn take(
+pub(super) async fn make_slot(
     catalog: &CatalogState,
     schema: &str,
     name: &str,
-    wanted: Wanted<'_>,
-) -> Result<Taken> {
+    with: SlotContent<'_>,
+) -> Result<MadeSlot> {
     let place = encode(schema)?;
     let state = catalog.opener();
     let mut number = latest(catalog, &place, name).await?;
     for _ in 0..RACES {
         let directory = table_directory(name, number)?;
         let (storage, _) = resolve(&state, &catalog.location(&place, &directory))?;
-        if let Some(taken) = make(catalog, &state, &place, &directory, &storage, &wanted).await? {
+        if let Some(taken) = make(catalog, &state, &place, &directory, &storage, &with).await? {
             return Ok(taken);
         }
         match meet(catalog, &state, &place, &directory, &storage).await? {
-            Met::Table => return Err(exists(schema, name)),
-            Met::Passed => number = number.saturating_add(1),
-            Met::Changed => {}
+            OccupiedSlot::Table => return Err(exists(schema, name)),
+            OccupiedSlot::Passed => number = number.saturating_add(1),
+            OccupiedSlot::Changed => {}
         }
     }
     Err(Error::new(
@@ -248,14 +248,16 @@ async fn make(
     place: &str,
     directory: &str,
     storage: &Storage,
-    wanted: &Wanted<'_>,
-) -> Result<Option<Taken>> {
-    let provider = match wanted {
-        Wanted::Reservation(reservation) => match claim::reserve(storage, reservation).await? {
-            true => None,
-            false => return Ok(None),
-        },
-        Wanted::Table {
+    with: &SlotContent<'_>,
+) -> Result<Option<MadeSlot>> {
+    let provider = match with {
+        SlotContent::Reservation(reservation) => {
+            match claim::reserve(storage, reservation).await? {
+                true => None,
+                false => return Ok(None),
+            }
+        }
+        SlotContent::Table {
             columns,
             options,
             unseen,
@@ -271,7 +273,7 @@ async fn make(
             }
         }
     };
-    Ok(Some(Taken {
+    Ok(Some(MadeSlot {
         directory: directory.to_owned(),
         provider,
     }))
@@ -284,23 +286,23 @@ async fn meet(
     place: &str,
     slot: &str,
     storage: &Storage,
-) -> Result<Met> {
-    let deadline = Instant::now() + PATIENCE;
+) -> Result<OccupiedSlot> {
+    let deadline = Instant::now() + RESERVATION_TIMEOUT;
     let mut wait = FIRST_WAIT;
     let mut attempts = 0;
     while attempts < ATTEMPTS {
         let (reservation, reserved) = match claim::head(storage).await? {
-            None => return Ok(Met::Changed),
+            None => return Ok(OccupiedSlot::Changed),
             Some((Head::Table(pointer), _)) => {
                 return Ok(match slot_of(slot, pointer.claim.as_ref()) == slot {
-                    true => Met::Table,
-                    false => Met::Passed,
+                    true => OccupiedSlot::Table,
+                    false => OccupiedSlot::Passed,
                 });
             }
             Some((Head::Dropped(_), _)) => {
                 // What a drop did not get to delete, or whoever lost the slot.
                 sweep(storage).await?;
-                return Ok(Met::Passed);
+                return Ok(OccupiedSlot::Passed);
             }
             Some((Head::Reserved(reservation), reserved)) => (reservation, reserved),
         };
@@ -308,19 +310,19 @@ async fn meet(
         let found = claim::head(&table).await?;
         let head = found.as_ref().map(|(head, _)| head);
         match (claim::standing(&reservation, slot, head)?, &found) {
-            (Standing::InForce, _) => return Ok(Met::Table),
+            (Standing::InForce, _) => return Ok(OccupiedSlot::Table),
             (Standing::Pending(_), _) if Instant::now() < deadline => {
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
             (Standing::Pending(pointer), Some((_, version))) => {
                 attempts += 1;
-                claim::outdo(&table, catalog.env(), &reservation, (pointer, version)).await?;
+                claim::supersede(&table, catalog.env(), &reservation, (pointer, version)).await?;
             }
-            (Standing::Pending(_), None) => return Ok(Met::Changed),
+            (Standing::Pending(_), None) => return Ok(OccupiedSlot::Changed),
             (Standing::Void, _) => {
                 attempts += 1;
-                claim::bury(storage, catalog.env(), &reserved).await?;
+                claim::mark_dropped(storage, catalog.env(), &reserved).await?;
             }
         }
     }

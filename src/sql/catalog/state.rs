@@ -35,7 +35,7 @@ pub(super) struct CatalogState {
     /// By the directories of the schema and of the table.
     open: Mutex<HashMap<(String, String), SupertableProvider>>,
     /// The directory of the table that a name, in the directory of its schema, was found to mean.
-    meant: Mutex<HashMap<(String, String), String>>,
+    known_directory: Mutex<HashMap<(String, String), String>>,
     /// Schemas that were created and have no table yet: no store keeps empty directories.
     declared: Mutex<BTreeSet<String>>,
     /// Views and tables of other formats, which only this session has.
@@ -61,7 +61,7 @@ impl CatalogState {
             opener,
             env: Env::system(),
             open: Mutex::default(),
-            meant: Mutex::default(),
+            known_directory: Mutex::default(),
             declared: Mutex::default(),
             others: Mutex::default(),
         }
@@ -146,20 +146,20 @@ impl CatalogState {
         lock(&self.open).remove(&key);
     }
 
-    /// The directory of the table that a name meant when it was last looked up.
-    pub(super) fn meant(&self, place: &str, name: &str) -> Option<String> {
+    /// The directory of the table that a name known_directory when it was last looked up.
+    pub(super) fn known_directory(&self, place: &str, name: &str) -> Option<String> {
         let key = (place.to_owned(), name.to_owned());
-        lock(&self.meant).get(&key).cloned()
+        lock(&self.known_directory).get(&key).cloned()
     }
 
     pub(super) fn remember(&self, place: &str, name: &str, directory: &str) {
         let key = (place.to_owned(), name.to_owned());
-        lock(&self.meant).insert(key, directory.to_owned());
+        lock(&self.known_directory).insert(key, directory.to_owned());
     }
 
     pub(super) fn forget(&self, place: &str, name: &str) {
         let key = (place.to_owned(), name.to_owned());
-        lock(&self.meant).remove(&key);
+        lock(&self.known_directory).remove(&key);
     }
 
     /// The objects of a directory of the schema in `place`.

@@ -15,9 +15,10 @@ use datafusion::common::TableReference;
 use futures::{StreamExt, stream};
 use object_store::path::Path;
 
+use super::claim::slot_of;
 use super::names::{decode, encode, name_of, table_of};
 use super::rename::rename_table;
-use super::slots::{Taken, Wanted, find, take};
+use super::slots::{MadeSlot, SlotContent, find, make_slot};
 use super::state::{CatalogState, DEFAULT_SCHEMA};
 use crate::config::SupertableOptions;
 use crate::dml::SupertableProvider;
@@ -25,7 +26,6 @@ use crate::dml::definition::Declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
 use crate::sql::table::CreateOptions;
-use crate::table::claim::slot_of;
 use crate::table::{Reruns, SWUNG};
 
 /// Directories that are looked into at once.
@@ -150,20 +150,20 @@ impl SupertableCatalog {
         unseen: bool,
     ) -> Result<Prepared> {
         SupertableOptions::of(session.config_options()).check_writable("CREATE TABLE")?;
-        let wanted = Wanted::Table {
+        let with = SlotContent::Table {
             columns,
             options,
             unseen,
         };
-        match take(&self.state, schema, name, wanted).await? {
-            Taken {
+        match make_slot(&self.state, schema, name, with).await? {
+            MadeSlot {
                 directory,
                 provider: Some(provider),
             } => Ok(Prepared {
                 directory,
                 provider,
             }),
-            Taken { directory, .. } => Err(Error::new(
+            MadeSlot { directory, .. } => Err(Error::new(
                 ErrorKind::Conflict,
                 directory,
                 "was reserved, and not created",

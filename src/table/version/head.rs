@@ -27,7 +27,7 @@ use super::tip::{Tip, TipCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{EncodedManifest, Manifest, check_successor};
 use crate::format::pointer::MAX_NEW_NODES;
-use crate::format::{ContentHash, FormatError, Grave, Head, Pointer, paths};
+use crate::format::{ContentHash, DropMarker, FormatError, Head, Pointer, paths};
 use crate::storage::{CasOutcome, Fetched, ObjectVersion, Replaced};
 use crate::table::context::Context;
 
@@ -358,7 +358,7 @@ impl TableHead {
             None => false,
             Some((bytes, _)) => match Head::decode(&bytes) {
                 Ok(Head::Table(pointer)) => pointer.table_id == table_id,
-                Ok(Head::Dropped(grave)) => grave.table_id == table_id,
+                Ok(Head::Dropped(marker)) => marker.table_id == table_id,
                 Ok(Head::Reserved(_)) => false,
                 Err(error) => return Err(FormatError::from(error).at(&path)),
             },
@@ -413,7 +413,7 @@ impl TableHead {
         let Some(expected) = current.pointer() else {
             return Ok(false);
         };
-        let dropped = Grave {
+        let dropped = DropMarker {
             table_id: current.metadata().table_id,
             version: current.version(),
             claim: current.claim().cloned(),

@@ -53,7 +53,7 @@ async fn a_dropped_table_is_gone_for_everyone() {
     let again = Table::create(world.storage(&Plan::healthy()), world.env(), spec).await;
     assert!(is_dropped_table(&again.unwrap_err()));
 
-    // What was written by those who did not know yet is swept away; the grave stays.
+    // What was written by those who did not know yet is swept away; the drop marker stays.
     a.settle().await;
     b.settle().await;
     sweep(&world.storage(&Plan::healthy())).await.unwrap();

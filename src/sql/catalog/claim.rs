@@ -13,12 +13,12 @@
 //! - A number is given once, because a pointer's numbers only rise. So a reservation is *pending* while the
 //!   number is below its own, *in force* while the table stands there, and *void* for ever otherwise. Whoever
 //!   will not wait for a pending one gives the number away: the table claims the place that it has once more.
-//! - A reservation is buried when it is void, and then stays so.
+//! - A reservation is marked as dropped when it is void, and then stays so.
 //!
 //! A crash leaves a pending reservation, or the table in its new place. Nobody needs a clock to tell.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Claim, FormatError, Grave, Head, Pointer, Reservation, TableId, paths};
+use crate::format::{Claim, DropMarker, FormatError, Head, Pointer, Reservation, TableId, paths};
 use crate::storage::{CasOutcome, ObjectVersion, Storage};
 use crate::wal::Env;
 
@@ -35,7 +35,7 @@ pub(crate) enum Standing {
 
 /// What whoever made a reservation has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ClaimState {
     /// Swing the table's pointer, which is this one.
     Swing(Pointer),
     /// It took effect.
@@ -43,7 +43,7 @@ pub(crate) enum Step {
     /// It never will: the table was dropped before.
     Dropped,
     /// It never will: this claim was made instead.
-    Outdone(Option<Claim>),
+    Superseded(Option<Claim>),
     /// Others made the next claims. This one may have been among them.
     Unknown,
 }
@@ -87,26 +87,28 @@ pub(crate) fn standing(
 ///
 /// # Errors
 /// As [`standing`].
-pub(crate) fn step(
+pub(crate) fn state(
     reservation: &Reservation,
     slot: &str,
     table: Option<&Head>,
     tried: bool,
-) -> Result<Step> {
+) -> Result<ClaimState> {
     let (claim, pointer) = match table {
-        None => return Ok(Step::Dropped),
+        None => return Ok(ClaimState::Dropped),
         Some(Head::Reserved(_)) => return Err(not_a_table(&reservation.table)),
-        Some(Head::Dropped(grave)) => (grave.claim.as_ref(), None),
+        Some(Head::Dropped(marker)) => (marker.claim.as_ref(), None),
         Some(Head::Table(pointer)) => (pointer.claim.as_ref(), Some(pointer)),
     };
     if claim.is_some_and(|claim| claim.slot == slot) {
-        return Ok(Step::Done);
+        return Ok(ClaimState::Done);
     }
     Ok(match (number_of(claim), pointer) {
-        (number, _) if number > reservation.number && tried => Step::Unknown,
-        (number, Some(pointer)) if number < reservation.number => Step::Swing(pointer.clone()),
-        (_, Some(_)) => Step::Outdone(claim.cloned()),
-        (_, None) => Step::Dropped,
+        (number, _) if number > reservation.number && tried => ClaimState::Unknown,
+        (number, Some(pointer)) if number < reservation.number => {
+            ClaimState::Swing(pointer.clone())
+        }
+        (_, Some(_)) => ClaimState::Superseded(claim.cloned()),
+        (_, None) => ClaimState::Dropped,
     })
 }
 
@@ -167,7 +169,7 @@ pub(crate) async fn swing(
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn outdo(
+pub(crate) async fn supersede(
     storage: &Storage,
     env: &Env,
     reservation: &Reservation,
@@ -180,19 +182,23 @@ pub(crate) async fn outdo(
     Ok(())
 }
 
-/// Puts a grave in the place of a reservation that is void. Another state than `state` is left.
+/// Puts a marker in the place of a reservation that is void. Another state than `state` is left.
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn bury(storage: &Storage, env: &Env, state: &ObjectVersion) -> Result<()> {
+pub(crate) async fn mark_dropped(
+    storage: &Storage,
+    env: &Env,
+    state: &ObjectVersion,
+) -> Result<()> {
     let path = paths::pointer();
-    let grave = Grave {
+    let marker = DropMarker {
         table_id: TableId::from_uuid(uuid::Uuid::nil()),
         version: 0,
         claim: None,
         nonce: env.ids.nonce(),
     };
-    let bytes = grave
+    let bytes = marker
         .encode()
         .map_err(|error| FormatError::from(error).at(&path))?;
     match storage.replace(&path, state, bytes).await? {
@@ -226,8 +232,8 @@ mod tests {
         })
     }
 
-    fn grave(claim: Option<Claim>) -> Head {
-        Head::Dropped(Grave {
+    fn marker(claim: Option<Claim>) -> Head {
+        Head::Dropped(DropMarker {
             table_id: samples::pointer().table_id,
             version: 3,
             claim,
@@ -264,8 +270,8 @@ mod tests {
             (table(Some(claim("v", 1))), 1),
             (table(Some(claim("t", 1))), 1),
             (table(Some(claim("u.2", 5))), 1),
-            (grave(None), 1),
-            (grave(Some(claim("u", 1))), 1),
+            (marker(None), 1),
+            (marker(Some(claim("u", 1))), 1),
         ] {
             assert_eq!(standing(&head, number).unwrap(), Standing::Void);
         }
@@ -277,36 +283,42 @@ mod tests {
 
     #[test]
     fn an_owner_learns_from_the_pointer_what_became_of_its_claim() {
-        let step = |head: &Head, tried| step(&reservation(2), "u", Some(head), tried).unwrap();
+        let state = |head: &Head, tried| state(&reservation(2), "u", Some(head), tried).unwrap();
         for tried in [false, true] {
             for (head, expected) in [
-                (table(Some(claim("u", 2))), Step::Done),
-                (table(Some(claim("u", 9))), Step::Done),
-                (grave(Some(claim("u", 2))), Step::Done),
-                (grave(Some(claim("t", 1))), Step::Dropped),
-                (grave(None), Step::Dropped),
+                (table(Some(claim("u", 2))), ClaimState::Done),
+                (table(Some(claim("u", 9))), ClaimState::Done),
+                (marker(Some(claim("u", 2))), ClaimState::Done),
+                (marker(Some(claim("t", 1))), ClaimState::Dropped),
+                (marker(None), ClaimState::Dropped),
                 (
                     table(Some(claim("v", 2))),
-                    Step::Outdone(Some(claim("v", 2))),
+                    ClaimState::Superseded(Some(claim("v", 2))),
                 ),
             ] {
-                assert_eq!(step(&head, tried), expected, "{head:?}");
+                assert_eq!(state(&head, tried), expected, "{head:?}");
             }
-            assert!(matches!(step(&table(None), tried), Step::Swing(_)));
+            assert!(matches!(state(&table(None), tried), ClaimState::Swing(_)));
             assert!(matches!(
-                step(&table(Some(claim("v", 1))), tried),
-                Step::Swing(_)
+                state(&table(Some(claim("v", 1))), tried),
+                ClaimState::Swing(_)
             ));
         }
         // Ours can be the claim before the last.
-        for head in [table(Some(claim("v", 3))), grave(Some(claim("v", 3)))] {
-            assert_eq!(step(&head, true), Step::Unknown);
+        for head in [table(Some(claim("v", 3))), marker(Some(claim("v", 3)))] {
+            assert_eq!(state(&head, true), ClaimState::Unknown);
         }
         let later = table(Some(claim("v", 3)));
-        assert_eq!(step(&later, false), Step::Outdone(Some(claim("v", 3))));
-        assert_eq!(step(&grave(Some(claim("v", 3))), false), Step::Dropped);
-        let none = super::step(&reservation(2), "u", None, true).unwrap();
-        assert_eq!(none, Step::Dropped);
+        assert_eq!(
+            state(&later, false),
+            ClaimState::Superseded(Some(claim("v", 3)))
+        );
+        assert_eq!(
+            state(&marker(Some(claim("v", 3))), false),
+            ClaimState::Dropped
+        );
+        let none = super::state(&reservation(2), "u", None, true).unwrap();
+        assert_eq!(none, ClaimState::Dropped);
     }
 
     #[tokio::test]
@@ -371,14 +383,14 @@ mod tests {
         assert_eq!(again.cached_snapshot().claim(), Some(&claim("u", 1)));
         again.settle().await;
         open.drop_table().await.unwrap();
-        let Some((Head::Dropped(grave), _)) = head(&storage).await.unwrap() else {
+        let Some((Head::Dropped(marker), _)) = head(&storage).await.unwrap() else {
             unreachable!()
         };
-        assert_eq!(grave.claim, Some(claim("u", 1)));
+        assert_eq!(marker.claim, Some(claim("u", 1)));
     }
 
     #[tokio::test]
-    async fn a_reserved_place_is_free_for_nobody_and_buried_it_stays_so() {
+    async fn a_reserved_place_is_free_for_nobody_and_marked_as_dropped_it_stays_so() {
         use std::sync::Arc;
 
         use object_store::memory::InMemory;
@@ -399,8 +411,8 @@ mod tests {
         let Some((_, state)) = head(&storage).await.unwrap() else {
             unreachable!()
         };
-        bury(&storage, &env, &state).await.unwrap();
-        bury(&storage, &env, &state).await.unwrap();
+        mark_dropped(&storage, &env, &state).await.unwrap();
+        mark_dropped(&storage, &env, &state).await.unwrap();
         let error = Table::open(storage.clone(), env.clone()).await.unwrap_err();
         assert!(is_dropped_table(&error), "{error}");
         assert!(!reserve(&storage, &reservation(2)).await.unwrap());
