@@ -12,8 +12,8 @@ use datafusion::prelude::SessionContext;
 
 use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::definition::understand_arrow_types;
-use crate::dml::sound::JoinFences;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
+use crate::dml::sound::{JoinFences, NoPiecewiseMerge};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
@@ -148,6 +148,7 @@ fn with_rules(state: &mut SessionState) {
     analysis.push(Arc::new(SupertableAnalyzer));
     let mut optimisation = state.optimizer().rules.clone();
     optimisation.insert(0, Arc::new(KeepPrepared));
+    optimisation.push(Arc::new(NoPiecewiseMerge));
     let mut physical = state.physical_optimizers().to_vec();
     physical.insert(0, Arc::new(JoinFences::Put));
     physical.push(Arc::new(JoinFences::Take));

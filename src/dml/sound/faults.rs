@@ -17,7 +17,8 @@
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
 //! | an outer sort-merge join whose filter reads a `NOT NULL` column | found here | fails on rows without a partner | `join_fence` |
-//! | an outer piecewise merge join (off by default) | found here | loses rows without a partner | `join_fence`: nested loops |
+//! | a piecewise merge join (off by default) | found here | loses rows without a partner, or panics | `join_fence`: nested loops |
+//! | correlated `EXISTS` or `IN` over a join of tables that have a column name in common | found here | compares either of them | `trust` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |
@@ -214,6 +215,14 @@ mod tests {
             message.contains("declared as non-nullable"),
             "DataFusion is right now: the treatment can go: {message}"
         );
+    }
+
+    #[tokio::test]
+    async fn of_two_columns_with_one_name_exists_compares_either() {
+        let tables = "CREATE TABLE n (id INT) AS VALUES (1), (2), (3)";
+        let sql = "SELECT id FROM n WHERE EXISTS (SELECT * FROM n AS l JOIN n AS r \
+                   ON l.id < r.id WHERE r.id = n.id)";
+        is_still_wrong(&plain(&[tables, sql]).await, &["1", "2"], &["2", "3"]);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | sort-merge, with a filter | pushes a projection through it and leaves the filter as it was, which then reads whatever columns stand in those places: the statement fails, or joins other rows | a node above it lets no projection through while the plan is optimised |
 //! | outer sort-merge, with a filter | evaluates the filter for rows without a partner too, in a batch with the inputs' own nullability, and fails where a column is never NULL | the filter's columns may be NULL |
-//! | outer piecewise merge (`datafusion.optimizer.enable_piecewise_merge_join`, off by default) | loses rows without a partner | nested loops |
+//! | piecewise merge (`datafusion.optimizer.enable_piecewise_merge_join`, off by default) | an outer one loses rows without a partner; planning one panics where a side of the comparison has no column | nested loops |
 //!
 //! A `MERGE` meets the first two in a bounded pool, where it sorts in order to spill.
 //!
@@ -17,19 +17,17 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinSide, Result, Statistics, internal_err};
+use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::{BinaryExpr, Column};
+use datafusion::logical_expr::{Expr, LogicalPlan, lit};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
-use datafusion::physical_plan::joins::{
-    NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec,
-};
+use datafusion::physical_plan::joins::SortMergeJoinExec;
+use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
 /// The rules, each with its place among the others.
 #[derive(Debug)]
@@ -65,10 +63,41 @@ impl PhysicalOptimizerRule for JoinFences {
     }
 }
 
-fn put(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    if let Some(join) = node.downcast_ref::<PiecewiseMergeJoinExec>() {
-        return Ok(Transformed::yes(nested_loops(join)?));
+/// The last rule of the optimiser. The engine plans a piecewise merge join for one comparison and nothing else: here
+/// each has a second condition, that is always true.
+#[derive(Debug, Default)]
+pub(crate) struct NoPiecewiseMerge;
+
+impl OptimizerRule for NoPiecewiseMerge {
+    fn name(&self) -> &str {
+        "supertable_no_piecewise_merge"
     }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        if !config.options().optimizer.enable_piecewise_merge_join {
+            return Ok(Transformed::no(plan));
+        }
+        plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Join(mut join) if join.on.is_empty() => match join.filter.take() {
+                Some(Expr::BinaryExpr(condition)) => {
+                    join.filter = Some(Expr::BinaryExpr(condition).and(lit(true)));
+                    Ok(Transformed::yes(LogicalPlan::Join(join)))
+                }
+                filter => {
+                    join.filter = filter;
+                    Ok(Transformed::no(LogicalPlan::Join(join)))
+                }
+            },
+            other => Ok(Transformed::no(other)),
+        })
+    }
+}
+
+fn put(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let join = node.downcast_ref::<SortMergeJoinExec>();
     Ok(match join.is_some_and(|join| join.filter().is_some()) {
         true => Transformed::yes(Arc::new(FenceExec { input: node })),
@@ -110,39 +139,6 @@ fn with_nullable_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executi
         join.join_type(),
         join.sort_options().to_vec(),
         join.null_equality(),
-    )?))
-}
-
-/// The same join, as nested loops.
-fn nested_loops(join: &PiecewiseMergeJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
-    let (left, right) = (join.buffered.schema(), join.streamed.schema());
-    let width = left.fields().len();
-    let of_right = Arc::clone(&join.on.1).transform_up(|expr| {
-        Ok(match expr.downcast_ref::<Column>() {
-            Some(column) => {
-                let column = Column::new(column.name(), column.index() + width);
-                Transformed::yes(Arc::new(column) as Arc<dyn PhysicalExpr>)
-            }
-            None => Transformed::no(expr),
-        })
-    })?;
-    let condition = BinaryExpr::new(Arc::clone(&join.on.0), join.operator, of_right.data);
-    let all = left.fields().iter().chain(right.fields()).cloned();
-    let column = |side| move |index| ColumnIndex { index, side };
-    let columns = (0..width)
-        .map(column(JoinSide::Left))
-        .chain((0..right.fields().len()).map(column(JoinSide::Right)));
-    let filter = JoinFilter::new(
-        Arc::new(condition),
-        columns.collect(),
-        Arc::new(Schema::new(all.collect::<Vec<_>>())),
-    );
-    Ok(Arc::new(NestedLoopJoinExec::try_new(
-        Arc::clone(&join.buffered),
-        Arc::clone(&join.streamed),
-        Some(filter),
-        &join.join_type,
-        None,
     )?))
 }
 

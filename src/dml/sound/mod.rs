@@ -29,5 +29,5 @@ mod subquery;
 mod trust;
 mod unnest;
 
-pub(crate) use join_fence::JoinFences;
+pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge};
 pub(crate) use rewrite::{sound_change, sound_query};

@@ -1,7 +1,7 @@
 //! Which subqueries are left to DataFusion.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, Result};
+use datafusion::common::{DFSchema, JoinType, Result};
 use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -49,7 +49,7 @@ pub(super) fn is_left_alone(subquery: &Subquery, config: &Settings<'_>) -> Resul
 ///
 /// | form | condition |
 /// | --- | --- |
-/// | `[NOT] EXISTS (q)` | `q` refers to the outer row, in filters only, and is made of scans, filters, projections, inner joins |
+/// | `[NOT] EXISTS (q)` | `q` refers to the outer row, in filters only, and is made of scans, filters, projections, inner joins, where no two columns have one name |
 /// | `x IN (q)` | `q` is no VALUES, and does not refer to the outer row, or is as above |
 /// | `x NOT IN (q)` | `q` is no VALUES and does not refer to the outer row, and `x` does |
 pub(super) fn trusted(conjunct: &Expr) -> Result<bool> {
@@ -88,16 +88,20 @@ fn is_plain(plan: &LogicalPlan) -> Result<bool> {
         plain &= match node {
             LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => true,
             LogicalPlan::Filter(filter) => !has_subquery(&filter.predicate)?,
-            LogicalPlan::Projection(_) => {
-                let exprs = node.expressions();
+            LogicalPlan::Projection(projection) => {
                 let mut simple = !node.contains_outer_reference();
-                for expr in &exprs {
-                    simple &= !has_subquery(expr)?;
+                for expr in &projection.expr {
+                    simple &= !has_subquery(expr)? && keeps_names(expr, projection.input.schema());
                 }
                 simple
             }
             LogicalPlan::Join(join) => {
-                join.join_type == JoinType::Inner && !node.contains_outer_reference()
+                join.join_type == JoinType::Inner
+                    && !node.contains_outer_reference()
+                    && join.left.schema().fields().iter().all(|field| {
+                        let other = join.right.schema();
+                        !other.has_column_with_unqualified_name(field.name())
+                    })
             }
             _ => false,
         };
@@ -107,4 +111,13 @@ fn is_plain(plan: &LogicalPlan) -> Result<bool> {
         })
     })?;
     Ok(plain)
+}
+
+/// Whether an output column has no name of another input column. The engine's join knows the columns of a subquery by
+/// their names alone: of two with one name it takes either.
+fn keeps_names(expr: &Expr, input: &DFSchema) -> bool {
+    match expr {
+        Expr::Column(_) => true,
+        other => !input.has_column_with_unqualified_name(&other.qualified_name().1),
+    }
 }
