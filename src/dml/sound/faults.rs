@@ -17,6 +17,7 @@
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
 //! | an outer sort-merge join whose filter reads a `NOT NULL` column | found here | fails on rows without a partner | `join_fence` |
+//! | a full sort-merge join with a condition of no columns, which is NULL | found here | leaves the condition out | `join_fence` |
 //! | a piecewise merge join (off by default) | found here | loses rows without a partner, or panics | `join_fence`: nested loops |
 //! | correlated `EXISTS` or `IN` over a join of tables that have a column name in common | found here | compares either of them | `trust` |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
@@ -223,6 +224,15 @@ mod tests {
         let sql = "SELECT id FROM n WHERE EXISTS (SELECT * FROM n AS l JOIN n AS r \
                    ON l.id < r.id WHERE r.id = n.id)";
         is_still_wrong(&plain(&[tables, sql]).await, &["1", "2"], &["2", "3"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_sort_merge_join_leaves_out_a_condition_of_no_columns() {
+        let config = SessionConfig::new().set_bool("datafusion.optimizer.prefer_hash_join", false);
+        let ctx = SessionContext::new_with_config(config);
+        let table = "CREATE TABLE t (k INT) AS VALUES (1)";
+        let sql = "SELECT r.k FROM t FULL JOIN t AS r ON t.k = r.k AND NULL";
+        is_still_wrong(&in_session(&ctx, &[table, sql]).await, &["1"], &["", "1"]);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | sort-merge, with a filter | pushes a projection through it and leaves the filter as it was, which then reads whatever columns stand in those places: the statement fails, or joins other rows | a node above it lets no projection through while the plan is optimised |
 //! | outer sort-merge, with a filter | evaluates the filter for rows without a partner too, in a batch with the inputs' own nullability, and fails where a column is never NULL | the filter's columns may be NULL |
+//! | sort-merge, with a filter of no columns, as `ON t.k = s.k AND NULL` | leaves the filter out | it reads a column, for nothing |
 //! | piecewise merge (`datafusion.optimizer.enable_piecewise_merge_join`, off by default) | an outer one loses rows without a partner; planning one panics where a side of the comparison has no column | nested loops |
 //!
 //! A `MERGE` meets the first two in a bounded pool, where it sorts in order to spill.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::common::{JoinSide, Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, lit};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -25,7 +26,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::SortMergeJoinExec;
-use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::utils::{ColumnIndex, JoinFilter};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
@@ -107,30 +108,36 @@ fn put(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan
 
 fn take(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     Ok(match node.downcast_ref::<FenceExec>() {
-        Some(fence) => Transformed::yes(with_nullable_filter(&fence.input)?),
+        Some(fence) => Transformed::yes(with_safe_filter(&fence.input)?),
         None => Transformed::no(node),
     })
 }
 
-/// The same join, whose filter's columns may be NULL.
-fn with_nullable_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// The same join, whose filter has columns, which may be NULL.
+fn with_safe_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((join, filter)) = plan
         .downcast_ref::<SortMergeJoinExec>()
         .and_then(|join| Some((join, join.filter().as_ref()?)))
     else {
         return Ok(Arc::clone(plan));
     };
-    let fields = filter.schema().fields().iter();
-    let nullable = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    let left = join.left().schema();
+    let (fields, columns) = match filter.column_indices() {
+        [] => {
+            let (index, side) = (0, JoinSide::Left);
+            let first = left.fields().iter().take(1).cloned().collect();
+            (first, vec![ColumnIndex { index, side }])
+        }
+        columns => (filter.schema().fields().to_vec(), columns.to_vec()),
+    };
+    let nullable = fields
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true));
     let schema = Schema::new_with_metadata(
         nullable.collect::<Vec<_>>(),
         filter.schema().metadata().clone(),
     );
-    let filter = JoinFilter::new(
-        Arc::clone(filter.expression()),
-        filter.column_indices().to_vec(),
-        Arc::new(schema),
-    );
+    let filter = JoinFilter::new(Arc::clone(filter.expression()), columns, Arc::new(schema));
     Ok(Arc::new(SortMergeJoinExec::try_new(
         Arc::clone(join.left()),
         Arc::clone(join.right()),
