@@ -38,6 +38,9 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The session only reads, and this would write; nothing was changed.
     ReadOnly,
+    /// DataFusion could not evaluate the statement: it ran out of memory, divided by zero, had no fitting value; nothing
+    /// was changed.
+    Query,
     /// The object store failed, or refused, and retrying did not help.
     Storage,
     /// The statement may or may not have been committed; the message names its WAL id.
@@ -86,6 +89,34 @@ impl Error {
         &self.detail
     }
 
+    /// What DataFusion answered to `statement`, as this crate's error: its own where there is one in it.
+    pub(crate) fn of_engine(statement: impl Into<String>, error: DataFusionError) -> Self {
+        let error = match own(error) {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
+        // One that others share cannot be taken out; its causes are in its text.
+        if let Some(own) = Self::find_in(&error) {
+            let text = own.to_string();
+            let detail = text.strip_prefix(&format!("{}: ", own.subject));
+            return Self::new(own.kind, &own.subject, detail.unwrap_or(&own.detail));
+        }
+        let (kind, detail) = match error.find_root() {
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::SQL(..)
+            | DataFusionError::Configuration(_) => {
+                (ErrorKind::InvalidArgument, "cannot be planned")
+            }
+            DataFusionError::NotImplemented(_) => (ErrorKind::Unsupported, "cannot be planned"),
+            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+                (ErrorKind::Storage, "cannot read what it needs")
+            }
+            _ => (ErrorKind::Query, "cannot be evaluated"),
+        };
+        Self::new(kind, statement, detail).with_source(error)
+    }
+
     /// The crate's error inside a DataFusion error, if there is one anywhere in its chain.
     pub fn find_in(error: &DataFusionError) -> Option<&Error> {
         let mut current: Option<&(dyn StdError + 'static)> = Some(error);
@@ -105,6 +136,29 @@ impl Error {
             current = e.source();
         }
         None
+    }
+}
+
+/// This crate's error, taken out of those that wrap it.
+fn own(error: DataFusionError) -> Result<Error, DataFusionError> {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner)
+            if Error::find_in(&inner).is_some() =>
+        {
+            own(*inner)
+        }
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(found) => Ok(*found),
+            Err(inner) => match inner.downcast::<DataFusionError>() {
+                Ok(inner) => own(*inner),
+                Err(inner) => Err(DataFusionError::External(inner)),
+            },
+        },
+        DataFusionError::Shared(inner) => match std::sync::Arc::try_unwrap(inner) {
+            Ok(inner) => own(inner),
+            Err(inner) => Err(DataFusionError::Shared(inner)),
+        },
+        other => Err(other),
     }
 }
 

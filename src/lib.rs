@@ -21,7 +21,7 @@
 //! Layers, each importing only from those before it: [`storage`] (compare-and-swap on object
 //! stores) and [`mod@format`] (the bytes of every object), [`wal`] (one mutation's document), [`table`]
 //! (versions and commits), [`scan`] (reading), [`dml`] (changing), [`mod@sql`] (registration, table
-//! functions, catalog), and the command line behind the feature `cli`.
+//! functions, catalog), `api` (the Rust type [`Supertable`]), and the command line behind the feature `cli`.
 //!
 //! README is a short guide with examples. The [`guide`] is the reference: [statements](guide::statements),
 //! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), [sessions](guide::sessions), and
@@ -61,6 +61,7 @@
 
 #![cfg_attr(any(test, not(feature = "unstable")), allow(unreachable_pub))]
 
+mod api;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -81,9 +82,15 @@ mod table;
 pub mod unstable;
 mod wal;
 
+pub use api::{
+    AlterBuilder, AlterReport, ChangeReport, CreateBuilder, HistoryEntry, MergeBuilder,
+    OptimizeBuilder, OptimizeReport, RestoreReport, RowSource, Supertable, SupertableSnapshot,
+    VacuumBuilder,
+};
 pub use config::{Isolation, RowIdExposure, SupertableOptions, WriteOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use sql::{
     SupertableCatalog, SupertableSessionExt, execute, open_catalog, register, register_for_queries,
     shutdown, sql, sql_with_options,
 };
+pub use table::{Removed, VacuumReport};

@@ -60,8 +60,8 @@ pub mod storage {
 /// Versions and commits.
 pub mod table {
     pub use crate::table::{
-        Background, Cache, CommitOutcome, CreateTable, Effect, Limits, Moment, Mutation, Snapshot,
-        Table, VacuumOptions, VacuumReport, is_dropped_table, sweep,
+        Background, Cache, CommitOutcome, CreateTable, Effect, Limits, Moment, Mutation, RowCounts,
+        Snapshot, Table, VacuumOptions, VacuumReport, is_dropped_table, sweep,
     };
 
     /// Which superfiles to write anew.

@@ -203,7 +203,7 @@ impl WriteOptions {
     }
 
     /// What `SHOW` lists: every option, those that are not set too.
-    pub(super) fn entries(&self) -> Vec<ConfigEntry> {
+    pub(crate) fn entries(&self) -> Vec<ConfigEntry> {
         let text = |name: &str| match name {
             "compression" => self.compression.clone(),
             "dictionary" => shown(&self.dictionary),

@@ -2,7 +2,7 @@
 //!
 //! Layers stand from left to right, and a file uses only its own layer and those to its left:
 //! [`storage`](crate::storage) and [`format`](mod@crate::format) → [`wal`](crate::wal) → [`table`](crate::table) →
-//! [`scan`](crate::scan) → [`dml`](crate::dml) → [`sql`](mod@crate::sql) → `cli`. Inside a layer no file leads back to
+//! [`scan`](crate::scan) → [`dml`](crate::dml) → [`sql`](mod@crate::sql) → `api` → `cli`. Inside a layer no file leads back to
 //! itself: who follows imports, re-exports and methods from file to file comes to an end (but for a module and its own
 //! children, which may know each other). Tests hold both rules.
 //!

@@ -105,7 +105,10 @@ fn checked(cmd: &CreateExternalTable) -> Result<(&str, CreateOptions)> {
 }
 
 /// Opens the table and verifies its columns, or creates it if columns are declared.
-async fn open_or_create(
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] if there is a table with other columns or options; and those of [`create_table`].
+pub(crate) async fn open_or_create(
     state: &dyn Session,
     location: &str,
     declared: &Schema,
@@ -254,7 +257,11 @@ fn properties(cmd: &CreateExternalTable) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn sort_order(orders: &[Vec<SortExpr>]) -> Result<Vec<SortColumn>> {
+/// The columns of a declared order.
+///
+/// # Errors
+/// It is one of expressions, or there are several.
+pub(crate) fn sort_order(orders: &[Vec<SortExpr>]) -> Result<Vec<SortColumn>> {
     let refuse = |why: &str| Error::new(ErrorKind::Unsupported, "WITH ORDER", why);
     let order = match orders {
         [] => return Ok(vec![]),

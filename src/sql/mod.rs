@@ -6,7 +6,7 @@ pub(crate) mod alter;
 pub(crate) mod catalog;
 pub(crate) mod dialect;
 pub(crate) mod factory;
-mod functions;
+pub(crate) mod functions;
 pub(crate) mod location;
 pub(crate) mod open_tables;
 pub(crate) mod relations;

@@ -92,6 +92,12 @@ pub(crate) fn refuse_changes(state: &mut SessionState) {
     }
 }
 
+/// `state` as a registered session has it.
+pub(crate) fn registered(mut state: SessionState) -> SessionState {
+    register_state(&mut state);
+    state
+}
+
 fn register_state(state: &mut SessionState) {
     if is_registered(state) {
         return;

@@ -53,7 +53,7 @@ mod version;
 
 pub(crate) use apply::conflict::ConflictReason;
 pub use background::Background;
-pub use commit::{CommitOutcome, Effect, Mutation};
+pub use commit::{CommitOutcome, Effect, Mutation, RowCounts};
 pub use create::CreateTable;
 pub use handle::Table;
 pub use limits::Limits;
@@ -61,8 +61,7 @@ pub(crate) use limits::PROGRESS;
 pub(crate) use recovery::RecoveryReport;
 pub(crate) use schema::evolution;
 pub(crate) use superfile::{RowIdSource, SuperfileWriter, WriterOptions};
-pub(crate) use vacuum::Removed;
-pub use vacuum::{VacuumOptions, VacuumReport, sweep};
+pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;
 pub(crate) use version::diff::{Difference, difference};
 pub use version::moment::Moment;

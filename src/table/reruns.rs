@@ -44,6 +44,7 @@ impl RunEnd {
             Ok(CommitOutcome::Committed {
                 version,
                 rows_affected,
+                ..
             }) => Ok(Self::Committed {
                 version,
                 rows_affected,

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 /// The layers from left to right; a file uses its own layer and those to its left.
-const LAYERS: [&str; 7] = ["storage", "wal", "table", "scan", "dml", "sql", "cli"];
+const LAYERS: [&str; 8] = [
+    "storage", "wal", "table", "scan", "dml", "sql", "api", "cli",
+];
 
 /// Modules at the crate's root that every layer may use.
 const COMMON: [&str; 2] = ["error", "config"];

@@ -36,6 +36,7 @@ mod power_cut;
 mod renames;
 mod retries;
 mod row_ids;
+mod rust_api;
 mod servers;
 mod sessions;
 mod show_create;

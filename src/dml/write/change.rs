@@ -34,6 +34,7 @@ use crate::dml::write::action::split_actions;
 use crate::dml::write::check::Checks;
 use crate::dml::write::collect::{Addresses, CollectedRows};
 use crate::dml::write::gather::{GatherAddressesExec, is_gathered};
+use crate::dml::write::receipt::commit;
 use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
 use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
@@ -231,7 +232,7 @@ impl Attempt for ChangeSink {
                 return Err(e);
             }
         };
-        let run = Run::of(mutation.commit(effect).await)?;
+        let run = Run::of(commit(mutation, effect, context).await)?;
         if matches!(run, Run::Done(_)) {
             compact_after_write(&self.access, context);
         }

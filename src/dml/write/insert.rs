@@ -23,6 +23,7 @@ use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
 use crate::dml::provider::TableAccess;
 use crate::dml::write::check::Checks;
+use crate::dml::write::receipt::commit;
 use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
 use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
@@ -237,7 +238,7 @@ impl Attempt for InsertSink {
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")
             .add(effect.add.len());
-        let run = Run::of(mutation.commit(effect).await)?;
+        let run = Run::of(commit(mutation, effect, context).await)?;
         if matches!(run, Run::Done(_)) {
             compact_after_write(&self.access, context);
         }

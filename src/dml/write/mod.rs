@@ -3,7 +3,7 @@
 //! - [`insert`], `truncate`, [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
 //!   `gather` turn into bitmaps.
 //! - `superfiles`: what all of them share; [`check`]: conditions that new rows meet.
-//! - `rerun`: on a conflict the statement runs again.
+//! - `rerun`: on a conflict the statement runs again; `receipt`: what it committed, for who asks.
 //! - `sort`, `sort_memory`, `spill`: bounded memory.
 //! - `returning`: the changed rows as a relation.
 
@@ -13,6 +13,7 @@ pub(crate) mod check;
 pub(crate) mod collect;
 mod gather;
 pub(crate) mod insert;
+pub(crate) mod receipt;
 pub(crate) mod rerun;
 pub(crate) mod returning;
 pub(crate) mod sort;

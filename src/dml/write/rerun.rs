@@ -18,6 +18,7 @@ use datafusion::physical_plan::metrics::Count;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::future::BoxFuture;
 
+use crate::dml::write::receipt::Receipt;
 use crate::dml::write::sort::SortInPartExec;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
@@ -143,6 +144,7 @@ impl Rerun {
             };
             pauses.after_loss(conflict).await?;
             reruns.add(1);
+            Receipt::add_rerun(context);
             let again = self.again.plan_again(Arc::clone(session))?;
             pin = again.pin;
             let plan = self.in_order(again.rows.await?);

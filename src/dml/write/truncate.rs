@@ -17,6 +17,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 
 use crate::config::SupertableOptions;
 use crate::dml::provider::TableAccess;
+use crate::dml::write::receipt::{Receipt, commit};
 use crate::format::state_doc::OpKind;
 use crate::table::{Effect, Reruns, RunEnd};
 
@@ -72,10 +73,13 @@ impl DataSink for TruncateSink {
                 ..Effect::default()
             };
             let mutation = table.begin(OpKind::Truncate, snapshot, "TRUNCATE".to_owned());
-            match RunEnd::of(mutation.commit(effect).await)? {
+            match RunEnd::of(commit(mutation, effect, context).await)? {
                 RunEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
                 RunEnd::Nothing => return Ok(0),
-                RunEnd::Lost(why) => reruns.after_loss(why).await?,
+                RunEnd::Lost(why) => {
+                    reruns.after_loss(why).await?;
+                    Receipt::add_rerun(context);
+                }
             }
         }
     }

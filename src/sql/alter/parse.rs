@@ -27,12 +27,12 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::evolution::{ColumnPath, Position};
 
-/// One change as it is written; types and expressions are still SQL.
+/// One change as it is written; expressions are still SQL, and so are types until they are resolved.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Alteration {
+pub(crate) enum Alteration<T = SqlType> {
     Add {
         path: ColumnPath,
-        data_type: SqlType,
+        data_type: T,
         nullable: bool,
         default: Option<SqlExpr>,
         position: Option<Position>,
@@ -48,7 +48,7 @@ pub(crate) enum Alteration {
     },
     Type {
         path: ColumnPath,
-        data_type: SqlType,
+        data_type: T,
     },
     DropNotNull {
         path: ColumnPath,

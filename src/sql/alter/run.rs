@@ -119,8 +119,11 @@ fn parsed(state: &SessionState, text: &str) -> Result<Alter> {
     parse(text, dialect.as_ref(), parser.enable_ident_normalization)
 }
 
-/// Commits `changes`.
-async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
+/// Commits `changes`, which `statement` tells in words.
+///
+/// # Errors
+/// A change is refused; nothing is changed then.
+pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
     let mut reruns = Reruns::of("ALTER TABLE", table);
     loop {
         let snapshot = table.snapshot().await?;
@@ -159,6 +162,41 @@ async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Al
 }
 
 async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change> {
+    let alteration = match alteration {
+        Alteration::Add {
+            path,
+            data_type,
+            nullable,
+            default,
+            position,
+            if_not_exists,
+        } => Alteration::Add {
+            data_type: arrow_type(state, &path, &data_type).await?,
+            path,
+            nullable,
+            default,
+            position,
+            if_not_exists,
+        },
+        Alteration::Type { path, data_type } => Alteration::Type {
+            data_type: arrow_type(state, &path, &data_type).await?,
+            path,
+        },
+        Alteration::Drop { path, if_exists } => Alteration::Drop { path, if_exists },
+        Alteration::Rename { path, to } => Alteration::Rename { path, to },
+        Alteration::DropNotNull { path } => Alteration::DropNotNull { path },
+        Alteration::Default { path, default } => Alteration::Default { path, default },
+        Alteration::Move { path, position } => Alteration::Move { path, position },
+        Alteration::Property { key, value } => Alteration::Property { key, value },
+    };
+    change_of(state, alteration)
+}
+
+/// The change that an alteration means in a session.
+///
+/// # Errors
+/// A default or a property cannot be what it is.
+pub(crate) fn change_of(state: &SessionState, alteration: Alteration<DataType>) -> Result<Change> {
     Ok(match alteration {
         Alteration::Add {
             path,
@@ -168,7 +206,6 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
             position,
             if_not_exists,
         } => {
-            let data_type = arrow_type(state, &path, &data_type).await?;
             let default = match default {
                 None => None,
                 Some(default) => Some((
@@ -205,10 +242,10 @@ async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change>
         }
         Alteration::Drop { path, if_exists } => Change::Drop { path, if_exists },
         Alteration::Rename { path, to } => Change::Rename { path, to },
-        Alteration::Type { path, data_type } => {
-            let to = arrow_type(state, &path, &data_type).await?;
-            Change::Widen { path, to }
-        }
+        Alteration::Type { path, data_type } => Change::Widen {
+            path,
+            to: data_type,
+        },
         Alteration::DropNotNull { path } => Change::DropNotNull { path },
         Alteration::Default { path, default } => {
             let [column] = path.0.as_slice() else {

@@ -35,6 +35,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roaring::RoaringBitmap;
 
+use crate::dml::SupertableProvider;
 use crate::dml::plan::parameters::{Parameterized, ParameterizedProvider};
 use crate::dml::provider::version::check_columns;
 use crate::error::{Error, ErrorKind, Result as OwnResult};
@@ -77,19 +78,25 @@ impl TableFunctionImpl for Changes {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let call = Call::parse_with_parameters(&SIGNATURE, &args)?;
         let (table, to, columns) = pinned(&call.table()?, call.moment("to")?)?;
-        let output = feed_schema(&columns)?;
-        let feed = Feed {
-            table: table.table().clone(),
-            location: table.access().location.clone(),
-            columns,
-            output,
-            by_parameter: call.waits(),
-        };
+        let feed = Feed::of(&table, columns, call.waits())?;
         match call.waits() {
             true => Ok(Arc::new(ParameterizedProvider::new(feed))),
-            false => feed.between(&call, to),
+            false => feed.of_call(&call, to),
         }
     }
+}
+
+/// The rows that came, went or changed after `from`, up to and including `to`.
+///
+/// # Errors
+/// A column of the table has a name that the feed needs.
+pub(crate) fn changes_between(
+    table: &SupertableProvider,
+    from: Moment,
+    to: Arc<Snapshot>,
+) -> Result<Arc<dyn TableProvider>> {
+    let feed = Feed::of(table, session_schema(&to.schema()), false)?;
+    feed.between(from, Pin::to(table.table().clone(), to))
 }
 
 impl Parameterized for Feed {
@@ -104,7 +111,7 @@ impl Parameterized for Feed {
             Some(to) => Pin::at(self.table.clone(), to),
             None => Pin::latest(self.table.clone()),
         };
-        self.between(&call, to)
+        self.of_call(&call, to)
     }
 }
 
@@ -155,9 +162,23 @@ struct Feed {
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 impl Feed {
+    fn of(table: &SupertableProvider, columns: SchemaRef, by_parameter: bool) -> OwnResult<Self> {
+        Ok(Self {
+            table: table.table().clone(),
+            location: table.access().location.clone(),
+            output: feed_schema(&columns)?,
+            columns,
+            by_parameter,
+        })
+    }
+
     /// The feed of a call without parameters, up to `to`.
-    fn between(&self, call: &Call, to: Arc<Pin>) -> Result<Arc<dyn TableProvider>> {
+    fn of_call(&self, call: &Call, to: Arc<Pin>) -> Result<Arc<dyn TableProvider>> {
         let from = required(FUNCTION, "from", call.moment("from")?)?;
+        self.between(from, to)
+    }
+
+    fn between(&self, from: Moment, to: Arc<Pin>) -> Result<Arc<dyn TableProvider>> {
         let feed = self.clone();
         lazy_stream(Arc::clone(&self.output), move |context| {
             feed.clone().stream(context, from, Arc::clone(&to))

@@ -69,16 +69,33 @@ impl TableFunctionImpl for History {
     }
 }
 
+/// A version, and a statement that it committed; none for the version that made the table.
+pub(crate) type Entry<'v> = (&'v ManifestHeader, Option<&'v CommitRecord>);
+
+/// What a version committed.
+pub(crate) fn entries(info: &VersionInfo) -> impl Iterator<Item = Entry<'_>> {
+    let header = &info.header;
+    let creation = header.commits.is_empty().then_some((header, None));
+    let commits = header.commits.iter().map(move |c| (header, Some(c)));
+    creation.into_iter().chain(commits)
+}
+
+/// The kind of a statement.
+pub(crate) fn operation(commit: Option<&CommitRecord>) -> &'static str {
+    commit.map_or("CREATE", |commit| commit.op.as_str())
+}
+
+/// From a statement's beginning to the version that committed it.
+pub(crate) fn duration_ms(header: &ManifestHeader, commit: &CommitRecord) -> i64 {
+    // Two processes' clocks may disagree.
+    header
+        .created_at_ms
+        .saturating_sub(commit.started_at_ms)
+        .max(0)
+}
+
 fn history_batch(schema: &SchemaRef, versions: &[VersionInfo]) -> OwnResult<RecordBatch> {
-    let rows: Vec<(&ManifestHeader, Option<&CommitRecord>)> = versions
-        .iter()
-        .flat_map(|info| {
-            let header = &info.header;
-            let creation = header.commits.is_empty().then_some((header, None));
-            let commits = header.commits.iter().map(move |c| (header, Some(c)));
-            creation.into_iter().chain(commits)
-        })
-        .collect();
+    let rows: Vec<Entry<'_>> = versions.iter().flat_map(entries).collect();
     let numbers = |of: fn(&CommitRecord) -> u64| -> ArrayRef {
         Arc::new(rows.iter().map(|r| r.1.map(of)).collect::<UInt64Array>())
     };
@@ -95,7 +112,7 @@ fn history_batch(schema: &SchemaRef, versions: &[VersionInfo]) -> OwnResult<Reco
         ),
         Arc::new(
             rows.iter()
-                .map(|r| Some(r.1.map_or("CREATE", |c| c.op.as_str())))
+                .map(|r| Some(operation(r.1)))
                 .collect::<StringArray>(),
         ),
         numbers(|c| c.rows_inserted),
@@ -105,10 +122,7 @@ fn history_batch(schema: &SchemaRef, versions: &[VersionInfo]) -> OwnResult<Reco
         header(|h| h.totals.superfiles),
         Arc::new(
             rows.iter()
-                .map(|r| {
-                    // Two processes' clocks may disagree.
-                    r.1.map(|c| r.0.created_at_ms.saturating_sub(c.started_at_ms).max(0))
-                })
+                .map(|r| r.1.map(|c| duration_ms(r.0, c)))
                 .collect::<Int64Array>(),
         ),
         Arc::new(

@@ -12,6 +12,7 @@ use datafusion::execution::TaskContext;
 use futures::FutureExt;
 
 use crate::config::CLUSTER_BY;
+use crate::dml::TableAccess;
 use crate::dml::compact::cluster::ClusterBy;
 use crate::dml::compact::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
 use crate::error::{Error, ErrorKind};
@@ -44,14 +45,22 @@ pub(crate) struct Optimize;
 impl TableFunctionImpl for Optimize {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> Result<Arc<dyn TableProvider>> {
         let call = Call::parse(&SIGNATURE, &args)?;
+        let by = call.text("order")?;
+        let by = by.map(|text| ClusterBy::parse_as(&text, call.normalizes_names()));
+        let choice = Choice {
+            bytes: call.u64("target_bytes")?,
+            rows: call.u64("target_rows")?,
+            deleted_percent: call.u64("deleted_percent")?,
+            by: by.transpose()?,
+            full: call.bool("full")?,
+            again: call.bool("rewrite")? == Some(true),
+            max_group_bytes: call.u64("max_group_bytes")?,
+            dry_run: call.bool("dry_run")?.unwrap_or(false),
+        };
+        choice.check()?;
         let work = Work {
             lookup: call.table()?,
-            bytes: at_least_one(&call, "target_bytes")?,
-            rows: at_least_one(&call, "target_rows")?,
-            deleted_percent: call.u64("deleted_percent")?,
-            scope: scope(&call)?,
-            max_group_bytes: at_least_one(&call, "max_group_bytes")?,
-            dry_run: call.bool("dry_run")?.unwrap_or(false),
+            choice,
             output: Arc::new(Schema::new(vec![
                 Field::new("action", DataType::Utf8, false),
                 Field::new("superfiles_before", DataType::UInt64, false),
@@ -69,68 +78,96 @@ impl TableFunctionImpl for Optimize {
     }
 }
 
-/// Whether an order is to go through the whole table, which one, and whether what is in it already is left alone.
-fn scope(call: &Call) -> Result<Scope> {
-    let by = call.text("order")?;
-    let by = by.map(|text| ClusterBy::parse_as(&text, call.normalizes_names()));
-    let by = by.transpose()?;
-    let full = call.bool("full")?;
-    let again = call.bool("rewrite")? == Some(true);
-    if by.is_some() && full == Some(false) {
-        return argument_err!(
-            SIGNATURE.function,
-            "an order is one of the whole table: full => false contradicts it"
-        );
+/// Which superfiles are to be written anew, and how; what is `None` is as the session or the table says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    /// Bytes below which a superfile is small.
+    pub(crate) bytes: Option<u64>,
+    /// Rows of a superfile.
+    pub(crate) rows: Option<u64>,
+    /// Percentage of deleted rows from which on a superfile is written anew.
+    pub(crate) deleted_percent: Option<u64>,
+    /// An order of the whole table.
+    pub(crate) by: Option<ClusterBy>,
+    /// Whether everything is written anew that is not in the table's order yet.
+    pub(crate) full: Option<bool>,
+    /// Whether what is in that order is, too.
+    pub(crate) again: bool,
+    /// Bytes that are written anew in one commit.
+    pub(crate) max_group_bytes: Option<u64>,
+    /// Only plan.
+    pub(crate) dry_run: bool,
+}
+
+impl Choice {
+    /// Makes sure that the parts do not contradict one another.
+    ///
+    /// # Errors
+    /// Names two that do, or one that is no number for it.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.scope()?;
+        for (name, value) in [
+            ("target_bytes", self.bytes),
+            ("target_rows", self.rows),
+            ("max_group_bytes", self.max_group_bytes),
+        ] {
+            if value == Some(0) {
+                return argument_err!(
+                    SIGNATURE.function,
+                    "the argument {name} of {} must be at least 1",
+                    SIGNATURE.function
+                );
+            }
+        }
+        Ok(())
     }
-    if again && full == Some(false) {
-        return argument_err!(
-            SIGNATURE.function,
-            "rewrite => true is about the whole table: full => false contradicts it"
-        );
-    }
-    let scope = match (again, by.is_some() || full == Some(true)) {
-        (true, _) => Scope::Again { by },
-        (false, true) => Scope::Whole { by },
-        (false, false) => return Ok(Scope::Needed),
-    };
-    for choice in ["target_bytes", "deleted_percent"] {
-        if call.value(choice).is_some() {
+
+    /// Whether an order is to go through the whole table, which one, and whether what is in it already is left alone.
+    fn scope(&self) -> Result<Scope> {
+        if self.by.is_some() && self.full == Some(false) {
             return argument_err!(
                 SIGNATURE.function,
-                "{choice} chooses superfiles, but all of them are to be written anew"
+                "an order is one of the whole table: full => false contradicts it"
             );
         }
+        if self.again && self.full == Some(false) {
+            return argument_err!(
+                SIGNATURE.function,
+                "rewrite => true is about the whole table: full => false contradicts it"
+            );
+        }
+        let by = self.by.clone();
+        let scope = match (self.again, by.is_some() || self.full == Some(true)) {
+            (true, _) => Scope::Again { by },
+            (false, true) => Scope::Whole { by },
+            (false, false) => return Ok(Scope::Needed),
+        };
+        for (choice, value) in [
+            ("target_bytes", self.bytes),
+            ("deleted_percent", self.deleted_percent),
+        ] {
+            if value.is_some() {
+                return argument_err!(
+                    SIGNATURE.function,
+                    "{choice} chooses superfiles, but all of them are to be written anew"
+                );
+            }
+        }
+        Ok(scope)
     }
-    Ok(scope)
-}
 
-fn at_least_one(call: &Call, name: &str) -> Result<Option<u64>> {
-    match call.u64(name)? {
-        Some(0) => argument_err!(
-            SIGNATURE.function,
-            "the argument {name} of {} must be at least 1",
-            SIGNATURE.function
-        ),
-        value => Ok(value),
-    }
-}
-
-#[derive(Clone)]
-struct Work {
-    lookup: TableLookup,
-    bytes: Option<u64>,
-    rows: Option<u64>,
-    deleted_percent: Option<u64>,
-    scope: Scope,
-    max_group_bytes: Option<u64>,
-    dry_run: bool,
-    output: SchemaRef,
-}
-
-impl Work {
-    async fn run(self, context: &Arc<TaskContext>) -> Result<arrow::array::RecordBatch> {
-        let provider = self.lookup.provider().await?;
-        let defaults = targets_of(provider.access(), context);
+    /// Writes them anew.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); and what writing them raises.
+    pub(crate) async fn carry_out(
+        &self,
+        access: &TableAccess,
+        context: &Arc<TaskContext>,
+    ) -> Result<Vec<Optimized>> {
+        self.check()?;
+        let scope = self.scope()?;
+        let defaults = targets_of(access, context);
         let targets = Targets {
             bytes: self.bytes.unwrap_or(defaults.bytes),
             rows: self
@@ -139,11 +176,7 @@ impl Work {
             deleted_percent: self.deleted_percent.unwrap_or(defaults.deleted_percent),
             files_per_tier: None,
         };
-        let clustered = provider
-            .table()
-            .metadata()
-            .properties
-            .contains_key(CLUSTER_BY);
+        let clustered = (access.table.metadata().properties).contains_key(CLUSTER_BY);
         if clustered && self.bytes.is_some() {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -153,15 +186,29 @@ impl Work {
             )
             .into());
         }
-        let whole = self.scope != Scope::Needed || clustered;
+        let whole = scope != Scope::Needed || clustered;
         let request = Request {
             superfile_rows: self.rows.filter(|_| whole).map(|_| targets.rows),
             targets,
-            scope: self.scope,
+            scope,
             max_group_bytes: self.max_group_bytes,
             dry_run: self.dry_run,
         };
-        let groups = optimize_as(provider.access(), context, &request).await?;
+        optimize_as(access, context, &request).await
+    }
+}
+
+#[derive(Clone)]
+struct Work {
+    lookup: TableLookup,
+    choice: Choice,
+    output: SchemaRef,
+}
+
+impl Work {
+    async fn run(self, context: &Arc<TaskContext>) -> Result<arrow::array::RecordBatch> {
+        let provider = self.lookup.provider().await?;
+        let groups = self.choice.carry_out(provider.access(), context).await?;
         let number = |n: usize| n as u64;
         // What a plan or a group without effect would have come to is not known.
         let done = |group: &Optimized| matches!(group.ending, Ending::Committed(_));

@@ -11,19 +11,18 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, internal_err};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, WriteOp,
-    lit,
+    Expr, Filter, JoinType, LogicalPlan, LogicalPlanBuilder, WriteOp, lit,
 };
 use datafusion::sql::sqlparser::ast::{
     AssignmentTarget, Delete, Expr as SqlExpr, FromTable, SelectItem, TableWithJoins, Update,
     UpdateTableFromKind, With,
 };
 
+use super::columns::{set_twice, typed};
 use super::default::value_or_default;
 use super::planner::{Planner, refused, without_list};
 use super::target::Target;
 use super::tree::{self, Rows};
-use crate::error::{Error, ErrorKind};
 
 /// Plans a `DELETE`.
 ///
@@ -216,7 +215,8 @@ pub(super) async fn update(
         ));
     }
     let rows = updated(planner, &target, with, update, from)?;
-    let plan = typed(&target, planner.plan(rows.statement()?).await?)?;
+    let rows = planner.plan(rows.statement()?).await?;
+    let plan = typed(&target.provider.schema(), rows)?;
     let plan = target.changed(WriteOp::Update, plan)?;
     Ok((target, plan))
 }
@@ -257,7 +257,7 @@ fn updated(
         let column = target.assigned(name, planner.normalize)?;
         let value = value_or_default(assignment.value, target.provider.as_ref(), &column)?;
         if assigned.insert(column.clone(), value).is_some() {
-            return Err(set_twice(target, &column));
+            return Err(set_twice(&target.reference, &column).into());
         }
     }
     let items = target
@@ -280,40 +280,4 @@ fn updated(
         selection,
         ..Rows::default()
     })
-}
-
-fn set_twice(target: &Target, column: &str) -> datafusion::error::DataFusionError {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        format!("column {column}"),
-        format!("is set twice in an UPDATE of {}", target.reference),
-    )
-    .into()
-}
-
-/// The new rows, in the types of the table's columns.
-fn typed(target: &Target, plan: LogicalPlan) -> Result<LogicalPlan> {
-    let LogicalPlan::Projection(projection) = plan else {
-        return internal_err!("the rows of an UPDATE are planned as {}", plan.display());
-    };
-    let schema = target.provider.schema();
-    if schema.fields().len() != projection.expr.len() {
-        return internal_err!("the rows of an UPDATE have not the columns of the table");
-    }
-    let input = projection.input;
-    let exprs = projection
-        .expr
-        .into_iter()
-        .zip(schema.fields())
-        .map(|(expr, field)| {
-            let mut value = expr.unalias();
-            // A parameter is of the column's type, unless it has another one.
-            if let Expr::Placeholder(parameter) = &mut value {
-                parameter.field.get_or_insert_with(|| Arc::clone(field));
-            }
-            let value = value.cast_to(field.data_type(), input.schema())?;
-            Ok(value.alias(field.name()))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(LogicalPlan::Projection(Projection::try_new(exprs, input)?))
 }

@@ -1,7 +1,5 @@
 //! `INSERT`: columns by the names of the query, and defaults as values.
 
-use std::collections::BTreeSet;
-
 use datafusion::common::Result;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
@@ -9,13 +7,13 @@ use datafusion::sql::sqlparser::ast::{
     Insert, ObjectName, Parens, Query, SetExpr, Statement, TableObject, Values, With,
 };
 
+use super::columns::named;
 use super::default::{default_of, value_or_default};
 use super::planner::{Planner, refused};
 use super::read::stands_for_names;
 use super::target::Target;
 use super::tree::{self, Rows};
 use super::with::around;
-use crate::error::{Error, ErrorKind};
 
 /// Plans an `INSERT`.
 ///
@@ -82,35 +80,11 @@ fn defaults(target: &Target) -> Result<Query> {
 
 /// The table's columns that have the names of a query's.
 fn columns_of(target: &Target, rows: &LogicalPlan) -> Result<Vec<ObjectName>> {
+    let rename = "in INSERT … BY NAME name the query's columns with AS";
     let schema = target.provider.schema();
-    let mut seen = BTreeSet::new();
-    let wrong = |column: &str, why: String| -> datafusion::error::DataFusionError {
-        Error::new(ErrorKind::InvalidArgument, format!("column {column}"), why).into()
-    };
-    rows.schema()
-        .fields()
-        .iter()
-        .map(|field| {
-            let name = field.name();
-            if schema.field_with_name(name).is_err() {
-                return Err(wrong(
-                    name,
-                    format!(
-                        "{} has no column of this name; in INSERT … BY NAME name the query's \
-                         columns with AS",
-                        target.reference
-                    ),
-                ));
-            }
-            if !seen.insert(name.clone()) {
-                return Err(wrong(
-                    name,
-                    "the query of INSERT … BY NAME yields it twice".to_owned(),
-                ));
-            }
-            Ok(ObjectName::from(tree::exactly(name)))
-        })
-        .collect()
+    let names = named(&target.reference, &schema, rows.schema(), rename)?;
+    let exactly = |name: String| ObjectName::from(tree::exactly(name));
+    Ok(names.into_iter().map(exactly).collect())
 }
 
 /// `source` with the columns' defaults in place of `DEFAULT` in its values.

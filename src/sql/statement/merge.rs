@@ -1,6 +1,6 @@
 //! `MERGE`: all columns by their names, defaults as values, and the queries of a `WITH`.
 
-use datafusion::common::{Result, TableReference};
+use datafusion::common::{Column, Result, TableReference};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Expr, Ident, Merge, MergeAction, MergeClauseKind,
@@ -13,7 +13,6 @@ use super::read::{assigns_all, stands_for_all};
 use super::target::Target;
 use super::tree::{self, Rows};
 use super::with::push;
-use crate::error::{Error, ErrorKind};
 
 /// Plans a `MERGE`.
 ///
@@ -72,34 +71,14 @@ async fn common(
 }
 
 fn named_alike(target: &Target, rows: &LogicalPlan) -> Result<Vec<(String, Expr)>> {
-    let mut common = Vec::new();
-    for field in target.provider.schema().fields() {
-        let name = field.name();
-        let mut found = rows.schema().iter().filter(|(_, f)| f.name() == name);
-        let Some((qualifier, _)) = found.next() else {
-            continue;
-        };
-        if found.next().is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("column {name}"),
-                "the source of the MERGE has two of this name; name the columns in the \
-                 clause instead of *",
-            )
-            .into());
-        }
-        let qualifier = qualifier.map(parts_of).unwrap_or_default();
-        common.push((name.clone(), tree::column(&qualifier, tree::exactly(name))));
-    }
-    if common.is_empty() {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!("MERGE INTO {}", target.reference),
-            "the source has no column of the table's, so * stands for none; name the columns",
-        )
-        .into());
-    }
-    Ok(common)
+    let schema = target.provider.schema();
+    let common = super::columns::common(&target.reference, &schema, rows.schema())?;
+    let named = |(name, column): (String, Column)| {
+        let qualifier = column.relation.as_ref().map(parts_of).unwrap_or_default();
+        let value = tree::column(&qualifier, tree::exactly(&name));
+        (name, value)
+    };
+    Ok(common.into_iter().map(named).collect())
 }
 
 fn parts_of(name: &TableReference) -> Vec<Ident> {

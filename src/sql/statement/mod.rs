@@ -11,6 +11,7 @@
 //! - `target`: the table that a statement changes.
 //! - `change`: `DELETE` and `UPDATE`; `merge` and `insert`: those.
 //! - `create`: `CREATE TABLE` with `WITH ORDER` and `OPTIONS`.
+//! - `columns`: which columns of the table are meant, and values in their types; for statements without text, too.
 //! - `with`: the queries of a `WITH` where DataFusion would not look for them.
 //! - `default`: `DEFAULT` as a value.
 //! - `returning`: the changed rows as a result.
@@ -21,6 +22,7 @@
 //! Invariant: a form that is not understood is refused, or left to DataFusion, which refuses it.
 
 mod change;
+mod columns;
 mod create;
 mod default;
 mod insert;
@@ -35,6 +37,7 @@ mod target;
 mod tree;
 mod with;
 
+pub(crate) use columns::{common, named, no_column, set_twice, typed};
 pub(crate) use create::without_clauses;
 pub(crate) use plan::plan;
 pub(crate) use read::read;

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{DmlStatement, LogicalPlan, TableSource, WriteOp};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, TableFactor, With};
 
+use super::columns::no_column;
 use super::planner::{Planner, refused};
 use super::tree;
 use super::with::defines;
@@ -159,12 +160,7 @@ impl Target {
         let column = tree::normalized(column, normalize);
         match self.provider.schema().field_with_name(&column) {
             Ok(_) => Ok(column),
-            Err(_) => Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("column {column}"),
-                format!("{} has no column of this name", self.reference),
-            )
-            .into()),
+            Err(_) => Err(no_column(&self.reference, &column).into()),
         }
     }
 

@@ -26,6 +26,6 @@ mod turn;
 mod verify;
 
 pub use mutation::Mutation;
-pub use outcome::CommitOutcome;
+pub use outcome::{CommitOutcome, RowCounts};
 pub use stage::Effect;
 pub(crate) use staged_ids::StagedIds;

@@ -10,6 +10,27 @@ use crate::format::manifest::CommitRecord;
 use crate::table::apply::conflict::Conflict;
 use crate::table::version::history::Lookup;
 
+/// The rows that a committed statement changed: those that were still there to be removed, and so on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Rows that came in.
+    pub inserted: u64,
+    /// Rows that went.
+    pub deleted: u64,
+    /// Rows that changed.
+    pub updated: u64,
+}
+
+impl From<&CommitRecord> for RowCounts {
+    fn from(record: &CommitRecord) -> Self {
+        Self {
+            inserted: record.rows_inserted,
+            deleted: record.rows_deleted,
+            updated: record.rows_updated,
+        }
+    }
+}
+
 /// How a statement ended.
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a conflicting statement was not committed"]
@@ -18,8 +39,10 @@ pub enum CommitOutcome {
     Committed {
         /// The version.
         version: u64,
-        /// The rows that the statement reports: those that were still there to be removed, and so on.
+        /// The count that the statement reports.
         rows_affected: u64,
+        /// The rows that it changed.
+        rows: RowCounts,
     },
     /// The effect is empty; no version was made.
     NothingToCommit,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::committer::Committer;
 use super::draft::Draft;
 use super::member::{AbsentFrom, Member, Party};
-use super::outcome::{CommitOutcome, Resolution, interrupted};
+use super::outcome::{CommitOutcome, Resolution, RowCounts, interrupted};
 use super::stage::{Effect, Staged, Statement};
 use super::staged_ids::StagedIds;
 use super::turn::TurnPlan;
@@ -353,6 +353,7 @@ impl Owner {
             Resolution::Committed(record) => Ok(CommitOutcome::Committed {
                 version: record.version,
                 rows_affected: record.rows_affected(),
+                rows: RowCounts::from(&record),
             }),
             Resolution::Conflict(conflict) => Ok(CommitOutcome::Conflict(conflict)),
             Resolution::NothingLeft => Ok(CommitOutcome::NothingToCommit),
@@ -426,6 +427,7 @@ impl Owner {
                     CommitOutcome::Committed {
                         version: record.version,
                         rows_affected: record.rows_affected(),
+                        rows: RowCounts::from(record),
                     }
                 });
                 self.committer.cleanup.end_creation(self.driver);

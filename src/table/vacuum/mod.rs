@@ -45,6 +45,5 @@ mod sweep;
 pub(crate) use execute::{Parts, vacuum};
 
 pub use execute::VacuumOptions;
-pub(crate) use report::Removed;
-pub use report::VacuumReport;
+pub use report::{Removed, VacuumReport};
 pub use sweep::sweep;

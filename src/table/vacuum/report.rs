@@ -9,6 +9,7 @@ use super::plan::Kind;
 
 /// Objects of one kind, and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Removed {
     /// How many objects.
     pub objects: u64,
@@ -25,6 +26,7 @@ impl Removed {
 
 /// What one vacuum found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VacuumReport {
     /// Nothing was deleted: these are the objects that would be.
     pub dry_run: bool,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion_supertable::unstable::table::{CommitOutcome, Moment, Table};
+use datafusion_supertable::unstable::table::{CommitOutcome, Moment, RowCounts, Table};
 use datafusion_supertable::{ErrorKind, Result};
 
 use super::world::{Rows, World, delete, insert, rows, truncate, update};
@@ -44,6 +44,7 @@ impl Statement {
                 Ok(CommitOutcome::Committed {
                     version: restored.version,
                     rows_affected: 2,
+                    rows: RowCounts::default(),
                 })
             }
         }

@@ -20,6 +20,7 @@ where
             CommitOutcome::Committed {
                 version,
                 rows_affected,
+                ..
             } => return (version, rows_affected),
             CommitOutcome::Conflict(_) => {}
             CommitOutcome::NothingToCommit => panic!("nothing to commit"),

@@ -79,16 +79,11 @@ async fn retaining_nothing_leaves_the_current_version_alone() {
         dry_run: true,
         ..NOTHING_RETAINED
     };
-    let announced = table.vacuum(dry).await.unwrap();
+    let mut announced = table.vacuum(dry).await.unwrap();
     assert_eq!(objects(&world).await, there);
     let report = table.vacuum(NOTHING_RETAINED).await.unwrap();
-    assert_eq!(
-        VacuumReport {
-            dry_run: false,
-            ..announced
-        },
-        report
-    );
+    announced.dry_run = false;
+    assert_eq!(announced, report);
     assert!(report.superfiles.objects >= 1 && report.sidecars.objects >= 2);
     assert_eq!(
         (report.oldest_version, report.current_version),

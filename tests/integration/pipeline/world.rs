@@ -228,6 +228,7 @@ pub(super) fn committed(outcome: Result<CommitOutcome>) -> (u64, u64) {
         Ok(CommitOutcome::Committed {
             version,
             rows_affected,
+            ..
         }) => (version, rows_affected),
         other => panic!("not committed: {other:?}"),
     }

@@ -146,6 +146,7 @@ impl Process {
             Ok(CommitOutcome::Committed {
                 version,
                 rows_affected,
+                ..
             }) => Ending::Committed {
                 version,
                 rows_affected,
