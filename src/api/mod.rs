@@ -3,8 +3,8 @@
 //! Everything here ends in the plans and calls that statements end in, so it holds what they hold; nothing is carried
 //! out a second time.
 //!
-//! - [`table`]: the type, and everything that can be asked of it.
-//! - [`create`], [`merge`], [`alter`], [`upkeep`]: what takes choices is a builder, which ends in `execute`.
+//! - [`table`]: the type, and everything that can be asked of it; its `create` makes a new one.
+//! - [`merge`], [`alter`], [`upkeep`]: what takes choices is a builder, which ends in `execute`.
 //! - [`change`]: from expressions and rows to the plans of statements; [`rows`]: rows that are handed over.
 //! - [`snapshot`]: one version, to be read.
 //! - [`report`]: what calls answer.
@@ -12,7 +12,6 @@
 
 mod alter;
 mod change;
-mod create;
 mod handle;
 mod merge;
 mod report;
@@ -22,10 +21,9 @@ mod table;
 mod upkeep;
 
 pub use alter::AlterBuilder;
-pub use create::CreateBuilder;
 pub use merge::MergeBuilder;
 pub use report::{AlterReport, ChangeReport, HistoryEntry, OptimizeReport, RestoreReport};
 pub use rows::RowSource;
 pub use snapshot::SupertableSnapshot;
-pub use table::Supertable;
+pub use table::{CreateBuilder, Supertable};
 pub use upkeep::{OptimizeBuilder, VacuumBuilder};

@@ -1,5 +1,7 @@
 //! A table, as a program works with it that embeds it.
 
+mod create;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,9 +15,9 @@ use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
 
+pub use self::create::CreateBuilder;
 use super::alter::AlterBuilder;
 use super::change;
-use super::create::CreateBuilder;
 use super::handle::{Handle, shared_state_of};
 use super::merge::MergeBuilder;
 use super::report::{ChangeReport, HistoryEntry, RestoreReport, ms_of};
@@ -188,7 +190,7 @@ impl Supertable {
 
     /// The table's columns in the newest version that this process knows.
     pub fn schema(&self) -> SchemaRef {
-        self.table_provider().schema()
+        self.handle.provider().schema()
     }
 
     /// A query of the table. It reads the version that is newest when it runs; several of the table in one query read
@@ -214,10 +216,10 @@ impl Supertable {
         self.handle.frame(rows)
     }
 
-    /// The table as one that a session can register under a name. It follows the table's versions and columns. If SQL
-    /// is to change it by that name, the session has to be [registered](crate::register).
+    /// The table as one that a session can register under a name. It follows the table's versions; and its columns, in a
+    /// session that is [registered](crate::register), where SQL can change it by that name.
     pub fn table_provider(&self) -> Arc<dyn TableProvider> {
-        Arc::new(self.handle.provider().clone())
+        Arc::new(self.handle.provider().anew())
     }
 
     /// The newest version.

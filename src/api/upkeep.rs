@@ -8,12 +8,11 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::create::curve_over;
 use super::handle::Handle;
 use super::report::OptimizeReport;
 use crate::error::Result;
 use crate::sql::functions::optimize::Choice;
-use crate::table::compaction::Curve;
+use crate::table::compaction::{ClusterBy, Curve};
 use crate::table::{VacuumOptions, VacuumReport};
 
 /// A compaction that is yet to be run. [`Supertable::optimize`](crate::Supertable::optimize) makes one.
@@ -188,5 +187,16 @@ impl VacuumBuilder {
             handle.table().vacuum(options).await
         }
         .boxed()
+    }
+}
+
+/// A curve over columns, whose names are exact.
+pub(super) fn curve_over<C: Into<String>>(
+    curve: Curve,
+    columns: impl IntoIterator<Item = C>,
+) -> ClusterBy {
+    ClusterBy {
+        curve,
+        columns: columns.into_iter().map(Into::into).collect(),
     }
 }

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, Strin
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::{ColumnarValue, ExprFunctionExt, ScalarUDF, Volatility, create_udf};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::*;
 use datafusion::scalar::ScalarValue;
@@ -337,7 +337,7 @@ async fn columns_are_set_to_values_of_the_row_as_it_was() {
     let twins = Twins::new().await;
     let report = twins
         .same(
-            "UPDATE twin SET v = id, id = v + 1, name = 'n' || name WHERE v IS NOT NULL",
+            "UPDATE twin SET v = id, id = v + 1, name = 'n' || name WHERE v IS NOT NULL AND name IS NOT NULL",
             twins.table.update(
                 [
                     ("v", col("id")),
@@ -647,7 +647,7 @@ async fn changes_and_history_are_those_of_the_functions() {
     assert_eq!(told, [(4, "DELETE"), (3, "UPDATE")]);
     assert_eq!(
         history[0].statement,
-        "DELETE table WHERE table.id = Int32(1)"
+        "DELETE table WHERE table.id = CAST(Int32(1) AS Int64)"
     );
     assert_eq!(
         twins
@@ -668,7 +668,7 @@ async fn columns_and_properties_are_altered_in_one_version() {
     let report = twins
         .table
         .alter()
-        .add_column_with_default(Field::new("level", DataType::Int64, false), lit(1) + lit(2))
+        .add_column_with_default(Field::new("level", DataType::Int64, false), lit(3))
         .add_column(Field::new("note", DataType::Int32, true))
         .rename_column("name", "Label")
         .drop_column("v")
@@ -680,7 +680,7 @@ async fn columns_and_properties_are_altered_in_one_version() {
         .await
         .unwrap();
     assert_eq!((report.version, report.columns), (3, 4));
-    let sql = "ALTER TABLE twin ADD COLUMN level BIGINT NOT NULL DEFAULT 1 + 2, ADD COLUMN note INT, \
+    let sql = "ALTER TABLE twin ADD COLUMN level BIGINT NOT NULL DEFAULT 3, ADD COLUMN note INT, \
                RENAME COLUMN name TO \"Label\", DROP COLUMN v, ALTER COLUMN note TYPE BIGINT, \
                ALTER COLUMN note SET DEFAULT 9, ALTER COLUMN level DROP NOT NULL, \
                SET ('supertable.auto_compact' = 'false')";
@@ -731,8 +731,8 @@ async fn columns_and_properties_are_altered_in_one_version() {
             alter().add_column(Field::new("n", DataType::Int64, false)),
         ),
     ] {
-        let error = alter().drop_column("note").execute();
-        drop(error);
+        // Nobody polls it.
+        drop(alter().drop_column("note").execute());
         assert_eq!(refused.execute().await.unwrap_err().kind(), kind);
     }
     assert_eq!(twins.table.snapshot().await.unwrap().version(), 4);
@@ -783,7 +783,10 @@ async fn a_table_is_made_with_its_order_checks_defaults_and_options() {
         .filter(col("v").eq(lit(5)))
         .unwrap();
     assert_eq!(values.count().await.unwrap(), 2);
-    let error = table.update([("v", lit(-1))], None).await.unwrap_err();
+    let error = table
+        .update([("v", lit(-1)), ("name", lit("x"))], None)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Constraint, "{error}");
     table
         .update([("v", lit(-1)), ("name", lit("it's"))], None)
@@ -1040,14 +1043,13 @@ async fn a_stream_is_not_read_twice() {
         ))
         .await;
     assert_eq!(report.unwrap().rows_inserted, 1);
-    let before = shown(table.dataframe().unwrap()).await;
     let rows = rows(&[(7, None, None)]);
     let error = table
         .overwrite(stream_after(update(table.clone()), rows.clone()))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    assert_eq!(shown(table.dataframe().unwrap()).await, before);
+    assert_eq!(ids(table).await, [1, 2, 3, 4, 5, 6]);
     table.overwrite(rows).await.unwrap();
     assert_eq!(ids(table).await, [7]);
 }

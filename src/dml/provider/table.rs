@@ -85,6 +85,16 @@ impl SupertableProvider {
         }
     }
 
+    /// This provider as if the table had been opened now: a session without the planning rule can read it until the
+    /// columns change again.
+    #[must_use]
+    pub(crate) fn anew(&self) -> Self {
+        Self {
+            views: Arc::new(self.current().alone()),
+            ..self.clone()
+        }
+    }
+
     /// A provider of one version of the table: with the columns that `access` has, for ever.
     pub fn of_version(access: TableAccess) -> Self {
         Self {

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use datafusion_supertable::unstable::format::paths;
 use datafusion_supertable::unstable::format::{OpKind, SuperfileId};
 use datafusion_supertable::unstable::table::{
-    CommitOutcome, Effect, Snapshot, Table, VacuumOptions, VacuumReport,
+    CommitOutcome, Effect, Snapshot, Table, VacuumOptions,
 };
 use datafusion_supertable::{ErrorKind, Result};
 use object_store::path::Path;

@@ -12,10 +12,10 @@ use datafusion::sql::unparser::expr_to_sql;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::handle::{Handle, shared_state_of};
-use super::table::Supertable;
+use super::Supertable;
+use crate::api::handle::{Handle, shared_state_of};
+use crate::api::upkeep::curve_over;
 use crate::config::{CHECK, CLUSTER_BY, PREFIX, WriteOptions, check_table_option};
-use crate::dml::compact::cluster::ClusterBy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::factory::{column_defaults, create_table, open_or_create, sort_order};
 use crate::sql::table::CreateOptions;
@@ -205,16 +205,5 @@ impl CreateBuilder {
             sort_order: sort_order(&order)?,
             column_defaults: column_defaults(self.defaults.iter().map(|(c, e)| (c, e)))?,
         })
-    }
-}
-
-/// A curve over columns, whose names are exact.
-pub(super) fn curve_over<C: Into<String>>(
-    curve: Curve,
-    columns: impl IntoIterator<Item = C>,
-) -> ClusterBy {
-    ClusterBy {
-        curve,
-        columns: columns.into_iter().map(Into::into).collect(),
     }
 }
