@@ -61,7 +61,7 @@ pub mod storage {
 pub mod table {
     pub use crate::table::{
         Background, Cache, CommitOutcome, CreateTable, Effect, Limits, Moment, Mutation, RowCounts,
-        Snapshot, Table, VacuumOptions, VacuumReport, is_dropped_table, sweep,
+        Snapshot, Table, VacuumOptions, is_dropped_table, sweep,
     };
 
     /// Which superfiles to write anew.

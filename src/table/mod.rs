@@ -59,6 +59,7 @@ pub use handle::Table;
 pub use limits::Limits;
 pub(crate) use limits::PROGRESS;
 pub(crate) use recovery::RecoveryReport;
+pub(crate) use restore::Restored;
 pub(crate) use schema::evolution;
 pub(crate) use superfile::{RowIdSource, SuperfileWriter, WriterOptions};
 pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
