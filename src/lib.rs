@@ -18,6 +18,9 @@
 //! # }
 //! ```
 //!
+//! Programs that embed a table need no SQL: [`Supertable`] does the same with expressions, batches and streams (see
+//! [the API](guide::api)).
+//!
 //! Layers, each importing only from those before it: [`storage`] (compare-and-swap on object
 //! stores) and [`mod@format`] (the bytes of every object), [`wal`] (one mutation's document), [`table`]
 //! (versions and commits), [`scan`] (reading), [`dml`] (changing), [`mod@sql`] (registration, table
