@@ -9,6 +9,7 @@
 
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
+use crate::format::checksums::BlockChecksums;
 use crate::format::footer::FooterSeal;
 use crate::format::manifest::{ManifestLoader, decode_any_node};
 use crate::format::{ChangeSet, ContentHash, Head, RowMoves, Sidecar, StateDoc, paths, thrift};
@@ -88,6 +89,7 @@ fn sidecar(bytes: &[u8]) {
 fn footer(bytes: &[u8]) {
     let _ = thrift::is_plausible(bytes);
     let _ = judge_end(bytes, bytes.len() as u64);
+    let _ = BlockChecksums::of_footer(bytes, bytes.len() as u64);
     if let Some(seal) = FooterSeal::from_bytes(bytes) {
         assert_eq!(seal.to_bytes().as_slice(), bytes);
     }

@@ -23,7 +23,8 @@
 //! Half a hash is enough against damage, which is what this is about; whoever can write to the store can
 //! replace the manifest as well.
 //!
-//! Not covered are the pages themselves and Bloom filters.
+//! The footer of a superfile that this crate wrote holds checksums of all bytes before it ([`super::checksums`]): so
+//! pages and Bloom filters are covered, too.
 
 use super::ids::ContentHash;
 

@@ -11,11 +11,12 @@
 //! | sidecar | [`tombstones`] | blake3 in the manifest |
 //! | change set | [`change_set`] | blake3 in the WAL document |
 //! | WAL document | [`state_doc`] | its own checksum |
-//! | superfile | Parquet's | blake3 of its footer and page indexes in the manifest, see [`footer`] |
+//! | superfile | Parquet's | blake3 of its footer and page indexes in the manifest, see [`footer`]; CRC-32 of all other bytes in its footer, see [`checksums`] |
 //!
 //! What order a superfile was written in is a fact of its manifest entry: see [`clustering`].
 
 pub(crate) mod change_set;
+pub(crate) mod checksums;
 pub(crate) mod clustering;
 pub(crate) mod envelope;
 mod error;

@@ -274,18 +274,10 @@ impl SuperfileWriter {
                 format!("{written} rows were written instead of {}", open.rows),
             ));
         }
-        let (size, seal) = self.store.take(&path, &metadata).await.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Storage,
-                path.to_string(),
-                "it was not uploaded as a whole",
-            )
-        })?;
+        let (size, seal) = self.store.take(&path, &metadata).await?;
         let mut stats = superfile_stats(&metadata, &self.schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
-        if let Some(seal) = seal {
-            stats.set_seal(seal);
-        }
+        stats.set_seal(seal);
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),
             RowIdSource::Stored => RowIds::Stored,
