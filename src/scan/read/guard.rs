@@ -2,8 +2,8 @@
 //!
 //! Owns a wrapper around the planners and streams of DataFusion's Parquet opener. What the decoders say
 //! about bytes they do not understand names no file; here it gets the name. And no panic of theirs gets
-//! out: they are not written for every damage that a page can have (a page is not covered by the seal of
-//! its file), and a session must outlive a damaged file.
+//! out: they are not written for every damage that a page can have (those of files of others have no
+//! checksums), and a session must outlive a damaged file.
 //!
 //! Invariant: whatever else goes wrong (the store, the memory pool, an expression) passes unchanged.
 

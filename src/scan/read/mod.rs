@@ -7,3 +7,4 @@ pub(crate) mod in_place;
 mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod source;
+mod verified;

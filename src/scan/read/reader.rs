@@ -4,6 +4,8 @@
 //!   after its footer's bytes, and those of its page indexes, hash to what the seal says. So no decoder
 //!   sees a damaged one, and lengths being known, one request of the right size fetches it. What was
 //!   verified is kept in the session's cache of metadata.
+//! - **All other bytes are verified**, too: the footer of a superfile that this crate wrote holds checksums of them;
+//!   see [`verified`](super::verified). Files of others have none, and are read without.
 //! - **Names.** The metadata that a reader hands out has the table's names for the file's columns;
 //!   see [`columns`](super::columns). It is made once for the pieces of a file, and not at all for a
 //!   file whose names are the table's.
@@ -18,16 +20,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::parquet::{
-    CachedParquetFileReaderFactory, CachedParquetMetaData,
-};
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::BoxFuture;
@@ -41,9 +41,11 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 
 use crate::error::{Error, ErrorKind};
 use crate::format::FooterSeal;
+use crate::format::checksums::BlockChecksums;
 use crate::scan::read::columns::{Adopted, renamed};
 use crate::scan::read::in_place::own;
 use crate::scan::read::read_ahead::{Piece, ReadAhead, Reader};
+use crate::scan::read::verified::{self, Verified, VerifiedEnd};
 
 /// So many files' renamed metadata are kept for their other pieces.
 const KEPT: usize = 64;
@@ -60,7 +62,7 @@ pub(crate) struct SuperfileReaders {
     indexed: bool,
     ahead: Arc<ReadAhead>,
     /// Metadata of files whose names differ from the table's.
-    renamed: Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>,
+    renamed: Arc<Mutex<HashMap<Path, VerifiedEnd>>>,
 }
 
 impl SuperfileReaders {
@@ -108,16 +110,35 @@ impl ParquetFileReaderFactory for SuperfileReaders {
         let inner =
             self.inner
                 .create_reader(partition_index, file.clone(), metadata_size_hint, metrics)?;
+        let checksums: Arc<OnceLock<Option<Arc<BlockChecksums>>>> = Arc::default();
         let ahead = {
             let (readers, metrics) = (Arc::clone(&self.inner), metrics.clone());
+            let (checksums, path) = (Arc::clone(&checksums), path.clone());
+            let is_sealed = sealed.is_some();
             Piece::new(&self.ahead, file.clone(), move || {
-                readers.create_reader(partition_index, file.clone(), metadata_size_hint, &metrics)
+                let inner = readers.create_reader(
+                    partition_index,
+                    file.clone(),
+                    metadata_size_hint,
+                    &metrics,
+                )?;
+                Ok(match checksums.get() {
+                    Some(Some(checksums)) => Box::new(Verified {
+                        inner,
+                        path: path.clone(),
+                        checksums: Arc::clone(checksums),
+                    }),
+                    Some(None) => inner,
+                    None if !is_sealed => inner,
+                    None => return internal_err!("a superfile is read ahead of its footer"),
+                })
             })
         };
         Ok(Box::new(SuperfileReader {
             inner,
             ahead,
             sealed,
+            checksums,
             indexed: self.indexed || adopted.is_some(),
             path,
             adopted,
@@ -131,15 +152,17 @@ struct SuperfileReader {
     inner: Reader,
     ahead: Piece,
     sealed: Option<Sealed>,
+    /// What the file's bytes are compared with, as soon as its footer is known; nothing, if it has no checksums.
+    checksums: Arc<OnceLock<Option<Arc<BlockChecksums>>>>,
     indexed: bool,
     path: Path,
     adopted: Option<Arc<Adopted>>,
     stored: SchemaRef,
-    renamed: Arc<Mutex<HashMap<Path, Arc<ParquetMetaData>>>>,
+    renamed: Arc<Mutex<HashMap<Path, VerifiedEnd>>>,
 }
 
 impl SuperfileReader {
-    fn known(&self) -> Option<Arc<ParquetMetaData>> {
+    fn known(&self) -> Option<VerifiedEnd> {
         self.renamed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -147,7 +170,8 @@ impl SuperfileReader {
             .cloned()
     }
 
-    fn rename(&self, raw: Arc<ParquetMetaData>) -> ParquetResult<Arc<ParquetMetaData>> {
+    fn rename(&self, end: VerifiedEnd) -> ParquetResult<Arc<ParquetMetaData>> {
+        let raw = end.metadata;
         let named = renamed(Arc::clone(&raw), &self.stored, self.adopted.as_deref())?;
         // One whose page index is yet to come would be in the way of the one that has it.
         if !Arc::ptr_eq(&raw, &named) && (!self.indexed || named.offset_index().is_some()) {
@@ -156,7 +180,11 @@ impl SuperfileReader {
             if kept.len() >= KEPT {
                 kept.clear();
             }
-            kept.insert(self.path.clone(), Arc::clone(&named));
+            let end = VerifiedEnd {
+                metadata: Arc::clone(&named),
+                checksums: end.checksums,
+            };
+            kept.insert(self.path.clone(), end);
         }
         Ok(named)
     }
@@ -167,11 +195,13 @@ impl SuperfileReader {
         options: Option<&ArrowReaderOptions>,
     ) -> ParquetResult<Arc<ParquetMetaData>> {
         if let Some(known) = self.known() {
-            return Ok(known);
+            self.checksums.get_or_init(|| known.checksums);
+            return Ok(known.metadata);
         }
         if let Some(sealed) = &self.sealed {
-            let raw = sealed.metadata(self.indexed).await?;
-            return self.rename(raw);
+            let end = sealed.end(self.indexed).await?;
+            self.checksums.get_or_init(|| end.checksums.clone());
+            return self.rename(end);
         }
         let indexed = options
             .cloned()
@@ -184,23 +214,54 @@ impl SuperfileReader {
         };
         let raw = self.inner.get_metadata(options).await;
         let raw = raw.map_err(|e| about(&self.path, e))?;
-        self.rename(raw)
+        self.rename(VerifiedEnd {
+            metadata: raw,
+            checksums: None,
+        })
+    }
+
+    /// What the file's bytes are compared with. A reader may be asked for bytes that was never asked for metadata:
+    /// DataFusion reads pages with another one than Bloom filters.
+    async fn checksums(&mut self) -> Result<Option<Arc<BlockChecksums>>, Error> {
+        let Some(sealed) = &self.sealed else {
+            return Ok(None);
+        };
+        if let Some(known) = self.checksums.get() {
+            return Ok(known.clone());
+        }
+        let end = sealed.end(false).await?;
+        Ok(self.checksums.get_or_init(|| end.checksums).clone())
+    }
+
+    async fn read(&mut self, ranges: Vec<Range<u64>>) -> ParquetResult<Vec<Bytes>> {
+        let bytes = match self.checksums().await? {
+            Some(checksums) => {
+                verified::read(self.inner.as_mut(), &checksums, &self.path, ranges).await
+            }
+            None => self.inner.get_byte_ranges(ranges).await,
+        };
+        bytes.map_err(|e| about(&self.path, e))
     }
 }
 
 impl AsyncFileReader for SuperfileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        // DataFusion may load page indexes on its own, for a filter that it learnt at run time.
-        match &self.sealed {
-            Some(sealed) if sealed.is_in_index(&range) => {
-                Box::pin(async move { Ok(sealed.part_of_index(range).await?) })
+        Box::pin(async move {
+            if self.checksums().await?.is_some() {
+                let bytes = self.read(vec![range]).await?;
+                return Ok(bytes.into_iter().next().unwrap_or_default());
             }
-            _ => {
-                let path = &self.path;
-                let bytes = self.inner.get_bytes(range);
-                Box::pin(async move { bytes.await.map_err(|e| about(path, e)) })
+            // DataFusion may load page indexes on its own, for a filter that it learnt at run time.
+            match &self.sealed {
+                Some(sealed) if sealed.is_in_index(&range) => {
+                    Ok(sealed.part_of_index(range).await?)
+                }
+                _ => {
+                    let bytes = self.inner.get_bytes(range).await;
+                    bytes.map_err(|e| about(&self.path, e))
+                }
             }
-        }
+        })
     }
 
     fn get_byte_ranges(
@@ -210,10 +271,7 @@ impl AsyncFileReader for SuperfileReader {
         Box::pin(async move {
             let bytes = match self.ahead.take(&ranges).await {
                 Some(bytes) => bytes,
-                None => {
-                    let bytes = self.inner.get_byte_ranges(ranges).await;
-                    bytes.map_err(|e| about(&self.path, e))?
-                }
+                None => self.read(ranges).await?,
             };
             self.ahead.follow();
             Ok(bytes)
@@ -260,22 +318,25 @@ impl Sealed {
             .is_some_and(|(index, footer)| index <= range.start && range.end <= footer)
     }
 
-    /// Verified metadata, with page indexes if they are asked for and there are any.
-    async fn metadata(&self, with_index: bool) -> Result<Arc<ParquetMetaData>, Error> {
+    /// The verified footer, with page indexes if they are asked for and there are any.
+    async fn end(&self, with_index: bool) -> Result<VerifiedEnd, Error> {
         let (index, footer) = self
             .bounds()
             .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
         let with_index = with_index && self.seal.index_len() > 0;
         let known = self.cached();
-        let metadata = match known {
-            Some(known) if !with_index || has_index(&known) => return Ok(known),
+        let end = match known {
+            Some(known) if !with_index || has_index(&known.metadata) => return Ok(known),
             Some(known) => {
                 let bytes = self.index(index..footer).await?;
                 let decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(
                     self.meta.size,
-                    known.as_ref().clone(),
+                    known.metadata.as_ref().clone(),
                 );
-                self.decode(decoder, true, index..footer, bytes)?
+                VerifiedEnd {
+                    metadata: self.decode(decoder, true, index..footer, bytes)?,
+                    checksums: known.checksums,
+                }
             }
             None => {
                 let start = if with_index { index } else { footer };
@@ -290,22 +351,26 @@ impl Sealed {
                 if with_index && !self.seal.is_index(indexes) {
                     return Err(self.bad_index());
                 }
+                let checksums = BlockChecksums::of_footer(end, self.meta.size)
+                    .map_err(|e| self.corrupt("its checksums cannot be read").with_source(e))?;
                 let decoder = ParquetMetaDataPushDecoder::try_new(self.meta.size);
-                self.decode(decoder, with_index, start..self.meta.size, bytes)?
+                VerifiedEnd {
+                    metadata: self.decode(decoder, with_index, start..self.meta.size, bytes)?,
+                    checksums: checksums.map(Arc::new),
+                }
             }
         };
-        let kept = CachedParquetMetaData::new(Arc::clone(&metadata));
-        let entry = CachedFileMetadataEntry::new(self.meta.clone(), Arc::new(kept));
+        let entry = CachedFileMetadataEntry::new(self.meta.clone(), Arc::new(end.clone()));
         self.cache.put(&self.meta.location, entry);
-        Ok(metadata)
+        Ok(end)
     }
 
-    fn cached(&self) -> Option<Arc<ParquetMetaData>> {
+    fn cached(&self) -> Option<VerifiedEnd> {
         let known = self.cache.get(&self.meta.location)?;
-        let metadata: &CachedParquetMetaData = known
+        let end: &VerifiedEnd = known
             .is_valid_for(&self.meta)
             .then(|| known.file_metadata.as_any().downcast_ref())??;
-        Some(Arc::clone(metadata.parquet_metadata()))
+        Some(end.clone())
     }
 
     /// Decodes verified bytes, which are all that is needed.
@@ -426,13 +491,6 @@ fn has_index(metadata: &ParquetMetaData) -> bool {
     metadata.column_index().is_some() || metadata.offset_index().is_some()
 }
 
-/// A superfile's error on its way through Parquet's reader.
-impl From<Error> for ParquetError {
-    fn from(error: Error) -> Self {
-        Self::External(Box::new(error))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -481,7 +539,7 @@ mod tests {
             store,
             cache,
         };
-        sealed.metadata(with_index).await
+        Ok(sealed.end(with_index).await?.metadata)
     }
 
     #[tokio::test]
