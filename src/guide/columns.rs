@@ -53,7 +53,8 @@
 //! restore a version from before it was added. A change is seen by the object's ETag, and on the
 //! local disk by its time and size (of a copy of the files, the times have to be kept). `UPDATE` and compaction put its rows
 //! into superfiles of the table; `supertable_optimize('t', full => true)` does with all, and then, when the older versions
-//! are not to be read any more, the files are not needed.
+//! are not to be read any more, the files are not needed. Superfiles have checksums of all their bytes. Of
+//! files of others, copied ones too, only footer and page indexes are covered: a flipped bit in a page may go unnoticed.
 //!
 //! The path of a file below the table's directory is kept relative to it, so both can be moved together. Any other path is
 //! kept from the root of the object store: a table that is opened by another form of its URL, or moved to another store,

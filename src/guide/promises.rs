@@ -137,9 +137,11 @@
 //! | a damaged WAL document is an error or reads as before | the same | `format::tests::damage::a_damaged_wal_document_is_an_error_or_reads_as_before` |
 //! | a damaged sidecar never panics, and is checked against the manifest's hash | the same | `format::tests::damage::a_damaged_sidecar_never_panics`, `wal::tests::store::a_sidecar_is_checked_against_the_hash_in_the_manifest` |
 //! | the error names the object | a damaged object in a table | `integration::pipeline::damage::a_damaged_pointer_manifest_or_sidecar_is_an_error_that_names_it` |
-//! | a damaged footer or page index of a superfile is an error that names it | every bit flipped, every cut, before any decoder sees it | `scan::reader::tests::every_flipped_bit_of_footer_and_page_indexes_is_an_error_that_names_the_file`, `…::every_truncation_is_an_error_and_what_is_appended_does_no_harm` |
+//! | a damaged footer or page index of a superfile is an error that names it | every bit flipped, every cut, before any decoder sees it | `scan::read::reader::tests::every_flipped_bit_of_footer_and_page_indexes_is_an_error_that_names_the_file`, `…::every_truncation_is_an_error_and_what_is_appended_does_no_harm` |
 //! | the same, for `SELECT` and statements that change rows, with and without tombstones | a bit of every byte flipped, cuts, a missing file | `integration::damaged_files::a_flipped_bit_in_any_byte_of_a_footer_is_an_error_that_names_the_superfile`, `…::a_flipped_bit_in_any_byte_of_the_page_indexes_is_no_wrong_answer`, `…::a_cut_superfile_is_an_error` |
-//! | a damaged page never panics, and its error names the superfile; see below for what it can do | a bit of every byte flipped | `integration::damaged_files::a_flipped_bit_in_a_page_never_panics_and_its_error_names_the_superfile` |
+//! | a damaged page or dictionary of a superfile is an error that names the file and the bytes, for whoever reads it: `SELECT`, statements that change rows, compaction; a damaged Bloom filter is not believed | a bit of every byte flipped; bits in every block, page and filter of a superfile of many blocks on the disk | `integration::damaged_files::a_flipped_bit_in_a_page_is_an_error_that_names_the_superfile`, `…::a_flipped_bit_anywhere_in_a_large_superfile_on_disk_is_an_error_or_nobody_reads_it`, `scan::read::verified::tests::a_flipped_bit_in_any_block_is_an_error_that_names_the_file_and_the_block` |
+//! | the checksums are those of the bytes that were written, in whatever parts they are uploaded, and others read the file | parts of many lengths; every bit of the table flipped, every cut | `table::superfile::capture::tests::a_file_gets_the_same_checksums_in_whatever_parts_it_is_uploaded`, `…::others_read_a_file_with_checksums_as_the_one_without`, `format::checksums::tests::a_table_with_a_flipped_bit_or_cut_is_another_an_error_or_none` |
+//! | a damaged page of a file of others never panics, and an error names the file; see below for what it can do | a bit of every byte flipped | `integration::damaged_files::a_flipped_bit_in_a_page_of_a_file_of_others_never_panics` |
 //! | a damaged file of others is refused, or read without a panic | a bit of every byte of its footer flipped, cuts | `integration::damaged_files::a_damaged_file_of_others_is_refused_or_read_without_a_panic` |
 //! | no decoder or parser panics, none takes more memory than a multiple of its input | the committed corpus of 12 targets and 3,000 mutations of each; the long form ran 33,461,862 times on 25 November 2026 (seed 20261125, 420 s) without a finding; `cargo fuzz` has the same targets (`tests/fuzz`) | `integration::fuzz::no_decoder_panics_or_takes_more_memory_than_its_input_explains` |
 //! | what is sound goes on | a damaged document, a damaged sidecar | `integration::pipeline::damage::a_damaged_document_is_reported_kept_and_in_nobodys_way`, `…::a_statement_on_a_damaged_sidecar_fails_and_others_go_on` |
@@ -206,10 +208,9 @@
 //! - The wire format of writes to GCS. The server knows only the JSON API, and a shim turns `object_store`'s requests into
 //!   it (`tests/integration/support/gcs.rs`): that the generation of an object decides is tested, on a server's own
 //!   atomicity, but not the requests that real GCS gets.
-//! - Damage to the pages of a superfile, or to its Bloom filters. No hash of them is kept, and Parquet's writer for Rust
-//!   writes no checksums of pages: a flipped bit there is a decoder's error or another value (about every second one, in
-//!   the test above), and in a Bloom filter a row that is not found. Whoever does not trust the medium needs a store or
-//!   a file system with checksums, as the large object stores are. Superfiles of builds that recorded no seal have none for their
-//!   footers either.
+//! - Damage to the pages or Bloom filters of a file that others wrote (`supertable_add_files`, whether it is read in place
+//!   or was copied). The table has a hash of its footer and page indexes only: a flipped bit in a page is a decoder's error
+//!   or another value (about every second one, in the test above), and in a Bloom filter a row that is not found. A
+//!   superfile that is written from its rows, by `UPDATE` or `supertable_optimize('t', full => true)`, has checksums.
 //! - That a disk obeys when it is asked to sync. What is asked of it is tested.
 //! - Memory with hundreds of thousands of superfiles.
