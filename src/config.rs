@@ -85,7 +85,7 @@ impl RowIdExposure {
     }
 
     /// How far the ids of a table with these properties are exposed: as far as it or the session says.
-    pub fn on(self, properties: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn on(self, properties: &BTreeMap<String, String>) -> Self {
         let by_table = property(properties, EXPOSE_ROW_ID).and_then(|value| value.parse().ok());
         self.max(by_table.unwrap_or_default())
     }
@@ -149,7 +149,7 @@ impl SupertableOptions {
     ///
     /// # Errors
     /// [`ErrorKind::ReadOnly`].
-    pub fn check_writable(&self, what: &str) -> Result<(), Error> {
+    pub(crate) fn check_writable(&self, what: &str) -> Result<(), Error> {
         match self.read_only {
             false => Ok(()),
             true => Err(Error::new(
@@ -162,7 +162,7 @@ impl SupertableOptions {
 
     /// Whether writes to a table with these properties are followed by a compaction: the session says
     /// so, or the table does.
-    pub fn auto_compact_for(&self, properties: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn auto_compact_for(&self, properties: &BTreeMap<String, String>) -> bool {
         self.auto_compact
             || properties
                 .get(AUTO_COMPACT)
@@ -170,7 +170,7 @@ impl SupertableOptions {
     }
 
     /// How many bytes of superfiles a compaction of a table with these properties writes anew in one commit.
-    pub fn max_group_bytes_for(&self, properties: &BTreeMap<String, String>) -> u64 {
+    pub(crate) fn max_group_bytes_for(&self, properties: &BTreeMap<String, String>) -> u64 {
         self.max_group_bytes
             .or_else(|| property(properties, MAX_GROUP_BYTES)?.parse().ok())
             .unwrap_or(DEFAULT_MAX_GROUP_BYTES)
@@ -178,7 +178,7 @@ impl SupertableOptions {
     }
 
     /// How superfiles of a table with these properties are written; a file's target is always set.
-    pub fn write_options(&self, properties: &BTreeMap<String, String>) -> WriteOptions {
+    pub(crate) fn write_options(&self, properties: &BTreeMap<String, String>) -> WriteOptions {
         let default = Self::default();
         let mut session = self.write.clone();
         // Both of a session's names for a target come before the table's.
@@ -196,7 +196,7 @@ impl SupertableOptions {
     }
 
     /// What a statement on a table with these properties is protected from.
-    pub fn isolation_on(&self, properties: &BTreeMap<String, String>) -> Isolation {
+    pub(crate) fn isolation_on(&self, properties: &BTreeMap<String, String>) -> Isolation {
         self.isolation
             .or_else(|| property(properties, ISOLATION)?.parse().ok())
             .unwrap_or_default()

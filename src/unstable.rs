@@ -47,6 +47,40 @@ pub mod scan {
 pub mod sql {
     pub use crate::sql::location::resolve;
     pub use crate::sql::{CreateOptions, create_table, open_table};
+
+    use arrow::datatypes::Schema;
+    use datafusion::catalog::Session;
+
+    use crate::dml::SupertableProvider;
+    use crate::{Result, SupertableCatalog};
+
+    /// The table that has a name in a catalog.
+    ///
+    /// # Errors
+    /// Those of the lookup.
+    pub async fn table_of(
+        catalog: &SupertableCatalog,
+        schema: &str,
+        name: &str,
+    ) -> Result<Option<SupertableProvider>> {
+        catalog.table(schema, name).await
+    }
+
+    /// Creates a table with a name in a catalog.
+    ///
+    /// # Errors
+    /// Those of `CREATE TABLE`.
+    pub async fn create_in(
+        catalog: &SupertableCatalog,
+        session: &dyn Session,
+        (schema, name): (&str, &str),
+        columns: &Schema,
+        options: CreateOptions,
+    ) -> Result<SupertableProvider> {
+        catalog
+            .create_table(session, schema, name, columns, options)
+            .await
+    }
 }
 
 /// Compare-and-swap on object stores.

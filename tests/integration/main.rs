@@ -33,6 +33,7 @@ mod overload;
 mod parameters;
 mod pipeline;
 mod power_cut;
+mod public_api;
 mod renames;
 mod retries;
 mod row_ids;

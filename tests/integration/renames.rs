@@ -26,7 +26,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::unstable::format::OpKind;
-use datafusion_supertable::unstable::sql::CreateOptions;
+use datafusion_supertable::unstable::sql::{CreateOptions, create_in, table_of};
 use datafusion_supertable::unstable::table::{CommitOutcome, Effect};
 use datafusion_supertable::{ErrorKind, SupertableCatalog, open_catalog};
 use object_store::memory::InMemory;
@@ -233,8 +233,13 @@ impl Process {
                 let field = Field::new(format!("t{table}"), DataType::Int32, true);
                 let columns = Schema::new(vec![field]);
                 let options = CreateOptions::default();
-                let created =
-                    catalog.create_table(&session, "public", NAMES[name], &columns, options);
+                let created = create_in(
+                    catalog,
+                    &session,
+                    ("public", NAMES[name]),
+                    &columns,
+                    options,
+                );
                 (created.await.map(|_| Answer::Done), Answer::Exists)
             }
             Statement::Rename(from, to) => {
@@ -247,7 +252,7 @@ impl Process {
                 (answer, Answer::Missing)
             }
             Statement::Find(name) => {
-                let found = catalog.table("public", NAMES[name]).await;
+                let found = table_of(catalog, "public", NAMES[name]).await;
                 let answer = found.map(|found| match found {
                     Some(found) => Answer::Found(number_of(&found.schema())),
                     None => Answer::Missing,
@@ -271,7 +276,7 @@ impl Process {
 
     /// Commits to the table that a name means: every commit keeps the name.
     async fn write(&self, name: usize, key: String) {
-        let Ok(Some(found)) = self.catalog.table("public", NAMES[name]).await else {
+        let Ok(Some(found)) = table_of(&self.catalog, "public", NAMES[name]).await else {
             return;
         };
         let table = found.table();
@@ -373,7 +378,7 @@ async fn history(seed: u64) -> Shared {
     let mut found = BTreeSet::new();
     for (name, text) in NAMES.iter().enumerate() {
         last.run(Statement::Find(name)).await;
-        if let Some(table) = last.catalog.table("public", text).await.unwrap() {
+        if let Some(table) = table_of(&last.catalog, "public", text).await.unwrap() {
             found.insert((*text).to_owned());
             let metadata = table.table().metadata();
             let set = record.lock().unwrap().set.clone();
@@ -515,7 +520,7 @@ pub(crate) fn rename_in_a_process(arguments: &Args) {
         let ctx = context();
         let catalog = open_catalog(&ctx, "lake", dir).unwrap();
         let from = format!("t{number}");
-        assert!(catalog.table("public", &from).await.unwrap().is_some());
+        assert!(table_of(&catalog, "public", &from).await.unwrap().is_some());
         report("ready");
         while !std::path::Path::new(dir).join("go").exists() {
             tokio::task::yield_now().await;
@@ -547,8 +552,7 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
             )]);
             let name = format!("t{number}");
             let options = CreateOptions::default();
-            catalog
-                .create_table(&ctx.state(), "public", &name, &columns, options)
+            create_in(&catalog, &ctx.state(), ("public", &name), &columns, options)
                 .await
                 .unwrap();
         }
@@ -570,7 +574,7 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
             panic!("{ended:?}")
         };
         assert_eq!((0..RACERS).filter(|n| said(*n, "AlreadyExists")).count(), 3);
-        let u = catalog.table("public", "u").await.unwrap().unwrap();
+        let u = table_of(&catalog, "public", "u").await.unwrap().unwrap();
         assert_eq!(number_of(&u.schema()), *winner);
         for number in 0..RACERS {
             let found = catalog

@@ -113,7 +113,11 @@ impl SupertableCatalog {
     ///
     /// # Errors
     /// The store's; `Corrupt` for a damaged table.
-    pub async fn table(&self, schema: &str, name: &str) -> Result<Option<SupertableProvider>> {
+    pub(crate) async fn table(
+        &self,
+        schema: &str,
+        name: &str,
+    ) -> Result<Option<SupertableProvider>> {
         let found = find(&self.state, schema, name).await?;
         let name = TableReference::full(self.name(), schema, name);
         Ok(found.map(|found| found.provider.declared(Declared::Catalog { name })))
@@ -124,7 +128,7 @@ impl SupertableCatalog {
     /// # Errors
     /// [`ErrorKind::ReadOnly`] in a session that only reads; [`ErrorKind::AlreadyExists`] if there is one of the name; `InvalidArgument` for names or columns that
     /// a table cannot have.
-    pub async fn create_table(
+    pub(crate) async fn create_table(
         &self,
         session: &dyn Session,
         schema: &str,
