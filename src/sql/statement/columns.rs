@@ -102,7 +102,7 @@ pub(crate) fn common(
         true => Err(Error::new(
             ErrorKind::InvalidArgument,
             format!("MERGE INTO {table}"),
-            "the source has no column with a name of the table's, so there is nothing to take from it; name the columns and \
+            "the source has no column of the table's, so there is nothing to take from it; name the columns and \
              their values",
         )),
     }
