@@ -19,14 +19,16 @@ use datafusion::logical_expr::{
 };
 use parquet::arrow::RowNumber;
 
+use crate::format::manifest::ROW_ID_COLUMN;
+
 /// Address column: ordinal of the superfile within the scan's snapshot (`Int32`).
 pub(crate) const ADDRESS_FILE: &str = "__supertable_file";
 /// Address column: position of the row in its superfile, from 0 (`Int64`).
 pub(crate) const ADDRESS_POSITION: &str = "__supertable_pos";
 /// The row id column in plans, `Decimal128(38, 0)`. No column of a table has this name.
-pub const ROW_ID: &str = "__supertable_id";
+pub(crate) const ROW_ID: &str = "__supertable_id";
 /// What users call the row id; a column of a table may have this name too, and then means that.
-pub(crate) const EXPOSED_ROW_ID: &str = "_id";
+pub(crate) const EXPOSED_ROW_ID: &str = ROW_ID_COLUMN;
 /// First id of the superfile's minted span; a scan-internal constant per superfile.
 pub(crate) const FIRST_ROW_ID: &str = "__supertable_first_id";
 /// Prefix that no user column may have.
@@ -40,7 +42,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     name.to_ascii_lowercase().starts_with(RESERVED_PREFIX)
 }
 
-/// The name of the stored row id in a file of a table with these columns: `_id`, unless a column has that name.
+/// The name of the stored row id in a scan of a table with these columns: `_id`, as in the files, unless a column
+/// has that name.
 pub(crate) fn stored_row_id_name(table: &Schema) -> &'static str {
     let taken = |field: &FieldRef| field.name().eq_ignore_ascii_case(EXPOSED_ROW_ID);
     match table.fields().iter().any(taken) {
@@ -54,7 +57,7 @@ pub(crate) fn row_id_field() -> FieldRef {
     Arc::new(Field::new(ROW_ID, ROW_ID_TYPE, false))
 }
 
-/// The row id as stored in a superfile; absent, and read as null, in those of `INSERT`.
+/// The row id as a scan reads it from a superfile; absent, and read as null, in those of `INSERT`.
 pub(crate) fn stored_row_id_field(table: &Schema) -> FieldRef {
     Arc::new(Field::new(stored_row_id_name(table), ROW_ID_TYPE, true))
 }

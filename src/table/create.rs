@@ -12,16 +12,16 @@
 //! A crash leaves manifest nodes, and superfiles in the id block of an INTENT document. A table can be created over
 //! them; opening it undoes the document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::TryStreamExt;
 
 use super::version::pointer::{dropped, exists, reserved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
-    Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first,
+    Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first, taken_names,
 };
 use crate::format::paths::{self, ObjectName};
 use crate::format::{ContentHash, FormatError, Head, IdBlock, TableId, WalState};
@@ -63,7 +63,9 @@ pub(super) async fn first_version(
         });
     }
     refuse_foreign(storage, wal).await?;
-    let (schema, next_field_id) = assign_field_ids(&spec.schema, 1).map_err(|source| {
+    let retired_names = BTreeSet::new();
+    let taken = taken_names(&Schema::empty(), &retired_names, 0);
+    let (schema, next_field_id) = assign_field_ids(&spec.schema, 1, taken).map_err(|source| {
         Error::new(
             ErrorKind::InvalidArgument,
             "schema",
@@ -77,6 +79,7 @@ pub(super) async fn first_version(
         properties: spec.properties,
         sort_order: spec.sort_order,
         next_field_id,
+        retired_names,
     };
     let manifest = Manifest::empty(ManifestHeader::first(Arc::new(metadata), env.now_ms()));
     check_first(&manifest).map_err(|violation| FormatError::from(violation).at(&pointer_path))?;

@@ -93,13 +93,16 @@ fn effect(base: &Snapshot, old: &Snapshot) -> Effect {
     effect
 }
 
-/// The metadata that goes with the old columns, if they are others. Field ids are never given out twice.
+/// The metadata that goes with the old columns, if they are others. Neither field ids nor physical names are ever
+/// given out twice.
 fn metadata(base: &TableMetadata, old: &TableMetadata) -> Option<TableMetadata> {
     if base.schema == old.schema {
         return None;
     }
-    Some(TableMetadata {
+    let mut metadata = TableMetadata {
         next_field_id: base.next_field_id,
         ..old.clone()
-    })
+    };
+    metadata.retire_names_of(base);
+    Some(metadata)
 }

@@ -46,6 +46,7 @@ mod soundness;
 mod sql_costs;
 mod sqllogic;
 mod storage;
+mod superfile_columns;
 mod support;
 mod trust;
 mod undone;

@@ -14,12 +14,13 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
 use futures::StreamExt;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
 use parquet::file::metadata::SortingColumn;
 
-use crate::config::SupertableOptions;
+use crate::config::{SupertableOptions, WriteOptions};
 use crate::dml::provider::TableAccess;
 use crate::scan::row_address::stored_row_id_field;
-use crate::scan::schema::numbered;
+use crate::scan::schema::{embedded_schema, file_schema};
 use crate::table::{Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null};
 
 /// The order in which rows are written, if the table declares one: a requirement on the sink's
@@ -57,11 +58,20 @@ pub(crate) fn superfile_writer(
     let session = SupertableOptions::of(context.session_config().options());
     let metadata = access.table.metadata();
     let write = session.write_options(&metadata.properties);
+    let max_rows = write.target_file_rows.unwrap_or(session.target_file_rows);
+    let max_bytes = write.target_file_bytes.unwrap_or(session.target_file_bytes);
     let mut parquet = datafusion::config::TableOptions::default_from_session_config(
         context.session_config().options(),
     )
     .parquet;
-    write.apply(&mut parquet);
+    let file_schema = file_schema(&schema, &metadata.schema);
+    in_the_file(write, &schema, &file_schema).apply(&mut parquet);
+    // Others read this one; the sink would embed the types of the batches.
+    parquet.global.skip_arrow_metadata = true;
+    parquet.key_value_metadata.insert(
+        ARROW_SCHEMA_META_KEY.to_owned(),
+        Some(encode_arrow_schema(&embedded_schema(&file_schema))),
+    );
     let sorting_columns = metadata
         .sort_order
         .iter()
@@ -76,22 +86,33 @@ pub(crate) fn superfile_writer(
         })
         .collect::<Option<Vec<_>>>()
         .filter(|columns| !columns.is_empty());
-    let schema = numbered(&schema, &metadata.schema);
     let table = access.table.clone();
     Ok(SuperfileWriter::new(
         table.storage().object_store(),
         context,
         schema,
+        file_schema,
         WriterOptions {
             parquet,
-            max_rows: write.target_file_rows.unwrap_or(session.target_file_rows),
-            max_bytes: write.target_file_bytes.unwrap_or(session.target_file_bytes),
+            max_rows,
+            max_bytes,
             sorting_columns,
         },
         row_ids,
         mutation.ids().clone(),
         table.env().now_ms(),
     )?)
+}
+
+/// `write`, which names columns of `schema`, with the names that they have in a file.
+fn in_the_file(mut write: WriteOptions, schema: &Schema, file_schema: &Schema) -> WriteOptions {
+    for column in write.bloom_filter_columns.iter_mut().flatten() {
+        let at = schema.index_of(column).ok();
+        if let Some(field) = at.and_then(|at| file_schema.fields().get(at)) {
+            column.clone_from(field.name());
+        }
+    }
+    write
 }
 
 /// The first batch of a statement's rows, once the statement's WAL document is durable.

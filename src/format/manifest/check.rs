@@ -52,6 +52,9 @@ pub enum InvariantViolation {
         /// The one proposed.
         proposed: i32,
     },
+    /// Physical names would be given out twice.
+    #[error("a physical name is forgotten, or becomes another field's")]
+    PhysicalNames,
     /// The version in which rows last changed goes back, or lies ahead.
     #[error(
         "rows last changed in version {proposed}, which is before version {current} or yet to come"
@@ -159,6 +162,10 @@ pub fn check_successor(current: &Manifest, proposed: &Manifest) -> Result<(), In
             current: old.metadata.next_field_id,
             proposed: new.metadata.next_field_id,
         });
+    }
+    let same = Arc::ptr_eq(&old.metadata, &new.metadata);
+    if !same && !new.metadata.remembers_names_of(&old.metadata) {
+        return Err(InvariantViolation::PhysicalNames);
     }
     if !(old.rows_changed_at..=new.version).contains(&new.rows_changed_at) {
         return Err(InvariantViolation::RowsChangedAt {

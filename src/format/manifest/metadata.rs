@@ -3,12 +3,12 @@
 //! Owns these values and what follows from them alone. Does not own which changes of them are allowed
 //! (`table::schema`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 
 use super::properties::INITIAL_DEFAULT;
-use super::schema::{SchemaError, check_field_ids, field_id};
+use super::schema::{PhysicalName, SchemaError, check_field_ids, field_id, physical_names};
 use crate::format::ids::TableId;
 
 /// One column of the order in which writers sort rows.
@@ -27,8 +27,8 @@ pub struct SortColumn {
 pub struct TableMetadata {
     /// The table.
     pub table_id: TableId,
-    /// Its columns. Each field, nested ones included, carries its field id in the metadata key
-    /// `PARQUET:field_id`.
+    /// Its columns. Each field, nested ones included, carries its field id and physical name in its metadata:
+    /// see [`schema`](super::schema).
     pub schema: SchemaRef,
     /// Table properties (`supertable.*` options and others).
     pub properties: BTreeMap<String, String>,
@@ -36,6 +36,8 @@ pub struct TableMetadata {
     pub sort_order: Vec<SortColumn>,
     /// The id that the next new field gets. Ids are never used twice.
     pub next_field_id: i32,
+    /// Physical names of fields that were dropped. Physical names are never used twice.
+    pub retired_names: BTreeSet<PhysicalName>,
 }
 
 impl TableMetadata {
@@ -45,6 +47,30 @@ impl TableMetadata {
     /// [`SchemaError`], naming the first field that breaks the invariant.
     pub fn check(&self) -> Result<(), SchemaError> {
         check_field_ids(&self.schema, self.next_field_id)
+    }
+
+    /// Retires the physical names that `before`, an earlier state of the table, has and this one has not.
+    pub fn retire_names_of(&mut self, before: &Self) {
+        let kept = physical_names(&self.schema);
+        let gone = physical_names(&before.schema)
+            .into_keys()
+            .filter(|name| !kept.contains_key(name));
+        self.retired_names.extend(gone);
+        self.retired_names
+            .extend(before.retired_names.iter().cloned());
+    }
+
+    /// Whether it remembers the physical names of `before`, an earlier state of the table: each is that of the same
+    /// field, or retired.
+    pub fn remembers_names_of(&self, before: &Self) -> bool {
+        let kept = physical_names(&self.schema);
+        physical_names(&before.schema)
+            .iter()
+            .all(|(name, id)| match kept.get(name) {
+                Some(now) => now == id,
+                None => self.retired_names.contains(name),
+            })
+            && before.retired_names.is_subset(&self.retired_names)
     }
 
     /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a

@@ -41,7 +41,10 @@ pub use metadata::TableMetadata;
 pub(crate) use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
 #[cfg(test)]
 pub(crate) use schema::SchemaError;
-pub(crate) use schema::{ADDED_KEY, FIELD_ID_KEY, assign_field_ids, field_id};
+pub(crate) use schema::{
+    ADDED_KEY, FIELD_ID_KEY, PHYSICAL_NAME_KEY, ROW_ID_COLUMN, ROW_ID_FIELD_ID, assign_field_ids,
+    field_id, physical_name, renamed_field, taken_names,
+};
 #[cfg(test)]
 pub(crate) use skips::skip_versions;
 pub(crate) use stats_wire::{decode_stats, encode_stats};

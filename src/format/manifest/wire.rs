@@ -12,6 +12,7 @@
 //!                     properties seq<(string, string)>, sorted
 //!                     sort_order seq<(name string, descending bool, nulls_first bool)>
 //!                     next_field_id i32
+//!                     retired_names seq<(parent i32, name string)>, sorted; see `schema`
 //!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
 //!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
 //!                     skips seq<[u8;32]>: roots of older versions, see `skips`
@@ -46,7 +47,7 @@
 //! overfull, no superfile has more tombstones than rows, sums fit, and what a reference says of a
 //! node is true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,6 +61,7 @@ use super::entry::{
 use super::error::ManifestError;
 use super::header::{CommitRecord, ManifestHeader};
 use super::metadata::{SortColumn, TableMetadata};
+use super::schema::PhysicalName;
 use super::shape;
 use super::shape::{check_len, check_order, check_ref};
 use super::skips::skip_versions;
@@ -280,6 +282,7 @@ struct WireMetadata {
     properties: BTreeMap<String, String>,
     sort_order: Vec<(String, bool, bool)>,
     next_field_id: i32,
+    retired_names: BTreeSet<PhysicalName>,
 }
 
 impl TryFrom<&TableMetadata> for WireMetadata {
@@ -297,6 +300,7 @@ impl TryFrom<&TableMetadata> for WireMetadata {
                 .map(|c| (c.name.clone(), c.descending, c.nulls_first))
                 .collect(),
             next_field_id: metadata.next_field_id,
+            retired_names: metadata.retired_names.clone(),
         })
     }
 }
@@ -319,6 +323,7 @@ impl TryFrom<WireMetadata> for TableMetadata {
                 })
                 .collect(),
             next_field_id: wire.next_field_id,
+            retired_names: wire.retired_names,
         };
         metadata.check()?;
         Ok(metadata)

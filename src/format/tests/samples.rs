@@ -1,6 +1,6 @@
 //! Values to encode: fixed ones for fixtures, random ones for round trips.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeZone, Utc};
@@ -46,7 +46,7 @@ pub(crate) fn metadata() -> TableMetadata {
             true,
         ),
     ]);
-    let (schema, next_field_id) = assign_field_ids(&schema, 1).unwrap();
+    let (schema, next_field_id) = assign_field_ids(&schema, 1, HashSet::new()).unwrap();
     TableMetadata {
         table_id: Uuid::from_u128(0x1234_5678_9abc_4def_8000_0000_0000_0001).into(),
         schema,
@@ -57,6 +57,7 @@ pub(crate) fn metadata() -> TableMetadata {
             nulls_first: true,
         }],
         next_field_id,
+        retired_names: BTreeSet::from([(0, "gone".to_owned()), (6, "alt".to_owned())]),
     }
 }
 

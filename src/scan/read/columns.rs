@@ -1,14 +1,15 @@
-//! A superfile's columns under the names that the table has for them today.
+//! A superfile's columns under the names and in the types that the table has for them today.
 //!
-//! Owns the mapping from the columns of a file to those of a table, by field id: a file that was
-//! written before a column was renamed, dropped or added is read as if it had been written today.
+//! Owns the mapping from the columns of a file to those of a table, by field id: a file names its columns by
+//! physical names, and is read as if it had been written with the names of today.
 //! Everything that DataFusion does with a Parquet file goes by name (projection, pruning by row
 //! groups, pages and Bloom filters, row filters, fields of structs), so the names are replaced in
 //! one place, in the file's metadata as it comes from the reader, and all of it is right at once.
-//! Does not own which columns a file lacks (DataFusion fills them in), nor types: a wider type is a
-//! cast, which DataFusion adds.
+//! A file's own Arrow schema has plain types where the table declares views; the views are put back in the same
+//! place. Does not own which columns a file lacks (DataFusion fills them in), nor other differences of types: a wider
+//! type is a cast, which DataFusion adds, and so is a column of strings as a view of them.
 //!
-//! A file of this table carries the ids in its own schema. An adopted file carries none that mean
+//! A file of this table carries the ids in its own schema; a column without one is none of the table's. An adopted file carries none that mean
 //! anything here: its manifest entry says which field is which, by the names of the day when it was
 //! adopted.
 //!
@@ -30,9 +31,10 @@ use parquet::file::metadata::{
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
-use crate::format::manifest::{ADDED_KEY, FIELD_ID_KEY, field_id};
+use crate::format::manifest::{FIELD_ID_KEY, ROW_ID_FIELD_ID, field_id};
 use crate::format::stats::{StatValue, StoredAs};
-use crate::scan::row_address::{EXPOSED_ROW_ID, RESERVED_PREFIX, ROW_ID, stored_row_id_name};
+use crate::scan::row_address::{RESERVED_PREFIX, stored_row_id_name};
+use crate::scan::schema::declared_type;
 
 /// Where an adopted file has the table's fields, by field id.
 pub(crate) type Adopted = BTreeMap<i32, StoredAs>;
@@ -62,7 +64,7 @@ pub(crate) fn renamed(
         ));
     }
     let arrow = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
-    let arrow = relabelled(&arrow, &schema);
+    let arrow = relabelled(&arrow, &schema, stored);
     let row_groups = metadata
         .row_groups()
         .iter()
@@ -105,23 +107,27 @@ fn is_current(root: &Type, stored: &Schema) -> bool {
                 .find(|field| field_id(field) == Some(id))
         });
         match by_id {
-            // The ids of nested fields are part of a column's type in memory: they must go.
-            Some(field) => {
-                field.name() == column.name() && column.is_primitive()
-                    || !field.data_type().is_nested() && field.name() == column.name()
-            }
-            // The stored row id has no field id.
-            None if is_row_id_name(column.name()) => {
-                id_of(column).is_none() && column.name() == stored_row_id_name(stored)
-            }
+            Some(field) => field.name() == column.name() && is_read_as_it_is(field.data_type()),
+            None if is_row_id(column) => column.name() == stored_row_id_name(stored),
             None => stored.fields().find(column.name()).is_none(),
         }
     })
 }
 
-/// Whether the stored row id may have this name in a file.
-fn is_row_id_name(name: &str) -> bool {
-    [EXPOSED_ROW_ID, ROW_ID].contains(&name)
+/// Whether DataFusion reads a column of this type as the table declares it, without help: a view of plain strings it
+/// makes itself. The ids of nested fields are part of a column's type in memory: they must go.
+fn is_read_as_it_is(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, value) => {
+            !matches!(value.as_ref(), DataType::Utf8View | DataType::BinaryView)
+        }
+        other => !other.is_nested(),
+    }
+}
+
+/// Whether a column of a file of the table's own holds row ids.
+fn is_row_id(column: &Type) -> bool {
+    id_of(column) == Some(ROW_ID_FIELD_ID)
 }
 
 fn id_of(node: &Type) -> Option<i32> {
@@ -140,10 +146,7 @@ impl Names<'_> {
             .iter()
             .enumerate()
             .map(|(i, column)| {
-                let is_row_id = self.adopted.is_none()
-                    && is_row_id_name(column.name())
-                    && id_of(column).is_none();
-                if is_row_id {
+                if self.adopted.is_none() && is_row_id(column) {
                     return self.node(column, stored_row_id_name(stored), None, None);
                 }
                 match self.field(column, stored.fields()) {
@@ -165,7 +168,7 @@ impl Names<'_> {
                 matches!(stored, Some(StoredAs::Name(name)) if name == node.name())
             }),
             (None, Some(id)) => among.iter().find(|field| field_id(field) == Some(id)),
-            (None, None) => among.find(node.name()).map(|(_, field)| field),
+            (None, None) => None,
         }
     }
 
@@ -291,8 +294,8 @@ fn hidden(at: usize) -> String {
     format!("{RESERVED_PREFIX}dropped_{at}")
 }
 
-/// The Arrow schema that the file's writer meant, under the new names.
-fn relabelled(arrow: &Schema, parquet: &SchemaDescriptor) -> Schema {
+/// The Arrow schema that the file's writer meant, under the new names and with the views of `stored`.
+fn relabelled(arrow: &Schema, parquet: &SchemaDescriptor, stored: &Schema) -> Schema {
     let fields: Vec<FieldRef> = arrow
         .fields()
         .iter()
@@ -303,7 +306,14 @@ fn relabelled(arrow: &Schema, parquet: &SchemaDescriptor) -> Schema {
             if let Some(id) = id_of(node) {
                 metadata.insert(FIELD_ID_KEY.to_owned(), id.to_string());
             }
-            Arc::new(relabel(field, node).with_metadata(metadata))
+            let field = relabel(field, node).with_metadata(metadata);
+            Arc::new(match stored.fields().find(field.name()) {
+                Some((_, wanted)) => {
+                    let data_type = declared_type(field.data_type(), wanted.data_type());
+                    field.with_data_type(data_type)
+                }
+                None => field,
+            })
         })
         .collect();
     let mut metadata = arrow.metadata().clone();
@@ -315,7 +325,6 @@ fn relabelled(arrow: &Schema, parquet: &SchemaDescriptor) -> Schema {
 fn relabel(field: &Field, node: &Type) -> Field {
     let mut metadata = field.metadata().clone();
     metadata.remove(FIELD_ID_KEY);
-    metadata.remove(ADDED_KEY);
     Field::new(
         node.name(),
         relabel_type(field.data_type(), node),

@@ -170,6 +170,7 @@ impl<'a> Next<'a> {
             }
             if metadata.table_id != self.metadata.table_id
                 || metadata.next_field_id < self.metadata.next_field_id
+                || !metadata.remembers_names_of(&self.metadata)
             {
                 return Err(inconsistent(None, "its metadata is not this table's"));
             }

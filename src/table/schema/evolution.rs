@@ -7,7 +7,8 @@
 //! Superfiles are not touched: a column is known by its field id, so a superfile that was written
 //! before a change is read by the ids that its own columns carry. What must hold for that:
 //!
-//! - an id is never given out twice, so a new column never finds the data of a dropped one;
+//! - neither an id nor a physical name is ever given out twice, so a new column never finds the data of a dropped
+//!   one;
 //! - a type changes only to one that holds every value of the old type, in the same order, so that
 //!   old values are cast without loss and old statistics still bound them;
 //! - a field that older superfiles lack can be NULL there, or has its initial default;
@@ -27,6 +28,7 @@ use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
     ADDED_KEY, CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT, TableMetadata, assign_field_ids, field_id,
+    renamed_field, taken_names,
 };
 use crate::table::compaction::ClusterBy;
 
@@ -149,7 +151,10 @@ fn apply(metadata: &mut TableMetadata, change: &Change) -> Result<()> {
             if *if_exists && find(metadata, path).is_none() {
                 return Ok(());
             }
-            drop_field(metadata, path)
+            let before = metadata.clone();
+            drop_field(metadata, path)?;
+            metadata.retire_names_of(&before);
+            Ok(())
         }
         Change::Rename { path, to } => rename(metadata, path, to),
         Change::Widen { path, to } => {
@@ -210,8 +215,18 @@ fn add(
         marks.insert(ADDED_KEY.to_owned(), "1".to_owned());
         field = field.with_metadata(marks);
     }
+    let parent = match path.0.split_last() {
+        Some((_, parents)) if nested => find(metadata, &ColumnPath(parents.to_vec())),
+        _ => None,
+    };
+    let parent = parent.and_then(|parent| field_id(&parent));
+    let others = taken_names(
+        &metadata.schema,
+        &metadata.retired_names,
+        parent.unwrap_or_default(),
+    );
     let alone = Schema::new(vec![field]);
-    let (alone, next_id) = assign_field_ids(&alone, metadata.next_field_id)
+    let (alone, next_id) = assign_field_ids(&alone, metadata.next_field_id, others)
         .map_err(|e| refused(path, "it cannot be given a field id".to_owned()).with_source(e))?;
     let id = metadata.next_field_id;
     let Some(field) = alone.fields().first().cloned() else {
@@ -280,7 +295,7 @@ fn rename(metadata: &mut TableMetadata, path: &ColumnPath, to: &str) -> Result<(
             other.push(to.to_owned());
             return Err(taken(&ColumnPath(other)));
         }
-        replace(siblings, at, |field| Ok(field.clone().with_name(to)))
+        replace(siblings, at, |field| Ok(renamed_field(field, to)))
     })?;
     if path.0.len() == 1 {
         let key = format!("{COLUMN_DEFAULT}{from}");

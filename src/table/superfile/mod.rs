@@ -3,6 +3,7 @@
 mod capture;
 mod floats;
 mod footer;
+mod renamed;
 mod writer;
 
 pub(crate) use footer::{EndError, SealedEnd, judge_end};

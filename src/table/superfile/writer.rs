@@ -40,9 +40,10 @@ use tokio::sync::mpsc;
 
 use super::capture::EndCapture;
 use super::floats::{FloatBounds, without_float_statistics};
+use super::renamed::in_the_file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
-use crate::format::manifest::{RowIds, SuperfileEntry, field_id};
+use crate::format::manifest::{ROW_ID_FIELD_ID, RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
 use crate::table::commit::StagedIds;
@@ -84,6 +85,7 @@ pub(crate) struct SuperfileWriter {
     store: EndCapture,
     task: Arc<TaskContext>,
     schema: SchemaRef,
+    file_schema: SchemaRef,
     options: WriterOptions,
     row_ids: RowIdSource,
     ids: StagedIds,
@@ -105,7 +107,7 @@ struct OpenSuperfile {
 
 impl SuperfileWriter {
     /// A writer of superfiles with the columns of `schema` into `store`, which is rooted at the
-    /// table. `task` provides the memory pool and the batch settings.
+    /// table; the files call them as `file_schema` does, which numbers them. `task` provides the memory pool and the batch settings.
     ///
     /// # Errors
     /// Fails if a private runtime for the store cannot be built.
@@ -113,18 +115,20 @@ impl SuperfileWriter {
         store: Arc<dyn ObjectStore>,
         task: &TaskContext,
         schema: SchemaRef,
+        file_schema: SchemaRef,
         mut options: WriterOptions,
         row_ids: RowIdSource,
         ids: StagedIds,
         created_at_ms: i64,
     ) -> Result<Self> {
-        options.parquet = without_float_statistics(options.parquet, &schema);
+        options.parquet = without_float_statistics(options.parquet, &file_schema);
         let store = EndCapture::new(store);
         let task = private_context(task, Arc::new(store.clone()))?;
         Ok(Self {
             store,
             task,
             schema,
+            file_schema,
             options,
             row_ids,
             ids,
@@ -170,6 +174,7 @@ impl SuperfileWriter {
     /// encoder's or the store's failure.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         check_not_null(&self.schema, batch.columns())?;
+        let batch = &in_the_file(batch, &self.file_schema)?;
         // Once for the batch, not for each of the files that it is spread over.
         let bytes = memory_of(batch);
         let mut offset = 0;
@@ -220,7 +225,7 @@ impl SuperfileWriter {
             object_store_url: url,
             file_group: FileGroup::default(),
             table_paths: vec![ListingTableUrl::parse(&target).map_err(|e| encoding(&id, e))?],
-            output_schema: Arc::clone(&self.schema),
+            output_schema: Arc::clone(&self.file_schema),
             table_partition_cols: vec![],
             insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
@@ -234,7 +239,7 @@ impl SuperfileWriter {
             receiver.recv().await.map(|batch| (batch, receiver))
         });
         let stream = Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.schema),
+            Arc::clone(&self.file_schema),
             stream,
         ));
         let task = Arc::clone(&self.task);
@@ -275,7 +280,7 @@ impl SuperfileWriter {
             ));
         }
         let (size, seal) = self.store.take(&path, &metadata).await?;
-        let mut stats = superfile_stats(&metadata, &self.schema, &open.floats)
+        let mut stats = superfile_stats(&metadata, &self.file_schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
         stats.set_seal(seal);
         let row_ids = match &mut self.row_ids {
@@ -403,7 +408,7 @@ fn superfile_stats(
         .enumerate()
         .take(MAX_STATISTICS_COLUMNS)
     {
-        let Some(id) = field_id(field) else {
+        let Some(id) = field_id(field).filter(|id| *id != ROW_ID_FIELD_ID) else {
             continue;
         };
         let (min, min_exact) = bound(&column.min_value);

@@ -1,5 +1,6 @@
 //! Field ids: assigned everywhere Parquet keeps one, unique, and kept by the codec.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, UnionFields, UnionMode};
@@ -39,7 +40,7 @@ fn nested() -> Schema {
 
 #[test]
 fn every_nested_field_gets_an_id_of_its_own() {
-    let (schema, next) = assign_field_ids(&nested(), 1).unwrap();
+    let (schema, next) = assign_field_ids(&nested(), 1, HashSet::new()).unwrap();
     let metadata = TableMetadata {
         schema: Arc::clone(&schema),
         next_field_id: next,
@@ -99,7 +100,7 @@ fn members_of_a_union_have_ids_too() {
         DataType::Union(members, UnionMode::Dense),
         true,
     )]);
-    let (schema, next) = assign_field_ids(&schema, 1).unwrap();
+    let (schema, next) = assign_field_ids(&schema, 1, HashSet::new()).unwrap();
     assert_eq!(next, 4);
     TableMetadata {
         schema,
@@ -113,7 +114,93 @@ fn members_of_a_union_have_ids_too() {
 #[test]
 fn ids_run_out_without_overflow() {
     assert_eq!(
-        assign_field_ids(&nested(), i32::MAX).unwrap_err(),
+        assign_field_ids(&nested(), i32::MAX, HashSet::new()).unwrap_err(),
         SchemaError::Exhausted
     );
+}
+
+fn physical(fields: &Fields) -> Vec<&str> {
+    fields.iter().map(|f| physical_name(f)).collect()
+}
+
+#[test]
+fn a_field_whose_name_is_taken_or_was_gets_another_physical_name() {
+    let member = |name: &str| Field::new(name, DataType::Int8, true);
+    let schema = Schema::new(vec![
+        member("a"),
+        member("A"),
+        member("_id"),
+        member("a_2"),
+        Field::new(
+            "s",
+            DataType::Struct(vec![member("x"), member("X")].into()),
+            true,
+        ),
+    ]);
+    let retired = BTreeSet::from([(0, "s".to_owned()), (5, "x".to_owned())]);
+    let taken = taken_names(&Schema::empty(), &retired, 0);
+    let (schema, next) = assign_field_ids(&schema, 1, taken).unwrap();
+    assert_eq!(
+        physical(schema.fields()),
+        ["a", "A_2", "_id_3", "a_2_4", "s_5"]
+    );
+    let DataType::Struct(members) = schema.field(4).data_type() else {
+        panic!("s is a struct");
+    };
+    assert_eq!(physical(members), ["x", "X_7"]);
+    let metadata = TableMetadata {
+        schema,
+        next_field_id: next,
+        ..samples::metadata()
+    };
+    metadata.check().unwrap();
+    assert_eq!(taken_names(&metadata.schema, &retired, 5).len(), 2);
+}
+
+#[test]
+fn a_renamed_field_keeps_its_physical_name_and_needs_none_once_it_has_its_name_back() {
+    let field = Field::new("a", DataType::Int8, true);
+    let renamed = renamed_field(&field, "b");
+    assert_eq!(
+        (renamed.name().as_str(), physical_name(&renamed)),
+        ("b", "a")
+    );
+    assert_eq!(renamed_field(&renamed_field(&renamed, "c"), "a"), field);
+}
+
+#[test]
+fn a_physical_name_that_two_fields_have_is_refused() {
+    let named = |name: &str, id: i32, physical: &str| {
+        let metadata = [
+            (FIELD_ID_KEY, id.to_string()),
+            (PHYSICAL_NAME_KEY, physical.to_owned()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+        Field::new(name, DataType::Int8, true).with_metadata(metadata.into())
+    };
+    for (one, other) in [("p", "P"), ("p", "_id")] {
+        let metadata = TableMetadata {
+            schema: Arc::new(Schema::new(vec![named("a", 1, one), named("b", 2, other)])),
+            next_field_id: 3,
+            ..samples::metadata()
+        };
+        assert!(matches!(
+            metadata.check(),
+            Err(SchemaError::DuplicatePhysicalName { field, .. }) if field == "b"
+        ));
+    }
+}
+
+#[test]
+fn a_table_remembers_the_physical_names_it_ever_had() {
+    let before = samples::metadata();
+    let mut after = before.clone();
+    let fields = before.schema.fields().iter().skip(1).cloned();
+    after.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    assert!(!after.remembers_names_of(&before));
+    after.retire_names_of(&before);
+    assert!(after.remembers_names_of(&before));
+    assert!(after.retired_names.contains(&(0, "id".to_owned())));
+    after.retired_names.remove(&(0, "gone".to_owned()));
+    assert!(!after.remembers_names_of(&before));
 }
