@@ -624,3 +624,89 @@ async fn a_file_of_no_bytes_is_named_and_nothing_is_added() {
     assert!(text.contains("in/nothing.parquet: has 0 bytes"), "{text}");
     assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 0);
 }
+
+#[tokio::test]
+async fn files_of_a_table_whose_own_records_say_what_counts_are_refused() {
+    let store = with_files(1, 10).await;
+    let session = Session::bare(on_store(&store, &Plan::healthy()));
+    session.run(CREATE).await;
+    let file = Path::from("in/0.parquet");
+    for (root, mark, text, expected) in [
+        (
+            "delta",
+            "_delta_log/00000000000000000000.json",
+            "{}",
+            "a Delta table",
+        ),
+        (
+            "iceberg",
+            "metadata/v1.metadata.json",
+            "{}",
+            "an Iceberg table",
+        ),
+        ("hudi", ".hoodie/hoodie.properties", "", "a Hudi table"),
+        ("super", "_supertable/current", "{}", "a supertable"),
+        (
+            "infino",
+            "_supertable/current",
+            "manifest_id=5",
+            "a table of infino",
+        ),
+        ("lake", "_catalog/current", "{}", "a catalog of infino"),
+    ] {
+        let mark = Path::from(format!("{root}/{mark}"));
+        store.put(&mark, text.into()).await.unwrap();
+        let copy = Path::from(format!("{root}/data/year=2024/0.parquet"));
+        store.copy(&file, &copy).await.unwrap();
+        // From above the root, at it, below it, by a pattern, and by the file's own name.
+        for (place, option) in [
+            (String::new(), ""),
+            (format!("{root}/"), ""),
+            (format!("{root}/data/"), ", copy => true"),
+            (format!("{root}/*/*/*.parquet"), ""),
+            (copy.to_string(), ""),
+        ] {
+            let add =
+                format!("SELECT * FROM supertable_add_files('t', 'mem://bucket/{place}'{option})");
+            let error = session.try_run(&add).await.unwrap_err();
+            assert_eq!(ours(&error).kind(), ErrorKind::InvalidArgument, "{error}");
+            assert!(error.to_string().contains(expected), "{place}: {error}");
+            assert!(error.to_string().contains("INSERT INTO"), "{error}");
+        }
+        store.delete(&copy).await.unwrap();
+        store.delete(&mark).await.unwrap();
+    }
+    // Files beside such tables are plain files, and so are those below the root of the table that takes them.
+    store
+        .put(&Path::from("delta/_delta_log/0.json"), "{}".into())
+        .await
+        .unwrap();
+    session.run(ADD).await;
+    store
+        .copy(&file, &Path::from("t/data/1.parquet"))
+        .await
+        .unwrap();
+    session
+        .run("SELECT * FROM supertable_add_files('t', 'mem://bucket/t/data/')")
+        .await;
+    assert_eq!(number(session.ctx(), "SELECT count(*) FROM t").await, 20);
+}
+
+#[tokio::test]
+async fn a_link_does_not_hide_that_a_file_is_one_of_a_table() {
+    let dir = TempDir::new().unwrap();
+    let session = Session::bare(context());
+    let at = |name: &str| dir.path().join(name);
+    copy_rows(&session, 0, &at("delta/a.parquet")).await;
+    std::fs::create_dir(at("delta/_delta_log")).unwrap();
+    std::fs::write(at("delta/_delta_log/0.json"), "{}").unwrap();
+    std::fs::create_dir(at("plain")).unwrap();
+    std::os::unix::fs::symlink(at("delta/a.parquet"), at("plain/a.parquet")).unwrap();
+    create_on_disk(&session, &at("t")).await;
+    let add = format!(
+        "SELECT * FROM supertable_add_files('t', '{}/')",
+        at("plain").display()
+    );
+    let error = session.try_run(&add).await.unwrap_err();
+    assert!(error.to_string().contains("a Delta table"), "{error}");
+}

@@ -17,6 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
+use super::foreign::Foreign;
 use super::hive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TableMetadata;
@@ -145,6 +146,7 @@ pub(super) async fn find(
     let unlisted = |e: object_store::Error| {
         Error::new(ErrorKind::Storage, given, "its files cannot be listed").with_source(e)
     };
+    let mut foreign = Foreign::default();
     let mut paths: Vec<Path> = if url.is_collection() || url.get_glob().is_some() {
         let is_wanted = |path: &Path| {
             is_named(url, path) && path.as_ref().ends_with(".parquet") && !is_hidden(url, path)
@@ -152,7 +154,10 @@ pub(super) async fn find(
         places
             .from
             .list(Some(url.prefix()))
-            .map_ok(|meta| meta.location)
+            .map_ok(|meta| {
+                foreign.note(&meta.location);
+                meta.location
+            })
             .try_filter(|path| futures::future::ready(is_wanted(path)))
             .try_collect()
             .await
@@ -175,6 +180,7 @@ pub(super) async fn find(
             "there is no file that ends in .parquet",
         ));
     }
+    refuse_foreign(places, url, foreign, &paths, &found).await?;
     let mut known = Known::of(snapshot);
     let store = url.object_store();
     paths
@@ -201,6 +207,43 @@ pub(super) async fn find(
             })
         })
         .collect()
+}
+
+/// Refuses files of tables whose own records say which of them count. A file is where the listing has it, and where
+/// it really is.
+async fn refuse_foreign<T>(
+    places: &Places,
+    url: &ListingTableUrl,
+    mut foreign: Foreign,
+    paths: &[Path],
+    found: &[(Path, T)],
+) -> Result<()> {
+    let store = places.from.as_ref();
+    // What is below the location was listed. Where a link leads was not.
+    let links = found
+        .iter()
+        .zip(paths)
+        .filter(|((real, _), path)| real != *path);
+    let links = links.map(|((real, _), _)| real);
+    foreign
+        .look_above(store, links.chain([url.prefix()]))
+        .await
+        .map_err(|e| {
+            let why = "what is at and above the files cannot be listed, so nothing tells whether they are a table's";
+            Error::new(ErrorKind::Storage, url.as_str(), why).with_source(e)
+        })?;
+    let same_store = places.from_url == places.location.store_url;
+    let own: Vec<&Path> = match same_store {
+        true => places.root.iter().chain([&places.location.root]).collect(),
+        false => Vec::new(),
+    };
+    for ((real, _), path) in found.iter().zip(paths) {
+        let name = format!("{}{path}", url.object_store().as_str());
+        for file in [path, real] {
+            foreign.refuse(store, file, &name, &own).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What the table has, and what was found so far.

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: whether a file fits a table, and what its manifest entry says: from its footer alone.
 //! - [`hive`]: columns that are in the names of directories (`year=2024/`).
+//! - [`foreign`]: whether they belong to a table whose own records say which of them count.
 //! - [`find`]: which files a location names, and whether the table has them already.
 //! - [`execute`]: taking the files in, and the commit.
 //!
@@ -26,5 +27,6 @@
 
 pub(crate) mod execute;
 pub(crate) mod find;
+mod foreign;
 pub(crate) mod hive;
 pub(crate) mod plan;
