@@ -66,6 +66,7 @@ async fn point_deletes(superfiles: u64) -> Cost {
     let spec = CreateTable {
         schema: Arc::new(Schema::new(fields)),
         properties: BTreeMap::new(),
+        defaults: BTreeMap::new(),
         sort_order: vec![],
     };
     let table = Table::create(storage, Env::system(), spec).await.unwrap();
@@ -130,6 +131,10 @@ fn entry(id: SuperfileId, n: u64) -> SuperfileEntry {
         size: 50_000_000,
         created_at_ms: 1_700_000_000_000,
         row_ids: RowIds::Stored,
+        seal: None,
+        in_place: None,
+        adopted: None,
+        clustering: None,
         stats: SuperfileStats { columns },
         tombstones: None,
         moved_at: 0,

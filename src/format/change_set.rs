@@ -17,7 +17,7 @@
 //! | `supertable.statement` | at most 1 KiB of the statement |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the new table metadata, if the statement changes it |
-//! | `supertable.isolation` | `serializable`, if it must not be committed after rows that it read changed; absent otherwise |
+//! | `supertable.isolation` | `serializable`, if it must not be committed after rows that it read changed; else `snapshot` |
 //!
 //! One row for each superfile that is added, gets tombstones, or is dropped:
 //!
@@ -25,23 +25,15 @@
 //! | --- | --- | --- | --- | --- |
 //! | `kind` | Utf8 | `ADD` | `TOMBSTONE` | `DROP` |
 //! | `superfile` | FixedSizeBinary(16) | its id | its id | its id |
-//! | `rows` | UInt64 | physical rows | | live rows that the statement saw |
-//! | `size` | UInt64? | bytes | | |
-//! | `created_at_ms` | Int64? | when written | | |
-//! | `first_row_id` | FixedSizeBinary(16)? | of the span; null: stored | | |
-//! | `stats` | Binary? | postcard | | |
+//! | `rows` | UInt64 | physical rows | positions that it removes | live rows that the statement saw |
+//! | `entry` | Binary? | its entry, as in a leaf | | |
 //! | `base` | FixedSizeBinary(16)? | | sidecar that the statement saw | sidecar that it saw |
-//! | `sidecar` | FixedSizeBinary(16)? | if it has tombstones | the staged union | |
-//! | `sidecar_hash` | FixedSizeBinary(32)? | same | its blake3 | |
-//! | `sidecar_cardinality` | UInt64? | same | its positions | |
-//! | `sidecar_size` | UInt64? | same | its bytes | |
+//! | `sidecar` | FixedSizeBinary(16)? | | the staged union | |
+//! | `sidecar_hash` | FixedSizeBinary(32)? | | its blake3 | |
+//! | `sidecar_cardinality` | UInt64? | | its positions | |
+//! | `sidecar_size` | UInt64? | | its bytes | |
 //! | `delta` | Binary? | | roaring bitmap of the positions that the statement removes | |
-//! | `moves` | Binary? | | | where its rows are now (see [`moves`]) |
-//!
-//! The last column is there only if a compaction says where it put rows; without it the stream is as it
-//! was before the column was invented.
-//!
-//! (`rows` is the delta's cardinality in a TOMBSTONE row.)
+//! | `moves` | Binary? | | | where a compaction put its rows (see [`moves`]) |
 //!
 //! A `RESTORE` also ADDs superfiles that its base has already: they get the tombstones of the entry in
 //! place of those they have (which may be more). It holds for its base version alone.
@@ -72,7 +64,7 @@ use super::manifest::{shape, wire};
 use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;
 
-/// The version that this code writes, and the newest that it reads.
+/// The version that this code writes and reads.
 pub(crate) const CHANGE_SET_VERSION: u32 = 1;
 
 /// Tombstones to add to one superfile.
@@ -186,6 +178,12 @@ pub(crate) enum ChangeSetError {
         /// The column.
         column: &'static str,
     },
+    /// The row of an added superfile and the entry in it are not about the same file.
+    #[error("the entry of superfile {superfile} is another's")]
+    InconsistentEntry {
+        /// The superfile.
+        superfile: SuperfileId,
+    },
     /// A superfile is named twice.
     #[error("superfile {superfile} is named twice")]
     NamedTwice {
@@ -245,6 +243,7 @@ const CHANGES: &str = "supertable.changes";
 const METADATA: &str = "supertable.metadata";
 const ISOLATION: &str = "supertable.isolation";
 const SERIALIZABLE: &str = "serializable";
+const SNAPSHOT: &str = "snapshot";
 
 impl ChangeSet {
     /// How many superfiles it changes.
@@ -340,11 +339,11 @@ impl ChangeSet {
     /// [`ChangeSetError`] when the change set breaks its invariant.
     pub(crate) fn encode(&self) -> Result<(ContentHash, Bytes), ChangeSetError> {
         self.check()?;
-        let fields = columns::schema(self.tells_moves()).fields().clone();
+        let fields = columns::schema().fields().clone();
         let schema = Arc::new(Schema::new_with_metadata(fields, self.header()?));
         let mut out = Vec::new();
         let mut writer = StreamWriter::try_new(&mut out, &schema).map_err(IpcError::from)?;
-        let mut rows = Columns::new(self.tells_moves());
+        let mut rows = Columns::new();
         for entry in &self.add {
             rows.push_add(entry)?;
             rows.flush_full(&schema, &mut writer)?;
@@ -392,8 +391,7 @@ impl ChangeSet {
                 found: version.to_owned(),
             });
         }
-        let known = [false, true].map(columns::schema);
-        if known.iter().all(|known| schema.fields() != known.fields()) {
+        if schema.fields() != columns::schema().fields() {
             return Err(ChangeSetError::BadColumns);
         }
         let op = header.text(OP)?;
@@ -415,11 +413,11 @@ impl ChangeSet {
             rows_deleted: header.number(DELETED)?,
             rows_updated: header.number(UPDATED)?,
             started_at_ms: header.number(STARTED)?,
-            serializable: match header.0.get(ISOLATION).map(String::as_str) {
-                None => false,
-                Some(SERIALIZABLE) => true,
+            serializable: match header.text(ISOLATION)? {
+                SNAPSHOT => false,
+                SERIALIZABLE => true,
                 // A level that is not known may promise more than this version keeps.
-                Some(_) => return Err(header.bad(ISOLATION)),
+                _ => return Err(header.bad(ISOLATION)),
             },
         };
         if change_set.statement.len() > MAX_STATEMENT_LEN {
@@ -437,6 +435,10 @@ impl ChangeSet {
     }
 
     fn header(&self) -> Result<HashMap<String, String>, ChangeSetError> {
+        let isolation = match self.serializable {
+            true => SERIALIZABLE,
+            false => SNAPSHOT,
+        };
         let mut header = HashMap::from([
             (VERSION, CHANGE_SET_VERSION.to_string()),
             (OP, self.op.to_string()),
@@ -447,12 +449,10 @@ impl ChangeSet {
             (STARTED, self.started_at_ms.to_string()),
             (STATEMENT, shorten_statement(&self.statement)),
             (CHANGES, self.len().to_string()),
+            (ISOLATION, isolation.to_owned()),
         ]);
         if let Some(metadata) = &self.metadata {
             header.insert(METADATA, to_hex(&wire::encode_metadata(metadata)?));
-        }
-        if self.serializable {
-            header.insert(ISOLATION, SERIALIZABLE.to_owned());
         }
         Ok(header
             .into_iter()

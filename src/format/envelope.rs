@@ -126,25 +126,12 @@ pub(crate) fn frame(format: ObjectFormat, payload: &[u8]) -> (ContentHash, Vec<u
     (ContentHash::of(&out), out)
 }
 
-/// The payload of a framed object whose bytes must hash to `expected`, and the `tail` bytes that may
-/// stand after it.
-pub(crate) fn open<'b, T: DeserializeOwned>(
+/// The value in a framed object whose bytes must hash to `expected`.
+pub(crate) fn open<T: DeserializeOwned>(
     format: ObjectFormat,
-    bytes: &'b [u8],
+    bytes: &[u8],
     expected: &ContentHash,
-    tail: usize,
-) -> Result<(T, &'b [u8]), EnvelopeError> {
-    let (value, rest) = open_start(format, bytes, expected)?;
-    check_tail(rest, tail)?;
-    Ok((value, rest))
-}
-
-/// As [`open`], with whatever stands after the payload's first value.
-pub(crate) fn open_start<'b, T: DeserializeOwned>(
-    format: ObjectFormat,
-    bytes: &'b [u8],
-    expected: &ContentHash,
-) -> Result<(T, &'b [u8]), EnvelopeError> {
+) -> Result<T, EnvelopeError> {
     // Damage is found here, before the version: a flipped version bit is damage, not the future.
     let actual = ContentHash::of(bytes);
     if actual != *expected {
@@ -153,22 +140,7 @@ pub(crate) fn open_start<'b, T: DeserializeOwned>(
             actual,
         });
     }
-    postcard::take_from_bytes(payload(format, bytes)?).map_err(EnvelopeError::Payload)
-}
-
-/// One more value, after which `tail` bytes may stand.
-pub(crate) fn take<T: DeserializeOwned>(bytes: &[u8], tail: usize) -> Result<T, EnvelopeError> {
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(EnvelopeError::Payload)?;
-    check_tail(rest, tail)?;
-    Ok(value)
-}
-
-fn check_tail(rest: &[u8], tail: usize) -> Result<(), EnvelopeError> {
-    match rest.len() {
-        0 => Ok(()),
-        extra if extra == tail => Ok(()),
-        extra => Err(EnvelopeError::TrailingBytes { extra }),
-    }
+    decode_payload(payload(format, bytes)?)
 }
 
 /// The payload's bytes, with the frame verified by its own checksum only.

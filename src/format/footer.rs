@@ -1,7 +1,7 @@
 //! The seal of a superfile's end: what its footer and its page indexes must hash to.
 //!
 //! Owns the seal and its bytes. Does not own reading or writing Parquet, nor where the seal is kept: a
-//! manifest entry has it among its statistics (see [`SuperfileStats`](super::SuperfileStats)).
+//! manifest entry has it.
 //!
 //! Parquet has no checksum of its footer. One flipped bit there is another row count, another offset,
 //! another bound by which row groups are skipped: a wrong answer, or lengths that no decoder should
@@ -72,7 +72,7 @@ impl FooterSeal {
         bytes
     }
 
-    /// The inverse of [`Self::to_bytes`]; `None` for what this build does not know.
+    /// The inverse of [`Self::to_bytes`]; `None` for what is no seal.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (footer_len, rest) = bytes.split_first_chunk::<4>()?;
         let (index_len, rest) = rest.split_first_chunk::<4>()?;

@@ -1,7 +1,7 @@
 //! Where a superfile is that the table reads at its owner's place, and in which state it was taken in.
 //!
-//! Owns the parsing of what a manifest records of it. Does not own where it is recorded (see
-//! [`SuperfileStats`](super::SuperfileStats)), what the tag is made of (the scan), nor any I/O.
+//! Owns the parsing of what a manifest entry records of it. Does not own what the tag is made of (the scan), nor any
+//! I/O.
 //!
 //! ```text
 //! path  "data/a.parquet"     below the table's root, so it moves with the table's directory

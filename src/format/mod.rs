@@ -15,6 +15,7 @@
 //!
 //! What order a superfile was written in is a fact of its manifest entry: see [`clustering`].
 
+pub(crate) mod adopted;
 pub(crate) mod change_set;
 pub(crate) mod checksums;
 pub(crate) mod clustering;
@@ -34,6 +35,7 @@ pub(crate) mod tests;
 pub(crate) mod thrift;
 pub(crate) mod tombstones;
 
+pub(crate) use adopted::{Adopted, AdoptedColumns, StoredAs};
 pub use change_set::moves::{RowMoves, Run};
 pub(crate) use change_set::{ChangeSet, DropChange, TombstoneChange};
 pub(crate) use clustering::{ClusterKey, Clustering, Layout};

@@ -14,17 +14,7 @@ use std::collections::BTreeMap;
 use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, TimeUnit};
 use datafusion::common::ScalarValue;
 
-use super::clustering::Clustering;
-use super::footer::FooterSeal;
-use super::in_place::InPlace;
-
 type F16 = <Float16Type as ArrowPrimitiveType>::Native;
-
-/// Where it is recorded among a superfile's statistics that it is read in place.
-const IN_PLACE: i32 = i32::MIN;
-
-/// Where the clustering is: field ids lie below [`i32::MAX`], so that none is this one negated.
-const CLUSTERING: i32 = i32::MIN + 1;
 
 /// One value of a column, in the form that its type is ordered by.
 ///
@@ -73,142 +63,10 @@ pub struct ColumnStats {
 }
 
 /// What is known of the columns of one superfile, by field id.
-///
-/// Field ids are positive. For a superfile that was *adopted*, whose own schema carries no ids of
-/// this table, the key −id says where the values of the field with that id are (see
-/// [`StoredAs`]): as `min` the field's name in the file, or as `max` the value of all rows, or a
-/// neither where that value is NULL. A field without such a key is not in the file.
-/// The key 0 is about the file as a whole: as `min`, where an adopted one was before; as `max`, the
-/// [`FooterSeal`] of its end, which earlier builds did not record.
-/// The least key (−2³¹, which is no field's) is there if the file is not the table's own, but read where
-/// its owner has it: as `min` its path, as `max` the tag of its state (see [`InPlace`]). Builds that do not
-/// know of it look for the file among the table's own, and do not find it.
-/// The key after that (which is no field's either, see [`SchemaError::Exhausted`]) says as `max` along what the
-/// file was written, and with which others (see [`Clustering`]); files that statements wrote have none, nor have
-/// those of builds that did not know of it.
-///
-/// [`SchemaError::Exhausted`]: super::manifest::SchemaError::Exhausted
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SuperfileStats {
     /// The columns that have statistics.
     pub columns: BTreeMap<i32, ColumnStats>,
-}
-
-/// Where an adopted superfile has the values of a field.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StoredAs {
-    /// In the field of this name, of the column or struct that it belongs to.
-    Name(String),
-    /// Nowhere: all rows have this value, NULL if it is `None`.
-    Constant(Option<StatValue>),
-}
-
-impl SuperfileStats {
-    /// Where an adopted superfile has its fields; empty for one that this table's writer wrote.
-    pub fn adopted(&self) -> BTreeMap<i32, StoredAs> {
-        self.columns
-            .range(CLUSTERING + 1..0)
-            .filter_map(|(id, c)| {
-                let stored = match (&c.min, &c.max) {
-                    (Some(StatValue::Utf8(name)), None) => StoredAs::Name(name.clone()),
-                    (None, value) => StoredAs::Constant(value.clone()),
-                    _ => return None,
-                };
-                Some((id.checked_neg()?, stored))
-            })
-            .collect()
-    }
-
-    /// Where an adopted superfile was before: a location, and which state of the object there.
-    pub fn source(&self) -> Option<&str> {
-        match &self.columns.get(&0)?.min {
-            Some(StatValue::Utf8(source)) => Some(source),
-            _ => None,
-        }
-    }
-
-    /// Records where an adopted superfile was before.
-    pub fn set_source(&mut self, source: String) {
-        self.columns.entry(0).or_insert_with(unknown).min = Some(StatValue::Utf8(source));
-    }
-
-    /// The seal of the superfile's footer, if it is known.
-    pub fn seal(&self) -> Option<FooterSeal> {
-        match &self.columns.get(&0)?.max {
-            Some(StatValue::Binary(bytes)) => FooterSeal::from_bytes(bytes),
-            _ => None,
-        }
-    }
-
-    /// Records the seal of the superfile's footer.
-    pub fn set_seal(&mut self, seal: FooterSeal) {
-        let bytes = seal.to_bytes().to_vec();
-        self.columns.entry(0).or_insert_with(unknown).max = Some(StatValue::Binary(bytes));
-    }
-
-    /// Where the file is, if it is not the table's own.
-    pub fn in_place(&self) -> Option<InPlace> {
-        self.recorded_in_place()?
-    }
-
-    /// The same; `Some(None)` if what is recorded cannot be.
-    pub(super) fn recorded_in_place(&self) -> Option<Option<InPlace>> {
-        let recorded = self.columns.get(&IN_PLACE)?;
-        Some(match (&recorded.min, &recorded.max) {
-            (Some(StatValue::Utf8(path)), Some(StatValue::Utf8(tag))) => InPlace::parse(path, tag),
-            _ => None,
-        })
-    }
-
-    /// Records that the file is read where it is.
-    pub fn set_in_place(&mut self, file: &InPlace) {
-        let recorded = ColumnStats {
-            max: Some(StatValue::Utf8(file.tag().to_owned())),
-            ..text(file.place().to_string())
-        };
-        self.columns.insert(IN_PLACE, recorded);
-    }
-
-    /// Along what the superfile was written, and with which others, if it was along anything.
-    pub fn clustering(&self) -> Option<Clustering> {
-        match &self.columns.get(&CLUSTERING)?.max {
-            Some(StatValue::Binary(bytes)) => Clustering::from_bytes(bytes),
-            _ => None,
-        }
-    }
-
-    /// Records along what the superfile was written.
-    pub fn set_clustering(&mut self, clustering: &Clustering) {
-        let max = Some(StatValue::Binary(clustering.to_bytes()));
-        let said = ColumnStats { max, ..unknown() };
-        self.columns.insert(CLUSTERING, said);
-    }
-
-    /// Records where an adopted superfile has the field `id`.
-    pub fn set_adopted(&mut self, id: i32, stored: StoredAs) {
-        let where_it_is = match stored {
-            StoredAs::Name(name) => text(name),
-            StoredAs::Constant(max) => ColumnStats { max, ..unknown() },
-        };
-        self.columns.insert(-id.abs(), where_it_is);
-    }
-}
-
-fn text(text: String) -> ColumnStats {
-    ColumnStats {
-        min: Some(StatValue::Utf8(text)),
-        ..unknown()
-    }
-}
-
-fn unknown() -> ColumnStats {
-    ColumnStats {
-        min: None,
-        max: None,
-        null_count: None,
-        min_exact: false,
-        max_exact: false,
-    }
 }
 
 impl ColumnStats {

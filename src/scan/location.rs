@@ -25,7 +25,7 @@ impl ScanLocation {
 
     /// The full path, within the session's store, of a superfile, be it the table's own or another's.
     pub fn of(&self, entry: &SuperfileEntry) -> Path {
-        match entry.stats.in_place() {
+        match &entry.in_place {
             Some(file) => file.place().resolve(&self.root),
             None => self.resolve(&paths::superfile(&entry.id)),
         }

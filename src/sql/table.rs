@@ -18,7 +18,7 @@ use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::dml::{SupertableProvider, TableAccess};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::manifest::{COLUMN_DEFAULT, SortColumn};
+use crate::format::manifest::SortColumn;
 use crate::scan::ScanLocation;
 use crate::scan::schema::session_schema;
 use crate::sql::location::resolve;
@@ -75,14 +75,11 @@ pub(crate) async fn create_at(
         &options.sort_order,
         &options.properties,
     )?;
-    let mut properties = options.properties;
-    for (column, default) in &options.column_defaults {
-        properties.insert(format!("{COLUMN_DEFAULT}{column}"), default.clone());
-    }
-    Conditions::of(state, &Arc::new(schema.clone()), &properties)?;
+    Conditions::of(state, &Arc::new(schema.clone()), &options.properties)?;
     let spec = CreateTable {
         schema: Arc::new(schema.clone()),
-        properties,
+        properties: options.properties,
+        defaults: options.column_defaults.into_iter().collect(),
         sort_order: options.sort_order,
     };
     let cannot_write = |error: Error| {
@@ -144,11 +141,8 @@ fn provider(
     }
     let metadata = table.metadata();
     let mut column_defaults = HashMap::new();
-    for (key, sql) in &metadata.properties {
-        let Some(column) = key.strip_prefix(COLUMN_DEFAULT) else {
-            continue;
-        };
-        column_defaults.insert(column.to_owned(), parse_default(state, column, sql)?);
+    for (column, sql) in &metadata.defaults {
+        column_defaults.insert(column.clone(), parse_default(state, column, sql)?);
     }
     let schema = session_schema(&metadata.schema);
     let conditions = Conditions::of(state, &schema, &metadata.properties)?;

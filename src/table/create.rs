@@ -39,6 +39,8 @@ pub struct CreateTable {
     pub schema: SchemaRef,
     /// Its properties.
     pub properties: BTreeMap<String, String>,
+    /// What an `INSERT` that leaves a column out fills in, as SQL: by the column's name.
+    pub defaults: BTreeMap<String, String>,
     /// The order in which writers sort rows; empty: none.
     pub sort_order: Vec<SortColumn>,
 }
@@ -77,6 +79,9 @@ pub(super) async fn first_version(
         table_id: TableId::from_uuid(env.ids.nonce()),
         schema,
         properties: spec.properties,
+        defaults: spec.defaults,
+        initial_defaults: BTreeMap::new(),
+        adoptions: 0,
         sort_order: spec.sort_order,
         next_field_id,
         retired_names,

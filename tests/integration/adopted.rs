@@ -689,7 +689,7 @@ async fn files_of_a_table_whose_own_records_say_what_counts_are_refused() {
     session
         .run("SELECT * FROM supertable_add_files('t', 'mem://bucket/t/data/')")
         .await;
-    assert_eq!(number(session.ctx(), "SELECT count(*) FROM t").await, 20);
+    assert_eq!(number(&session.ctx, "SELECT count(*) FROM t").await, 20);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn snapshot(ctx: &SessionContext) -> Arc<Snapshot> {
 fn runs(snapshot: &Snapshot) -> BTreeMap<SuperfileId, BTreeSet<SuperfileId>> {
     let mut runs = BTreeMap::<_, BTreeSet<_>>::new();
     for entry in snapshot.manifest().entries() {
-        let said = entry.stats.clustering();
+        let said = entry.clustering.clone();
         if let Some(said) = said {
             runs.entry(said.run).or_default().insert(entry.id);
         }
@@ -80,7 +80,7 @@ fn runs(snapshot: &Snapshot) -> BTreeMap<SuperfileId, BTreeSet<SuperfileId>> {
 
 fn unclustered(snapshot: &Snapshot) -> usize {
     let entries = snapshot.manifest().entries();
-    entries.filter(|e| e.stats.clustering().is_none()).count()
+    entries.filter(|e| e.clustering.is_none()).count()
 }
 
 /// A request for groups of about `files` of the superfiles that the table has.

@@ -99,7 +99,7 @@ impl Said {
             return;
         };
         for superfile in superfiles {
-            superfile.stats.set_clustering(&Clustering {
+            superfile.clustering = Some(Clustering {
                 key: self.key.clone(),
                 run,
                 bytes: self.bytes,

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::Expr;
 use super::quote::{literal, name, parsed};
 use super::types::sql_type;
 use crate::config::PREFIX;
-use crate::format::manifest::{COLUMN_DEFAULT, SortColumn, TableMetadata};
+use crate::format::manifest::{SortColumn, TableMetadata};
 use crate::scan::schema::session_schema;
 
 /// How a table came into a session.
@@ -84,8 +84,7 @@ fn columns(metadata: &TableMetadata) -> Option<String> {
             if !field.is_nullable() {
                 column.push_str(" NOT NULL");
             }
-            let key = format!("{COLUMN_DEFAULT}{}", field.name());
-            if let Some(default) = metadata.properties.get(&key) {
+            if let Some(default) = metadata.defaults.get(field.name()) {
                 column.push_str(&format!(" DEFAULT {}", operand(default)));
             }
             Some(column)

@@ -10,7 +10,7 @@ use datafusion::common::{DFSchema, Result};
 use super::access::TableAccess;
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
-use crate::format::manifest::{COLUMN_DEFAULT, TableMetadata};
+use crate::format::manifest::TableMetadata;
 use crate::scan::schema::session_schema;
 
 /// One state of a table's columns, and the ones that came after it.
@@ -31,7 +31,7 @@ impl View {
     pub(super) fn new(access: Arc<TableAccess>, metadata: &TableMetadata) -> Self {
         Self {
             access,
-            defaults: defaults_of(metadata),
+            defaults: metadata.defaults.clone(),
             seen: Mutex::default(),
             next: OnceLock::new(),
         }
@@ -51,7 +51,7 @@ impl View {
         *seen = Some(Arc::clone(&metadata));
         drop(seen);
         let same = session_schema(&metadata.schema).fields() == view.access.schema.fields()
-            && defaults_of(&metadata) == view.defaults
+            && metadata.defaults == view.defaults
             && view.access.conditions.are_those_of(&metadata.properties);
         if same {
             return view;
@@ -83,7 +83,7 @@ impl View {
 
     /// The state that `metadata` describes.
     fn followed_by(&self, metadata: &TableMetadata) -> Result<Self> {
-        let defaults = defaults_of(metadata);
+        let defaults = metadata.defaults.clone();
         let known = self.access.column_defaults.get();
         let mut parsed = HashMap::new();
         let session = self.access.conditions.later();
@@ -115,15 +115,4 @@ impl View {
             next: OnceLock::new(),
         })
     }
-}
-
-fn defaults_of(metadata: &TableMetadata) -> BTreeMap<String, String> {
-    metadata
-        .properties
-        .iter()
-        .filter_map(|(key, sql)| {
-            let column = key.strip_prefix(COLUMN_DEFAULT)?;
-            Some((column.to_owned(), sql.clone()))
-        })
-        .collect()
 }

@@ -11,17 +11,17 @@ use std::sync::{Arc, LazyLock};
 use arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, FixedSizeBinaryArray, FixedSizeBinaryBuilder,
-    Int64Array, Int64Builder, RecordBatch, StringArray, StringBuilder, UInt64Array, UInt64Builder,
+    RecordBatch, StringArray, StringBuilder, UInt64Array, UInt64Builder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use super::moves::RowMoves;
 use super::{ChangeSet, ChangeSetError, DropChange, TombstoneChange};
-use crate::format::ids::{ContentHash, RowId};
+use crate::format::ids::ContentHash;
 use crate::format::ipc::IpcError;
-use crate::format::manifest::entry::{RowIds, SuperfileEntry, TombstoneRef};
-use crate::format::manifest::{decode_stats, encode_stats};
+use crate::format::manifest::entry::{SuperfileEntry, TombstoneRef};
+use crate::format::manifest::{decode_entry, encode_entry};
 use crate::format::tombstones::{SidecarCodecError, decode_bitmap};
 
 const ADD: &str = "ADD";
@@ -30,38 +30,28 @@ const DROP: &str = "DROP";
 
 /// A batch is closed when it has this many rows …
 const BATCH_ROWS: usize = 4096;
-/// … or this many bytes of statistics and bitmaps.
+/// … or this many bytes of entries and bitmaps.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The columns, without the stream's own metadata; the last one if `moves`.
-pub(super) fn schema(moves: bool) -> &'static Schema {
-    static PLAIN: LazyLock<Schema> = LazyLock::new(|| {
+/// The columns, without the stream's own metadata.
+pub(super) fn schema() -> &'static Schema {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         let id = || DataType::FixedSizeBinary(16);
         Schema::new(vec![
             Field::new("kind", DataType::Utf8, false),
             Field::new("superfile", id(), false),
             Field::new("rows", DataType::UInt64, false),
-            Field::new("size", DataType::UInt64, true),
-            Field::new("created_at_ms", DataType::Int64, true),
-            Field::new("first_row_id", id(), true),
-            Field::new("stats", DataType::Binary, true),
+            Field::new("entry", DataType::Binary, true),
             Field::new("base", id(), true),
             Field::new("sidecar", id(), true),
             Field::new("sidecar_hash", DataType::FixedSizeBinary(32), true),
             Field::new("sidecar_cardinality", DataType::UInt64, true),
             Field::new("sidecar_size", DataType::UInt64, true),
             Field::new("delta", DataType::Binary, true),
+            Field::new("moves", DataType::Binary, true),
         ])
     });
-    static WITH_MOVES: LazyLock<Schema> = LazyLock::new(|| {
-        let mut fields: Vec<_> = PLAIN.fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new("moves", DataType::Binary, true)));
-        Schema::new(fields)
-    });
-    match moves {
-        true => &WITH_MOVES,
-        false => &PLAIN,
-    }
+    &SCHEMA
 }
 
 /// The columns of a batch under construction.
@@ -71,26 +61,20 @@ pub(super) struct Columns {
     kind: StringBuilder,
     superfile: FixedSizeBinaryBuilder,
     rows: UInt64Builder,
-    size: UInt64Builder,
-    created_at_ms: Int64Builder,
-    first_row_id: FixedSizeBinaryBuilder,
-    stats: BinaryBuilder,
+    entry: BinaryBuilder,
     base: FixedSizeBinaryBuilder,
     sidecar: FixedSizeBinaryBuilder,
     sidecar_hash: FixedSizeBinaryBuilder,
     sidecar_cardinality: UInt64Builder,
     sidecar_size: UInt64Builder,
     delta: BinaryBuilder,
-    moves: Option<BinaryBuilder>,
+    moves: BinaryBuilder,
 }
 
 /// The values of one row that not every kind has.
 #[derive(Default)]
 struct Row {
-    size: Option<u64>,
-    created_at_ms: Option<i64>,
-    first_row_id: Option<[u8; 16]>,
-    stats: Option<Vec<u8>>,
+    entry: Option<Vec<u8>>,
     base: Option<Uuid>,
     sidecar: Option<TombstoneRef>,
     delta: Option<Vec<u8>>,
@@ -98,37 +82,33 @@ struct Row {
 }
 
 impl Columns {
-    pub(super) fn new(moves: bool) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             rows_in_batch: 0,
             bytes_in_batch: 0,
             kind: StringBuilder::new(),
             superfile: FixedSizeBinaryBuilder::new(16),
             rows: UInt64Builder::new(),
-            size: UInt64Builder::new(),
-            created_at_ms: Int64Builder::new(),
-            first_row_id: FixedSizeBinaryBuilder::new(16),
-            stats: BinaryBuilder::new(),
+            entry: BinaryBuilder::new(),
             base: FixedSizeBinaryBuilder::new(16),
             sidecar: FixedSizeBinaryBuilder::new(16),
             sidecar_hash: FixedSizeBinaryBuilder::new(32),
             sidecar_cardinality: UInt64Builder::new(),
             sidecar_size: UInt64Builder::new(),
             delta: BinaryBuilder::new(),
-            moves: moves.then(BinaryBuilder::new),
+            moves: BinaryBuilder::new(),
         }
     }
 
     pub(super) fn push_add(&mut self, entry: &SuperfileEntry) -> Result<(), ChangeSetError> {
+        // A new superfile's rows have not moved out of it.
+        let new = SuperfileEntry {
+            moved_at: 0,
+            touched: 0,
+            ..entry.clone()
+        };
         let row = Row {
-            size: Some(entry.size),
-            created_at_ms: Some(entry.created_at_ms),
-            first_row_id: match entry.row_ids {
-                RowIds::Span(first) => Some(first.as_i128().to_be_bytes()),
-                RowIds::Stored => None,
-            },
-            stats: Some(encode_stats(&entry.stats)?),
-            sidecar: entry.tombstones,
+            entry: Some(encode_entry(&new)?),
             ..Row::default()
         };
         self.push(ADD, entry.id.as_uuid(), entry.rows, row)
@@ -187,19 +167,13 @@ impl Columns {
             Ok(())
         }
         self.rows_in_batch += 1;
-        self.bytes_in_batch += row.stats.as_ref().map_or(0, Vec::len);
+        self.bytes_in_batch += row.entry.as_ref().map_or(0, Vec::len);
         self.bytes_in_batch += row.delta.as_ref().map_or(0, Vec::len);
         self.bytes_in_batch += row.moves.as_ref().map_or(0, Vec::len);
         self.kind.append_value(kind);
         fixed(&mut self.superfile, Some(superfile.as_bytes()))?;
         self.rows.append_value(rows);
-        self.size.append_option(row.size);
-        self.created_at_ms.append_option(row.created_at_ms);
-        fixed(
-            &mut self.first_row_id,
-            row.first_row_id.as_ref().map(|id| id.as_slice()),
-        )?;
-        self.stats.append_option(row.stats);
+        self.entry.append_option(row.entry);
         fixed(
             &mut self.base,
             row.base.as_ref().map(|id| id.as_bytes().as_slice()),
@@ -217,9 +191,7 @@ impl Columns {
             .append_option(row.sidecar.map(|t| t.cardinality));
         self.sidecar_size.append_option(row.sidecar.map(|t| t.size));
         self.delta.append_option(row.delta);
-        if let Some(moves) = &mut self.moves {
-            moves.append_option(row.moves);
-        }
+        self.moves.append_option(row.moves);
         Ok(())
     }
 
@@ -244,24 +216,19 @@ impl Columns {
         if self.rows_in_batch == 0 {
             return Ok(());
         }
-        let mut columns: Vec<ArrayRef> = vec![
+        let columns: Vec<ArrayRef> = vec![
             Arc::new(self.kind.finish()),
             Arc::new(self.superfile.finish()),
             Arc::new(self.rows.finish()),
-            Arc::new(self.size.finish()),
-            Arc::new(self.created_at_ms.finish()),
-            Arc::new(self.first_row_id.finish()),
-            Arc::new(self.stats.finish()),
+            Arc::new(self.entry.finish()),
             Arc::new(self.base.finish()),
             Arc::new(self.sidecar.finish()),
             Arc::new(self.sidecar_hash.finish()),
             Arc::new(self.sidecar_cardinality.finish()),
             Arc::new(self.sidecar_size.finish()),
             Arc::new(self.delta.finish()),
+            Arc::new(self.moves.finish()),
         ];
-        if let Some(moves) = &mut self.moves {
-            columns.push(Arc::new(moves.finish()));
-        }
         self.rows_in_batch = 0;
         self.bytes_in_batch = 0;
         let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(IpcError::from)?;
@@ -275,17 +242,14 @@ struct Batch<'a> {
     kind: &'a StringArray,
     superfile: &'a FixedSizeBinaryArray,
     rows: &'a UInt64Array,
-    size: &'a UInt64Array,
-    created_at_ms: &'a Int64Array,
-    first_row_id: &'a FixedSizeBinaryArray,
-    stats: &'a BinaryArray,
+    entry: &'a BinaryArray,
     base: &'a FixedSizeBinaryArray,
     sidecar: &'a FixedSizeBinaryArray,
     sidecar_hash: &'a FixedSizeBinaryArray,
     sidecar_cardinality: &'a UInt64Array,
     sidecar_size: &'a UInt64Array,
     delta: &'a BinaryArray,
-    moves: Option<&'a BinaryArray>,
+    moves: &'a BinaryArray,
 }
 
 /// Adds a batch's rows to `into`.
@@ -294,17 +258,14 @@ pub(super) fn read_batch(batch: &RecordBatch, into: &mut ChangeSet) -> Result<()
         kind: column(batch, "kind")?,
         superfile: column(batch, "superfile")?,
         rows: column(batch, "rows")?,
-        size: column(batch, "size")?,
-        created_at_ms: column(batch, "created_at_ms")?,
-        first_row_id: column(batch, "first_row_id")?,
-        stats: column(batch, "stats")?,
+        entry: column(batch, "entry")?,
         base: column(batch, "base")?,
         sidecar: column(batch, "sidecar")?,
         sidecar_hash: column(batch, "sidecar_hash")?,
         sidecar_cardinality: column(batch, "sidecar_cardinality")?,
         sidecar_size: column(batch, "sidecar_size")?,
         delta: column(batch, "delta")?,
-        moves: column(batch, "moves").ok(),
+        moves: column(batch, "moves")?,
     };
     for i in 0..batch.num_rows() {
         let kind = if columns.kind.is_valid(i) {
@@ -383,30 +344,16 @@ impl Batch<'_> {
     }
 
     fn add(&self, i: usize) -> Result<SuperfileEntry, ChangeSetError> {
-        let missing = |column| ChangeSetError::MissingValue { kind: ADD, column };
-        Ok(SuperfileEntry {
-            id: self.superfile(ADD, i)?.into(),
-            rows: self.rows(ADD, i)?,
-            size: number(self.size, i).ok_or_else(|| missing("size"))?,
-            created_at_ms: self
-                .created_at_ms
-                .is_valid(i)
-                .then(|| self.created_at_ms.value(i))
-                .ok_or_else(|| missing("created_at_ms"))?,
-            row_ids: match fixed(self.first_row_id, i) {
-                Some(first) => RowIds::Span(RowId::from_i128(i128::from_be_bytes(first))),
-                None => RowIds::Stored,
-            },
-            stats: decode_stats(bytes(self.stats, i).ok_or_else(|| missing("stats"))?)?,
-            tombstones: if self.sidecar.is_valid(i) {
-                Some(self.tombstone_ref(ADD, i)?)
-            } else {
-                None
-            },
-            // A new superfile's rows have not moved out of it.
-            moved_at: 0,
-            touched: 0,
-        })
+        let entry = bytes(self.entry, i).ok_or(ChangeSetError::MissingValue {
+            kind: ADD,
+            column: "entry",
+        })?;
+        let entry = decode_entry(entry)?;
+        let superfile = self.superfile(ADD, i)?.into();
+        if entry.id != superfile || entry.rows != self.rows(ADD, i)? {
+            return Err(ChangeSetError::InconsistentEntry { superfile });
+        }
+        Ok(entry)
     }
 
     fn tombstone(&self, i: usize) -> Result<TombstoneChange, ChangeSetError> {
@@ -430,9 +377,7 @@ impl Batch<'_> {
 
     fn drop(&self, i: usize) -> Result<DropChange, ChangeSetError> {
         let superfile = self.superfile(DROP, i)?.into();
-        let moved = self
-            .moves
-            .and_then(|moves| bytes(moves, i))
+        let moved = bytes(self.moves, i)
             .map(RowMoves::decode)
             .transpose()
             .map_err(|source| ChangeSetError::BadMoves { superfile, source })?;

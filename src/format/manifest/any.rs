@@ -6,12 +6,12 @@
 use uuid::Uuid;
 
 use super::entry::{NodeRef, Totals};
-use super::stats_wire::decode_stats;
+use super::entry_wire::decode_entry;
 use super::wire::decode_metadata;
 use super::wire::{GROUP, LEAF, ROOT, decode_group, decode_leaf, decode_root};
 use crate::format::envelope;
 
-/// Decodes `payload` as that of a root, a group, a leaf, a table's metadata, and a superfile's statistics.
+/// Decodes `payload` as that of a root, a group, a leaf, a table's metadata, and a superfile's entry.
 pub(crate) fn decode_any_node(payload: &[u8]) {
     let (hash, bytes) = envelope::frame(ROOT, payload);
     let _ = decode_root(&bytes, &hash);
@@ -26,5 +26,5 @@ pub(crate) fn decode_any_node(payload: &[u8]) {
     let _ = decode_leaf(&bytes, &reference(hash));
     let (_, bytes) = envelope::frame(super::wire::METADATA, payload);
     let _ = decode_metadata(&bytes);
-    let _ = decode_stats(payload);
+    let _ = decode_entry(payload);
 }

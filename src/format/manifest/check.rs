@@ -228,7 +228,7 @@ fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
             && old.size == new.size
             && old.row_ids == new.row_ids
             && old.created_at_ms == new.created_at_ms
-            && old.stats.in_place() == new.stats.in_place();
+            && old.in_place == new.in_place;
         if !same_file || (new.deleted_rows() < old.deleted_rows() && !restores) {
             return Err(InvariantViolation::Superfile { superfile: new.id });
         }

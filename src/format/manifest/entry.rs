@@ -4,7 +4,11 @@
 //!
 //! Invariant: none of its own; `shape` states what each must satisfy.
 
+use crate::format::adopted::Adopted;
+use crate::format::clustering::Clustering;
+use crate::format::footer::FooterSeal;
 use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId};
+use crate::format::in_place::InPlace;
 use crate::format::stats::SuperfileStats;
 
 /// The most entries in one leaf.
@@ -47,6 +51,14 @@ pub struct SuperfileEntry {
     pub created_at_ms: i64,
     /// Where the ids of its rows come from.
     pub row_ids: RowIds,
+    /// What its end hashes to. `None` if the end is too long to be sealed.
+    pub seal: Option<FooterSeal>,
+    /// Where it is, if it is not the table's own but read where its owner has it.
+    pub in_place: Option<InPlace>,
+    /// What it was, if others wrote it.
+    pub adopted: Option<Adopted>,
+    /// Along what it was written, and with which others; `None` for what statements write.
+    pub clustering: Option<Clustering>,
     /// What is known of its columns; holds for all physical rows.
     pub stats: SuperfileStats,
     /// The sidecar in force; `None` while no row is deleted.
@@ -62,6 +74,25 @@ pub struct SuperfileEntry {
 }
 
 impl SuperfileEntry {
+    /// A new superfile of which nothing else is known yet.
+    pub fn new(id: SuperfileId, rows: u64, size: u64, created_at_ms: i64, row_ids: RowIds) -> Self {
+        Self {
+            id,
+            rows,
+            size,
+            created_at_ms,
+            row_ids,
+            seal: None,
+            in_place: None,
+            adopted: None,
+            clustering: None,
+            stats: SuperfileStats::default(),
+            tombstones: None,
+            moved_at: 0,
+            touched: 0,
+        }
+    }
+
     /// Rows that are not deleted.
     pub fn live_rows(&self) -> u64 {
         self.rows.saturating_sub(self.deleted_rows())

@@ -31,9 +31,15 @@ pub enum ManifestError {
     },
     /// What is recorded of a file that is read in place is none of a file that may be, or its seal is missing.
     #[error(
-        "superfile {superfile} is said to be read in place, but not where, or of what kind it is"
+        "superfile {superfile} is said to be read in place, but not where, in which state, or with which seal"
     )]
     BadPlace {
+        /// The superfile.
+        superfile: SuperfileId,
+    },
+    /// The seal of a superfile's end is not one.
+    #[error("the seal of superfile {superfile} is malformed")]
+    BadSeal {
         /// The superfile.
         superfile: SuperfileId,
     },

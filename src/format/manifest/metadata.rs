@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 
-use super::properties::INITIAL_DEFAULT;
 use super::schema::{PhysicalName, SchemaError, check_field_ids, field_id, physical_names};
 use crate::format::ids::TableId;
 
@@ -30,8 +29,17 @@ pub struct TableMetadata {
     /// Its columns. Each field, nested ones included, carries its field id and physical name in its metadata:
     /// see [`schema`](super::schema).
     pub schema: SchemaRef,
-    /// Table properties (`supertable.*` options and others).
+    /// Options that a user gave by key (`supertable.*`), and others that name a key.
     pub properties: BTreeMap<String, String>,
+    /// What an `INSERT` that leaves a column out fills in, as SQL: by the column's name.
+    pub defaults: BTreeMap<String, String>,
+    /// The values that rows have which were written before a column was there, as text that casts to the column's
+    /// type: by the column's field id. One that has none is NULL there. It never changes: that of an old row is not
+    /// what an `INSERT` fills in today.
+    pub initial_defaults: BTreeMap<i32, String>,
+    /// How many adoptions of files there were. Two of them at once would not see each other's files, and might add
+    /// the same one twice: as both change this, one of them runs again.
+    pub adoptions: u64,
     /// The order in which writers sort rows; empty: none.
     pub sort_order: Vec<SortColumn>,
     /// The id that the next new field gets. Ids are never used twice.
@@ -98,8 +106,6 @@ impl TableMetadata {
     /// The value, as text, that rows have which were written before the column with this field id
     /// was there; `None`: NULL.
     pub fn initial_default(&self, field_id: i32) -> Option<&str> {
-        self.properties
-            .get(&format!("{INITIAL_DEFAULT}{field_id}"))
-            .map(String::as_str)
+        self.initial_defaults.get(&field_id).map(String::as_str)
     }
 }

@@ -9,6 +9,7 @@ mod any;
 pub(crate) mod check;
 pub(crate) mod edit;
 pub(crate) mod entry;
+mod entry_wire;
 pub(crate) mod error;
 pub(crate) mod header;
 pub(crate) mod load;
@@ -30,15 +31,16 @@ pub use edit::ManifestEdit;
 pub(crate) use edit::TombstoneUpdate;
 pub(crate) use entry::TombstoneRef;
 #[cfg(test)]
-pub(crate) use entry::Totals;
+pub(crate) use entry::{NodeRef, Totals};
 pub use entry::{RowIds, SuperfileEntry};
+pub(crate) use entry_wire::{decode_entry, encode_entry};
 pub(crate) use error::{EditError, ManifestError};
 pub use header::ManifestHeader;
 pub(crate) use header::{CommitRecord, shorten_statement};
 pub use load::ManifestLoader;
 pub(crate) use metadata::SortColumn;
 pub use metadata::TableMetadata;
-pub(crate) use properties::{CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT};
+pub(crate) use properties::CHECK;
 #[cfg(test)]
 pub(crate) use schema::SchemaError;
 pub(crate) use schema::{
@@ -47,6 +49,5 @@ pub(crate) use schema::{
 };
 #[cfg(test)]
 pub(crate) use skips::skip_versions;
-pub(crate) use stats_wire::{decode_stats, encode_stats};
 pub(crate) use tree::EncodedManifest;
 pub use tree::Manifest;

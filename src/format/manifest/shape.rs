@@ -19,9 +19,7 @@ pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
             rows: entry.rows,
         });
     }
-    if let Some(place) = entry.stats.recorded_in_place()
-        && (place.is_none() || entry.stats.seal().is_none())
-    {
+    if entry.in_place.is_some() && entry.seal.is_none() {
         return Err(ManifestError::BadPlace {
             superfile: entry.id,
         });

@@ -1,4 +1,4 @@
-//! How the statistics of a superfile are encoded, in a leaf and in a change set.
+//! How the statistics of a superfile are encoded.
 //!
 //! Owns the codec of a column's statistics; its bytes are described in [`wire`](super::wire). Invariant: no
 //! column is there twice, and no bound is NaN.
@@ -8,19 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::ManifestError;
-use crate::format::envelope::{self, EnvelopeError};
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
-
-/// A superfile's statistics on their own, for change sets.
-pub(crate) fn encode_stats(stats: &SuperfileStats) -> Result<Vec<u8>, ManifestError> {
-    postcard::to_stdvec(&wire_stats(stats))
-        .map_err(|e| ManifestError::Envelope(EnvelopeError::Payload(e)))
-}
-
-/// The inverse of [`encode_stats`].
-pub(crate) fn decode_stats(bytes: &[u8]) -> Result<SuperfileStats, ManifestError> {
-    stats(envelope::decode_payload(bytes)?)
-}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireColumn {

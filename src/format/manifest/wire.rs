@@ -7,36 +7,38 @@
 //! options a byte 0 or 1, `[u8; n]` stands as it is.
 //!
 //! ```text
-//! root   "STBLROOT"   version u64 · parent option<[u8;32]> · created_at_ms i64
-//!                     table_id [u8;16] · schema bytes (an Arrow IPC stream without batches)
-//!                     properties seq<(string, string)>, sorted
-//!                     sort_order seq<(name string, descending bool, nulls_first bool)>
-//!                     next_field_id i32
-//!                     retired_names seq<(parent i32, name string)>, sorted; see `schema`
-//!                     metadata_changed_at u64 · schema_changed_at u64 · moved_at u64
-//!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
+//! root   "STBLROOT"   salt [u8;16] · version u64 · parent option<[u8;32]>
 //!                     skips seq<[u8;32]>: roots of older versions, see `skips`
-//!                     rows_changed_at u64 · restored_at u64, left out when they are `version` and 0
-//!                     and no salt follows
-//!                     salt [u8;16], if it is not zero
-//! group  "STBLGRUP"   leaves seq<ref>      1 to 64 · salt [u8;16], if it is not zero
-//! leaf   "STBLLEAF"   entries seq<entry>   1 to 64
-//!                     touched seq<u32>, one of each entry, left out when all are zero; then the salt follows
-//!                     salt [u8;16], if it is not zero
+//!                     created_at_ms i64 · metadata · metadata_changed_at u64 · schema_changed_at u64
+//!                     moved_at u64 · rows_changed_at u64 · restored_at u64
+//!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
+//! group  "STBLGRUP"   salt [u8;16] · leaves seq<ref>      1 to 64
+//! leaf   "STBLLEAF"   salt [u8;16] · entries seq<entry>   1 to 64
+//!        "STBLMETA"   metadata, in change sets
 //!
+//! metadata   table_id [u8;16] · schema bytes (an Arrow IPC stream without batches)
+//!            properties seq<(string, string)>, sorted
+//!            defaults seq<(column string, sql string)>, sorted
+//!            initial_defaults seq<(field_id i32, text string)>, sorted
+//!            adoptions u64
+//!            sort_order seq<(name string, descending bool, nulls_first bool)>
+//!            next_field_id i32
+//!            retired_names seq<(parent i32, name string)>, sorted; see `schema`
 //! ref        hash [u8;32] · first [u8;16] · superfiles u64 · rows u64 · live_rows u64 · bytes u64
 //! commit     wal_id [u8;16] · op string · version u64 · inserted u64 · deleted u64 · updated u64
 //!            statement string · started_at_ms i64
 //! entry      id [u8;16] · rows u64 · size u64 · created_at_ms i64 · first_row_id option<[u8;16]>
-//!            stats seq<column> · tombstones option<tombstones> · moved_at u64
+//!            seal option<bytes>: see `format::footer`
+//!            in_place option<(path string, tag string)>: see `format::in_place`; not without a seal
+//!            adopted option<adopted> · clustering option<clustering>
+//!            stats seq<column> · tombstones option<tombstones> · moved_at u64 · touched u32
+//! adopted    source string · columns seq<(field_id i32, stored)>; see `format::adopted`
+//! stored     0 the field of this name: string · 1 the value of all rows: option<string>
+//! clustering layout (0 Z-order · 1 Hilbert · 2 the declared order · 3 as stored)
+//!            columns seq<field_id i32> · run [u8;16] · bytes u64; see `format::clustering`
 //! tombstones sidecar [u8;16] · hash [u8;32] · cardinality u64 · size u64
 //! column     field_id i32 · min option<value> · max option<value> · null_count option<u64>
 //!            min_exact bool · max_exact bool
-//!            field_id 0 is the file as a whole, its max the seal of its footer; see `format::stats`
-//!            field_id -2^31, added later: the file is read where its owner has it; min is its path, max the
-//!            tag of its state, both strings; see `format::in_place`. Not without a seal
-//!            field_id 1 - 2^31, added later: max (bytes) says along what the file was written, and with which
-//!            others; see `format::clustering`
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
 //!
@@ -54,24 +56,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::entry::{
-    MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef, RowIds, SuperfileEntry, TombstoneRef,
-    Totals,
-};
+use super::entry::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef, SuperfileEntry, Totals};
+use super::entry_wire::WireEntry;
 use super::error::ManifestError;
 use super::header::{CommitRecord, ManifestHeader};
 use super::metadata::{SortColumn, TableMetadata};
 use super::schema::PhysicalName;
-use super::shape;
 use super::shape::{check_len, check_order, check_ref};
 use super::skips::skip_versions;
-use super::stats_wire::{WireColumn, stats, wire_stats};
 use crate::format::envelope::{self, ObjectFormat};
-use crate::format::ids::{ContentHash, RowId, WalId};
+use crate::format::ids::{ContentHash, WalId};
 use crate::format::ipc;
 use crate::format::state_doc::OpKind;
 
-/// The newest version of manifest nodes.
+/// The version of manifest nodes.
 pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 pub(super) const ROOT: ObjectFormat = format(*b"STBLROOT");
@@ -86,45 +84,35 @@ const fn format(magic: [u8; 8]) -> ObjectFormat {
     }
 }
 
-/// Bytes of a node's salt.
-const SALT_LEN: usize = 16;
-
 pub(super) fn encode_root(
     header: &ManifestHeader,
     groups: &[NodeRef],
     salt: Uuid,
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireRoot {
+        salt: salt.into_bytes(),
         version: header.version,
         parent: header.parent.map(|h| *h.as_bytes()),
+        skips: header.skips.iter().map(|h| *h.as_bytes()).collect(),
         created_at_ms: header.created_at_ms,
         metadata: WireMetadata::try_from(header.metadata.as_ref())?,
         metadata_changed_at: header.metadata_changed_at,
         schema_changed_at: header.schema_changed_at,
         moved_at: header.moved_at,
+        rows_changed_at: header.rows_changed_at,
+        restored_at: header.restored_at,
         commits: header.commits.iter().map(WireCommit::from).collect(),
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
-        skips: header.skips.iter().map(|h| *h.as_bytes()).collect(),
     };
-    let last = (header.rows_changed_at, header.restored_at);
-    Ok(match (salt.is_nil(), last == (header.version, 0)) {
-        (true, true) => envelope::seal(ROOT, &wire)?,
-        (true, false) => envelope::seal(ROOT, &(wire, last))?,
-        (false, _) => envelope::seal(ROOT, &(wire, last, salt.into_bytes()))?,
-    })
+    Ok(envelope::seal(ROOT, &wire)?)
 }
 
 pub(super) fn decode_root(
     bytes: &[u8],
     expected: &ContentHash,
 ) -> Result<(ManifestHeader, Vec<NodeRef>), ManifestError> {
-    let (wire, tail): (WireRoot, _) = envelope::open_start(ROOT, bytes, expected)?;
-    // Where they are left out, also by builds that did not know of them, rows are taken to have changed.
-    let (rows_changed_at, restored_at) = match tail.is_empty() {
-        true => (wire.version, 0),
-        false => envelope::take(tail, SALT_LEN)?,
-    };
+    let wire: WireRoot = envelope::open(ROOT, bytes, expected)?;
     if wire.skips.len() != skip_versions(wire.version).count() {
         return Err(ManifestError::BadSkips {
             version: wire.version,
@@ -144,8 +132,8 @@ pub(super) fn decode_root(
         metadata_changed_at: wire.metadata_changed_at,
         schema_changed_at: wire.schema_changed_at,
         moved_at: wire.moved_at,
-        rows_changed_at,
-        restored_at,
+        rows_changed_at: wire.rows_changed_at,
+        restored_at: wire.restored_at,
         commits: commits(wire.commits)?,
         pending: commits(wire.pending)?,
         totals,
@@ -158,24 +146,14 @@ pub(super) fn encode_group(
     salt: Uuid,
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireGroup {
+        salt: salt.into_bytes(),
         leaves: leaves.iter().map(WireRef::from).collect(),
     };
-    seal_salted(GROUP, wire, salt)
-}
-
-fn seal_salted<T: Serialize>(
-    format: ObjectFormat,
-    wire: T,
-    salt: Uuid,
-) -> Result<(ContentHash, Bytes), ManifestError> {
-    Ok(match salt.is_nil() {
-        true => envelope::seal(format, &wire)?,
-        false => envelope::seal(format, &(wire, salt.into_bytes()))?,
-    })
+    Ok(envelope::seal(GROUP, &wire)?)
 }
 
 pub(super) fn decode_group(bytes: &[u8], node: &NodeRef) -> Result<Vec<NodeRef>, ManifestError> {
-    let (wire, _salt): (WireGroup, _) = envelope::open(GROUP, bytes, &node.hash, SALT_LEN)?;
+    let wire: WireGroup = envelope::open(GROUP, bytes, &node.hash)?;
     check_len(wire.leaves.len(), MAX_LEAVES_PER_GROUP)?;
     let leaves = refs(wire.leaves)?;
     check_ref(
@@ -191,43 +169,25 @@ pub(super) fn encode_leaf(
     salt: Uuid,
 ) -> Result<(ContentHash, Bytes), ManifestError> {
     let wire = WireLeaf {
+        salt: salt.into_bytes(),
         entries: entries
             .iter()
             .map(|e| WireEntry::from(e.as_ref()))
             .collect(),
     };
-    let touched: Vec<u32> = entries.iter().map(|e| e.touched).collect();
-    match touched.iter().all(|n| *n == 0) {
-        true => seal_salted(LEAF, wire, salt),
-        false => Ok(envelope::seal(LEAF, &(wire, touched, salt.into_bytes()))?),
-    }
+    Ok(envelope::seal(LEAF, &wire)?)
 }
 
 pub(super) fn decode_leaf(
     bytes: &[u8],
     node: &NodeRef,
 ) -> Result<Vec<Arc<SuperfileEntry>>, ManifestError> {
-    let (wire, tail): (WireLeaf, _) = envelope::open_start(LEAF, bytes, &node.hash)?;
+    let wire: WireLeaf = envelope::open(LEAF, bytes, &node.hash)?;
     check_len(wire.entries.len(), MAX_ENTRIES_PER_LEAF)?;
-    // Builds that did not know of the counts left nothing, or a salt alone.
-    let touched: Vec<u32> = match tail.len() {
-        0 | SALT_LEN => vec![0; wire.entries.len()],
-        _ => envelope::take(tail, SALT_LEN)?,
-    };
-    if touched.len() != wire.entries.len() {
-        return Err(ManifestError::BadNodeSize {
-            len: touched.len(),
-            max: wire.entries.len(),
-        });
-    }
     let entries = wire
         .entries
         .into_iter()
-        .zip(touched)
-        .map(|(wire, touched)| {
-            let entry = SuperfileEntry::try_from(wire)?;
-            Ok(Arc::new(SuperfileEntry { touched, ..entry }))
-        })
+        .map(|wire| SuperfileEntry::try_from(wire).map(Arc::new))
         .collect::<Result<Vec<Arc<SuperfileEntry>>, ManifestError>>()?;
     check_order(entries.iter().map(|e| e.id))?;
     check_ref(
@@ -262,17 +222,20 @@ fn commits(wire: Vec<WireCommit>) -> Result<Vec<CommitRecord>, ManifestError> {
 
 #[derive(Serialize, Deserialize)]
 struct WireRoot {
+    salt: [u8; 16],
     version: u64,
     parent: Option<[u8; 32]>,
+    skips: Vec<[u8; 32]>,
     created_at_ms: i64,
     metadata: WireMetadata,
     metadata_changed_at: u64,
     schema_changed_at: u64,
     moved_at: u64,
+    rows_changed_at: u64,
+    restored_at: u64,
     commits: Vec<WireCommit>,
     pending: Vec<WireCommit>,
     groups: Vec<WireRef>,
-    skips: Vec<[u8; 32]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -280,6 +243,9 @@ struct WireMetadata {
     table_id: [u8; 16],
     schema: Vec<u8>,
     properties: BTreeMap<String, String>,
+    defaults: BTreeMap<String, String>,
+    initial_defaults: BTreeMap<i32, String>,
+    adoptions: u64,
     sort_order: Vec<(String, bool, bool)>,
     next_field_id: i32,
     retired_names: BTreeSet<PhysicalName>,
@@ -294,6 +260,9 @@ impl TryFrom<&TableMetadata> for WireMetadata {
             table_id: *metadata.table_id.as_uuid().as_bytes(),
             schema: ipc::encode_schema(&metadata.schema)?,
             properties: metadata.properties.clone(),
+            defaults: metadata.defaults.clone(),
+            initial_defaults: metadata.initial_defaults.clone(),
+            adoptions: metadata.adoptions,
             sort_order: metadata
                 .sort_order
                 .iter()
@@ -313,6 +282,9 @@ impl TryFrom<WireMetadata> for TableMetadata {
             table_id: Uuid::from_bytes(wire.table_id).into(),
             schema: ipc::decode_schema(&wire.schema)?,
             properties: wire.properties,
+            defaults: wire.defaults,
+            initial_defaults: wire.initial_defaults,
+            adoptions: wire.adoptions,
             sort_order: wire
                 .sort_order
                 .into_iter()
@@ -415,82 +387,12 @@ impl From<WireRef> for NodeRef {
 
 #[derive(Serialize, Deserialize)]
 struct WireGroup {
+    salt: [u8; 16],
     leaves: Vec<WireRef>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct WireLeaf {
+    salt: [u8; 16],
     entries: Vec<WireEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireEntry {
-    id: [u8; 16],
-    rows: u64,
-    size: u64,
-    created_at_ms: i64,
-    first_row_id: Option<[u8; 16]>,
-    stats: Vec<WireColumn>,
-    tombstones: Option<WireTombstones>,
-    moved_at: u64,
-}
-
-impl From<&SuperfileEntry> for WireEntry {
-    fn from(entry: &SuperfileEntry) -> Self {
-        Self {
-            id: *entry.id.as_uuid().as_bytes(),
-            rows: entry.rows,
-            size: entry.size,
-            created_at_ms: entry.created_at_ms,
-            first_row_id: match entry.row_ids {
-                RowIds::Span(first) => Some(first.as_i128().to_be_bytes()),
-                RowIds::Stored => None,
-            },
-            stats: wire_stats(&entry.stats),
-            tombstones: entry.tombstones.as_ref().map(|t| WireTombstones {
-                sidecar: *t.sidecar.as_uuid().as_bytes(),
-                hash: *t.hash.as_bytes(),
-                cardinality: t.cardinality,
-                size: t.size,
-            }),
-            moved_at: entry.moved_at,
-        }
-    }
-}
-
-impl TryFrom<WireEntry> for SuperfileEntry {
-    type Error = ManifestError;
-
-    fn try_from(wire: WireEntry) -> Result<Self, ManifestError> {
-        let entry = Self {
-            id: Uuid::from_bytes(wire.id).into(),
-            rows: wire.rows,
-            size: wire.size,
-            created_at_ms: wire.created_at_ms,
-            row_ids: match wire.first_row_id {
-                Some(first) => RowIds::Span(RowId::from_i128(i128::from_be_bytes(first))),
-                None => RowIds::Stored,
-            },
-            stats: stats(wire.stats)?,
-            tombstones: wire.tombstones.map(|t| TombstoneRef {
-                sidecar: Uuid::from_bytes(t.sidecar).into(),
-                hash: ContentHash::from_bytes(t.hash),
-                cardinality: t.cardinality,
-                size: t.size,
-            }),
-            moved_at: wire.moved_at,
-            // Stands behind the entries.
-            touched: 0,
-        };
-        shape::check_entry(&entry)?;
-        Ok(entry)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireTombstones {
-    sidecar: [u8; 16],
-    hash: [u8; 32],
-    cardinality: u64,
-    size: u64,
 }

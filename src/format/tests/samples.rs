@@ -51,6 +51,9 @@ pub(crate) fn metadata() -> TableMetadata {
         table_id: Uuid::from_u128(0x1234_5678_9abc_4def_8000_0000_0000_0001).into(),
         schema,
         properties: BTreeMap::from([("supertable.target_rows".to_owned(), "1000".to_owned())]),
+        defaults: BTreeMap::from([("name".to_owned(), "'n'".to_owned())]),
+        initial_defaults: BTreeMap::from([(2, "old".to_owned())]),
+        adoptions: 3,
         sort_order: vec![SortColumn {
             name: "id".to_owned(),
             descending: false,
@@ -120,6 +123,10 @@ pub(crate) fn entry(n: u128) -> SuperfileEntry {
         size: 65_536,
         created_at_ms: 1_700_000_000_123,
         row_ids: RowIds::Span(RowId::new(1_700_000_000_000, 7, 0)),
+        seal: FooterSeal::of(b"index", b"footer"),
+        in_place: None,
+        adopted: None,
+        clustering: None,
         stats: stats(),
         tombstones: None,
         moved_at: 0,
@@ -137,6 +144,30 @@ pub(crate) fn commit(n: u64) -> CommitRecord {
         rows_updated: 17,
         statement: "UPDATE t SET name = 'x' WHERE id = 1".to_owned(),
         started_at_ms: 1_700_000_000_100,
+    }
+}
+
+fn adopted() -> Adopted {
+    let name = |name: &str| StoredAs::Name(name.to_owned());
+    Adopted {
+        source: "s3://bucket/in/a.parquet#\"etag\"".to_owned(),
+        columns: [
+            (1, name("id")),
+            (2, StoredAs::Constant(Some("2024".to_owned()))),
+            (3, StoredAs::Constant(None)),
+        ]
+        .into(),
+    }
+}
+
+fn clustering() -> Clustering {
+    Clustering {
+        key: ClusterKey {
+            layout: Layout::Hilbert,
+            columns: vec![1, 3],
+        },
+        run: superfile(0),
+        bytes: 1 << 30,
     }
 }
 
@@ -158,6 +189,10 @@ pub(crate) fn manifest(n: u128) -> Manifest {
                 RowIds::Stored
             },
             moved_at: u64::from(i % 3 == 1) * 2,
+            touched: u32::from(i % 3 == 1),
+            in_place: (i % 3 == 2).then(|| InPlace::parse("/in/a.parquet", "\"etag\"").unwrap()),
+            adopted: (i % 3 == 2).then(adopted),
+            clustering: (i % 3 == 0).then(clustering),
             ..entry(i)
         })
         .collect();
@@ -353,6 +388,55 @@ prop_compose! {
     }
 }
 
+fn any_stored() -> impl Strategy<Value = StoredAs> {
+    prop_oneof![
+        ".{0,8}".prop_map(StoredAs::Name),
+        prop::option::of(".{0,8}").prop_map(StoredAs::Constant),
+    ]
+}
+
+prop_compose! {
+    fn any_adopted()(
+        source in ".{0,40}",
+        columns in prop::collection::btree_map(any::<i32>(), any_stored(), 0..4),
+    ) -> Adopted {
+        Adopted { source, columns }
+    }
+}
+
+prop_compose! {
+    fn any_clustering()(
+        layout in prop::sample::select(vec![Layout::ZOrder, Layout::Hilbert, Layout::Declared, Layout::Stored]),
+        columns in prop::collection::vec(any::<i32>(), 0..9),
+        run in any::<u128>(),
+        bytes in any::<u64>(),
+    ) -> Clustering {
+        Clustering { key: ClusterKey { layout, columns }, run: Uuid::from_u128(run).into(), bytes }
+    }
+}
+
+/// What is known of a file apart from its columns.
+fn any_facts() -> impl Strategy<
+    Value = (
+        Option<FooterSeal>,
+        Option<InPlace>,
+        Option<Adopted>,
+        Option<Clustering>,
+    ),
+> {
+    let seal = any::<[u8; 8]>().prop_map(|bytes| FooterSeal::of(&[], &bytes));
+    let file = ("[a-z]{1,9}", ".{1,20}").prop_map(|(name, tag)| InPlace::parse(&name, &tag));
+    (
+        prop_oneof![Just(None), seal],
+        prop_oneof![Just(None), file],
+        prop::option::of(any_adopted()),
+        prop::option::of(any_clustering()),
+    )
+        .prop_map(|(seal, file, adopted, clustering)| {
+            (seal, file.filter(|_| seal.is_some()), adopted, clustering)
+        })
+}
+
 prop_compose! {
     pub(crate) fn any_entry()(rows in 1u64..=1 << 24)(
         rows in Just(rows),
@@ -364,6 +448,7 @@ prop_compose! {
         tombstones in prop::option::of(any_tombstones(rows)),
         moved_at in any::<u64>(),
         touched in any::<u32>(),
+        (seal, in_place, adopted, clustering) in any_facts(),
     ) -> SuperfileEntry {
         SuperfileEntry {
             id: Uuid::from_u128(id).into(),
@@ -371,6 +456,10 @@ prop_compose! {
             size,
             created_at_ms,
             row_ids: first.map_or(RowIds::Stored, |v| RowIds::Span(RowId::from_i128(v))),
+            seal,
+            in_place,
+            adopted,
+            clustering,
             stats: SuperfileStats { columns },
             tombstones,
             moved_at,

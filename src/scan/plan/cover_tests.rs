@@ -89,6 +89,10 @@ fn entry(rows: &[Row]) -> SuperfileEntry {
         size: 1,
         created_at_ms: 0,
         row_ids: RowIds::Stored,
+        seal: None,
+        in_place: None,
+        adopted: None,
+        clustering: None,
         stats: SuperfileStats {
             columns: columns.into_iter().collect(),
         },

@@ -20,7 +20,6 @@ use crate::format::manifest::{RowIds, SuperfileEntry};
 use crate::scan::location::ScanLocation;
 use crate::scan::plan::statistics::{ColumnIds, physical};
 use crate::scan::plan::subset::Rows;
-use crate::scan::read::columns::Adopted;
 use crate::scan::row_address::{
     ADDRESS_FILE, ADDRESS_POSITION, FIRST_ROW_ID, HiddenColumns, ROW_ID, file_field,
     first_row_id_field, position_field, row_id_field, row_id_function, stored_row_id_field,
@@ -133,15 +132,14 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
-        if entry.stats.in_place().is_none() {
+        if entry.in_place.is_none() {
             file = file.with_extension(entry.id);
         }
-        if let Some(seal) = entry.stats.seal() {
+        if let Some(seal) = entry.seal {
             file = file.with_extension(seal);
         }
-        let adopted: Adopted = entry.stats.adopted();
-        if !adopted.is_empty() {
-            file = file.with_extension(Arc::new(adopted));
+        if let Some(adopted) = &entry.adopted {
+            file = file.with_extension(Arc::new(adopted.columns.clone()));
         }
         let mark = match rows {
             Some(Rows::At(positions)) => {

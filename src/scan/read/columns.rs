@@ -32,12 +32,9 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::format::manifest::{FIELD_ID_KEY, ROW_ID_FIELD_ID, field_id};
-use crate::format::stats::{StatValue, StoredAs};
+use crate::format::{AdoptedColumns, StoredAs};
 use crate::scan::row_address::{RESERVED_PREFIX, stored_row_id_name};
 use crate::scan::schema::declared_type;
-
-/// Where an adopted file has the table's fields, by field id.
-pub(crate) type Adopted = BTreeMap<i32, StoredAs>;
 
 /// A file's metadata under the names of `stored`, the table's numbered columns.
 ///
@@ -46,7 +43,7 @@ pub(crate) type Adopted = BTreeMap<i32, StoredAs>;
 pub(crate) fn renamed(
     metadata: Arc<ParquetMetaData>,
     stored: &Schema,
-    adopted: Option<&Adopted>,
+    adopted: Option<&AdoptedColumns>,
 ) -> Result<Arc<ParquetMetaData>> {
     let file = metadata.file_metadata();
     if adopted.is_none() && is_current(file.schema(), stored) {
@@ -137,7 +134,7 @@ fn id_of(node: &Type) -> Option<i32> {
 
 /// How the fields of a file find those of the table.
 struct Names<'a> {
-    adopted: Option<&'a Adopted>,
+    adopted: Option<&'a AdoptedColumns>,
 }
 
 impl Names<'_> {
@@ -388,12 +385,9 @@ pub(crate) type Constants = BTreeMap<String, Option<String>>;
 /// The key of the file's metadata, and so of its Arrow schema's, that holds [`Constants`] as JSON.
 pub(crate) const CONSTANTS_KEY: &str = "supertable.constants";
 
-fn constants(stored: &Schema, adopted: Option<&Adopted>) -> Constants {
+fn constants(stored: &Schema, adopted: Option<&AdoptedColumns>) -> Constants {
     let constant = |field: &FieldRef| match adopted?.get(&field_id(field)?)? {
-        StoredAs::Constant(Some(StatValue::Utf8(text))) => {
-            Some((field.name().clone(), Some(text.clone())))
-        }
-        StoredAs::Constant(_) => Some((field.name().clone(), None)),
+        StoredAs::Constant(text) => Some((field.name().clone(), text.clone())),
         StoredAs::Name(_) => None,
     };
     stored.fields().iter().filter_map(constant).collect()

@@ -67,7 +67,7 @@ impl InPlaceStore {
         entries: &[Arc<SuperfileEntry>],
     ) -> Arc<dyn ObjectStore> {
         let watched = |entry: &Arc<SuperfileEntry>| {
-            let file = entry.stats.in_place()?;
+            let file = entry.in_place.as_ref()?;
             let path = file.place().resolve(&location.root);
             Some((path, file.tag().to_owned()))
         };

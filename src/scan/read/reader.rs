@@ -40,9 +40,9 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::FooterSeal;
 use crate::format::checksums::BlockChecksums;
-use crate::scan::read::columns::{Adopted, renamed};
+use crate::format::{AdoptedColumns, FooterSeal};
+use crate::scan::read::columns::renamed;
 use crate::scan::read::in_place::own;
 use crate::scan::read::read_ahead::{Piece, ReadAhead, Reader};
 use crate::scan::read::verified::{self, Verified, VerifiedEnd};
@@ -100,7 +100,7 @@ impl ParquetFileReaderFactory for SuperfileReaders {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let path = file.object_meta.location.clone();
-        let adopted = file.extension::<Arc<Adopted>>().cloned();
+        let adopted = file.extension::<Arc<AdoptedColumns>>().cloned();
         let sealed = file.extension::<FooterSeal>().map(|seal| Sealed {
             seal: *seal,
             meta: file.object_meta.clone(),
@@ -156,7 +156,7 @@ struct SuperfileReader {
     checksums: Arc<OnceLock<Option<Arc<BlockChecksums>>>>,
     indexed: bool,
     path: Path,
-    adopted: Option<Arc<Adopted>>,
+    adopted: Option<Arc<AdoptedColumns>>,
     stored: SchemaRef,
     renamed: Arc<Mutex<HashMap<Path, VerifiedEnd>>>,
 }

@@ -18,10 +18,10 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
 use super::find::{CONCURRENCY, Candidate, Places, find, parse};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::OpKind;
 use crate::format::ids::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use crate::format::paths;
+use crate::format::{Adopted, FooterSeal, InPlace, OpKind};
 use crate::scan::ScanLocation;
 use crate::scan::read::in_place::{InPlaceStore, own};
 use crate::sql::adopt::plan::{Adoption, adopt, check_table};
@@ -35,10 +35,6 @@ const PART_BYTES: usize = 8 << 20;
 
 /// Bytes at a file's end that are read at first: most footers are shorter.
 const FIRST_READ: u64 = 64 << 10;
-
-/// The property that counts adoptions. Two of them at once would not see each other's files, and
-/// might add the same one twice: as both change it, one of them runs again.
-const ADOPTIONS: &str = "adoptions";
 
 /// One file that was added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +55,14 @@ pub(crate) struct Added {
 struct Judged<'c> {
     candidate: &'c Candidate,
     adoption: Adoption,
-    /// Whether the table is to refer to it where it is.
-    stays: bool,
+    /// Where the table is to refer to it; it is copied, if nowhere.
+    stays: Option<Staying>,
+}
+
+/// A file that stays where it is.
+struct Staying {
+    file: InPlace,
+    seal: FooterSeal,
 }
 
 /// Adds the Parquet files at `url` to `table`, which is at `location` in the session's stores. `copy`: also those
@@ -150,16 +152,12 @@ async fn judge_one<'c>(
         None => Arc::clone(&places.from),
     };
     let end = footer(&store, meta, &candidate.name).await?;
-    let mut adoption = judged(&end, meta.size, candidate, metadata)?;
-    let stays = match (in_place, end.seal) {
-        (Some(file), Some(seal)) => {
-            adoption.stats.set_seal(seal);
-            adoption.stats.set_in_place(file);
-            true
-        }
-        // Without a seal nothing tells later whether it is the file that was meant.
-        _ => false,
-    };
+    let adoption = judged(&end, meta.size, candidate, metadata)?;
+    // Without a seal nothing tells later whether it is the file that was meant.
+    let stays = in_place.zip(end.seal).map(|(file, seal)| Staying {
+        file: file.clone(),
+        seal,
+    });
     Ok(Judged {
         candidate,
         adoption,
@@ -263,14 +261,7 @@ async fn take_in(
     let (entries, added): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
     let entries: Vec<SuperfileEntry> = entries.into_iter().flatten().collect();
     let mut metadata: TableMetadata = metadata.as_ref().clone();
-    let count = metadata
-        .properties
-        .get(ADOPTIONS)
-        .and_then(|count| count.parse::<u64>().ok())
-        .unwrap_or(0);
-    metadata
-        .properties
-        .insert(ADOPTIONS.to_owned(), count.saturating_add(1).to_string());
+    metadata.adoptions = metadata.adoptions.saturating_add(1);
     let effect = Effect {
         rows_inserted: entries.iter().map(|entry| entry.rows).sum(),
         add: entries,
@@ -302,29 +293,37 @@ async fn take_in_one(
         adoption,
         stays,
     } = file;
-    let (size, Adoption { rows, mut stats }) = match stays {
-        true => (candidate.meta.size, adoption),
-        false => copy_one(places, candidate, id, metadata).await?,
+    let in_place = stays.is_some();
+    let (adoption, size, seal, file) = match stays {
+        Some(Staying { file, seal }) => (adoption, candidate.meta.size, Some(seal), Some(file)),
+        None => {
+            let (size, seal, adoption) = copy_one(places, candidate, id, metadata).await?;
+            (adoption, size, seal, None)
+        }
     };
-    stats.set_source(candidate.source.clone());
+    let Adoption {
+        rows,
+        columns,
+        stats,
+    } = adoption;
     let env = places.table.env();
     let added = Added {
         file: candidate.name.clone(),
         rows,
         bytes: size,
         superfile: Some(id),
-        in_place: stays,
+        in_place,
     };
+    let row_ids = RowIds::Span(env.ids.row_span());
     let entry = SuperfileEntry {
-        id,
-        rows,
-        size,
-        created_at_ms: env.now_ms(),
-        row_ids: RowIds::Span(env.ids.row_span()),
+        seal,
+        in_place: file,
+        adopted: Some(Adopted {
+            source: candidate.source.clone(),
+            columns,
+        }),
         stats,
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
+        ..SuperfileEntry::new(id, rows, size, env.now_ms(), row_ids)
     };
     Ok((entry, added))
 }
@@ -335,7 +334,7 @@ async fn copy_one(
     candidate: &Candidate,
     id: SuperfileId,
     metadata: &TableMetadata,
-) -> Result<(u64, Adoption)> {
+) -> Result<(u64, Option<FooterSeal>, Adoption)> {
     let own = places.table.storage().object_store();
     let path = paths::superfile(&id);
     let failed = |e: object_store::Error| {
@@ -368,11 +367,8 @@ async fn copy_one(
         ..own.head(&path).await.map_err(failed)?
     };
     let end = footer(&own, &copy, &candidate.name).await?;
-    let mut adoption = judged(&end, copy.size, candidate, metadata)?;
-    if let Some(seal) = end.seal {
-        adoption.stats.set_seal(seal);
-    }
-    Ok((copy.size, adoption))
+    let adoption = judged(&end, copy.size, candidate, metadata)?;
+    Ok((copy.size, end.seal, adoption))
 }
 
 /// Copies a file through this process, in bounded memory.

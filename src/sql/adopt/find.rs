@@ -256,14 +256,13 @@ struct Known {
 
 impl Known {
     fn of(snapshot: &Snapshot) -> Self {
-        let entries = || snapshot.manifest().entries().map(|entry| &entry.stats);
+        let entries = || snapshot.manifest().entries();
         Self {
             sources: entries()
-                .filter_map(|stats| stats.source().map(str::to_owned))
+                .filter_map(|entry| Some(entry.adopted.as_ref()?.source.clone()))
                 .collect(),
             places: entries()
-                .filter_map(|stats| stats.in_place())
-                .map(|file| file.place().clone())
+                .filter_map(|entry| Some(entry.in_place.as_ref()?.place().clone()))
                 .collect(),
             found: HashSet::new(),
         }

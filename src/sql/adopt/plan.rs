@@ -22,9 +22,10 @@ use parquet::file::statistics::Statistics;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
-use crate::format::manifest::{CHECK, COLUMN_DEFAULT, TableMetadata, field_id};
-use crate::format::stats::{ColumnStats, StatValue, StoredAs, SuperfileStats};
-use crate::scan::read::columns::{Adopted, renamed};
+use crate::format::manifest::{CHECK, TableMetadata, field_id};
+use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
+use crate::format::{AdoptedColumns, StoredAs};
+use crate::scan::read::columns::renamed;
 use crate::table::evolution::{initial_text, initial_value, widens};
 use crate::table::{footer_null_count, footer_stats};
 
@@ -36,7 +37,9 @@ const MAX_BOUND_BYTES: usize = 128;
 pub(crate) struct Adoption {
     /// Its rows.
     pub(crate) rows: u64,
-    /// Where it has the table's columns, and their statistics.
+    /// Where it has the table's columns.
+    pub(crate) columns: AdoptedColumns,
+    /// The statistics of the table's columns in it.
     pub(crate) stats: SuperfileStats,
 }
 
@@ -86,7 +89,7 @@ pub(crate) fn adopt(
     let footer = file.file_metadata();
     let arrow = parquet_to_arrow_schema(footer.schema_descr(), footer.key_value_metadata())
         .map_err(|e| refuse("its columns cannot be read".to_owned()).with_source(e))?;
-    let mut adopted = Adopted::new();
+    let mut adopted = AdoptedColumns::new();
     let mut taken = 0;
     for field in metadata.schema.fields() {
         let Some(id) = field_id(field) else { continue };
@@ -120,7 +123,7 @@ pub(crate) fn adopt(
             ))
             .with_source(e)
         })?;
-        adopted.insert(id, StoredAs::Constant(text.map(StatValue::Utf8)));
+        adopted.insert(id, StoredAs::Constant(text));
     }
     if taken == 0 {
         return Err(refuse("it has none of the table's columns".to_owned()));
@@ -149,7 +152,11 @@ pub(crate) fn adopt(
         )));
     }
     let stats = statistics(file, metadata, &adopted, rows, name)?;
-    Ok(Adoption { rows, stats })
+    Ok(Adoption {
+        rows,
+        columns: adopted,
+        stats,
+    })
 }
 
 /// Whether the footer describes a whole file of this size; answers its rows.
@@ -192,8 +199,7 @@ fn check_absent(
     if !field.is_nullable() {
         return Err(format!("it lacks the column {name}, which is NOT NULL"));
     }
-    let default = format!("{COLUMN_DEFAULT}{name}");
-    if metadata.properties.contains_key(&default) || metadata.initial_default(id).is_some() {
+    if metadata.defaults.contains_key(name) || metadata.initial_default(id).is_some() {
         return Err(format!(
             "it lacks the column {name}, which has a default; use INSERT INTO … SELECT instead"
         ));
@@ -202,7 +208,7 @@ fn check_absent(
 }
 
 /// Records the members of a column, and of what is in it, under the names they have today.
-fn name_members(data_type: &DataType, adopted: &mut Adopted) {
+fn name_members(data_type: &DataType, adopted: &mut AdoptedColumns) {
     match data_type {
         DataType::Struct(fields) => {
             for field in fields {
@@ -238,7 +244,7 @@ fn constant(field: &Field, value: Option<&str>) -> Result<Option<String>> {
 fn statistics(
     file: &Arc<ParquetMetaData>,
     metadata: &TableMetadata,
-    adopted: &Adopted,
+    adopted: &AdoptedColumns,
     rows: u64,
     name: &str,
 ) -> Result<SuperfileStats> {
@@ -284,7 +290,7 @@ fn statistics(
         let Some(id) = field_id(field) else { continue };
         match adopted.get(&id) {
             Some(StoredAs::Constant(text)) => {
-                let stats_of_it = constant_stats(field, text.as_ref(), rows)?;
+                let stats_of_it = constant_stats(field, text.as_deref(), rows)?;
                 stats.columns.insert(id, stats_of_it);
             }
             Some(StoredAs::Name(_)) if !field.is_nullable() => {
@@ -307,18 +313,15 @@ fn statistics(
             _ => {}
         }
     }
-    for (id, stored) in adopted {
-        stats.set_adopted(*id, stored.clone());
-    }
     Ok(stats)
 }
 
-fn constant_stats(field: &Field, text: Option<&StatValue>, rows: u64) -> Result<ColumnStats> {
+fn constant_stats(field: &Field, text: Option<&str>, rows: u64) -> Result<ColumnStats> {
     let value = match text {
-        Some(StatValue::Utf8(text)) => {
+        Some(text) => {
             StatValue::from_scalar(&initial_value(field.name(), text, field.data_type())?)
         }
-        _ => return Ok(ColumnStats::new(None, None, Some(rows), MAX_BOUND_BYTES)),
+        None => return Ok(ColumnStats::new(None, None, Some(rows), MAX_BOUND_BYTES)),
     };
     Ok(ColumnStats::new(
         value.clone(),

@@ -132,14 +132,14 @@ fn files_batch(
         Arc::new(
             entries
                 .iter()
-                .map(|e| e.stats.source().map(location_of))
+                .map(|e| Some(location_of(&e.adopted.as_ref()?.source)))
                 .collect::<StringArray>(),
         ),
         Arc::new(columns_map(columns, entries)?),
         Arc::new(
             entries
                 .iter()
-                .map(|e| Some(clustering(&e.stats.clustering()?.key, columns)))
+                .map(|e| Some(clustering(&e.clustering.as_ref()?.key, columns)))
                 .collect::<StringArray>(),
         ),
     ];
@@ -148,7 +148,7 @@ fn files_batch(
 
 /// Its path below the table's root; with a slash before it, from the root of the table's object store.
 fn path_of(entry: &SuperfileEntry) -> String {
-    match entry.stats.in_place() {
+    match &entry.in_place {
         Some(file) => file.place().to_string(),
         None => paths::superfile(&entry.id).to_string(),
     }

@@ -69,6 +69,8 @@ fn properties(snapshot: &Snapshot) -> Vec<(String, String)> {
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
     .collect();
+    let defaults = metadata.defaults.iter();
+    rows.extend(defaults.map(|(column, sql)| (format!("column.default.{column}"), sql.clone())));
     rows.extend(metadata.properties.iter().map(|(key, value)| {
         let lower = key.to_ascii_lowercase();
         let secret = SECRETS.iter().any(|word| lower.contains(word));

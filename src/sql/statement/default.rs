@@ -8,7 +8,6 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::unparser::expr_to_sql;
 
 use crate::dml::SupertableProvider;
-use crate::format::manifest::COLUMN_DEFAULT;
 
 /// Whether a value is the word `DEFAULT`, rather than a column that is quoted so.
 pub(super) fn is_default(value: &Expr) -> bool {
@@ -38,10 +37,7 @@ pub(super) fn value_or_default(
 pub(super) fn default_of(table: &dyn TableProvider, column: &str) -> Result<Expr> {
     if let Some(own) = table.downcast_ref::<SupertableProvider>() {
         let metadata = own.table().metadata();
-        if let Some(sql) = metadata
-            .properties
-            .get(&format!("{COLUMN_DEFAULT}{column}"))
-        {
+        if let Some(sql) = metadata.defaults.get(column) {
             let dialect = GenericDialect {};
             let value = Parser::new(&dialect).try_with_sql(sql)?.parse_expr()?;
             return Ok(Expr::Nested(Box::new(value)));

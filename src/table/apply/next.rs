@@ -183,7 +183,7 @@ impl<'a> Next<'a> {
                 return conflict(ConflictReason::NoLongerEmpty);
             }
         }
-        let adopts = (change_set.add.iter()).any(|entry| entry.stats.source().is_some());
+        let adopts = (change_set.add.iter()).any(|entry| entry.adopted.is_some());
         if adopts && !restores && self.restored_at > base {
             return conflict(ConflictReason::Restored);
         }
@@ -534,7 +534,7 @@ fn is_same_file(one: &SuperfileEntry, other: &SuperfileEntry) -> bool {
         && one.size == other.size
         && one.row_ids == other.row_ids
         && one.created_at_ms == other.created_at_ms
-        && one.stats.in_place() == other.stats.in_place()
+        && one.in_place == other.in_place
 }
 
 /// Whether every row that the change set removes must still be as it was: it may have copied it.

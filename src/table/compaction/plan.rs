@@ -250,6 +250,10 @@ mod tests {
             size,
             created_at_ms: 0,
             row_ids: RowIds::Stored,
+            seal: None,
+            in_place: None,
+            adopted: None,
+            clustering: None,
             stats: SuperfileStats::default(),
             tombstones: (deleted > 0).then(|| TombstoneRef {
                 sidecar: Uuid::from_u128(n).into(),

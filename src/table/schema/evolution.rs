@@ -27,7 +27,7 @@ pub(crate) use self::values::{initial_text, initial_value, widens};
 use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
-    ADDED_KEY, CHECK, COLUMN_DEFAULT, INITIAL_DEFAULT, TableMetadata, assign_field_ids, field_id,
+    ADDED_KEY, CHECK, TableMetadata, assign_field_ids, field_id,
     renamed_field, taken_names,
 };
 use crate::table::compaction::ClusterBy;
@@ -142,8 +142,7 @@ fn apply(metadata: &mut TableMetadata, change: &Change) -> Result<()> {
                 set_default(metadata, last(path)?, Some(default));
             }
             if let Some(initial) = initial {
-                let key = format!("{INITIAL_DEFAULT}{id}");
-                metadata.properties.insert(key, initial.clone());
+                metadata.initial_defaults.insert(id, initial.clone());
             }
             Ok(())
         }
@@ -270,9 +269,7 @@ fn drop_field(metadata: &mut TableMetadata, path: &ColumnPath) -> Result<()> {
     if let [column] = path.0.as_slice() {
         set_default(metadata, column, None);
         if let Some(id) = id {
-            metadata
-                .properties
-                .remove(&format!("{INITIAL_DEFAULT}{id}"));
+            metadata.initial_defaults.remove(&id);
         }
         rename_bloom_filter(metadata, column, None);
     }
@@ -298,8 +295,7 @@ fn rename(metadata: &mut TableMetadata, path: &ColumnPath, to: &str) -> Result<(
         replace(siblings, at, |field| Ok(renamed_field(field, to)))
     })?;
     if path.0.len() == 1 {
-        let key = format!("{COLUMN_DEFAULT}{from}");
-        if let Some(default) = metadata.properties.remove(&key) {
+        if let Some(default) = metadata.defaults.remove(&from) {
             set_default(metadata, to, Some(&default));
         }
         for column in &mut metadata.sort_order {
@@ -314,10 +310,9 @@ fn rename(metadata: &mut TableMetadata, path: &ColumnPath, to: &str) -> Result<(
 }
 
 fn set_default(metadata: &mut TableMetadata, column: &str, default: Option<&String>) {
-    let key = format!("{COLUMN_DEFAULT}{column}");
     match default {
-        Some(default) => metadata.properties.insert(key, default.clone()),
-        None => metadata.properties.remove(&key),
+        Some(default) => metadata.defaults.insert(column.to_owned(), default.clone()),
+        None => metadata.defaults.remove(column),
     };
 }
 
@@ -342,8 +337,7 @@ fn widen_initial_default(
         .cast_to(to)
         .map_err(|e| refused(path, format!("its initial default cannot become {to}: {e}")))?;
     let text = initial_text(column, &wide)?;
-    let key = format!("{INITIAL_DEFAULT}{id}");
-    metadata.properties.insert(key, text);
+    metadata.initial_defaults.insert(id, text);
     Ok(())
 }
 

@@ -280,23 +280,16 @@ impl SuperfileWriter {
             ));
         }
         let (size, seal) = self.store.take(&path, &metadata).await?;
-        let mut stats = superfile_stats(&metadata, &self.file_schema, &open.floats)
+        let stats = superfile_stats(&metadata, &self.file_schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
-        stats.set_seal(seal);
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),
             RowIdSource::Stored => RowIds::Stored,
         };
         self.finished.push(SuperfileEntry {
-            id: open.id,
-            rows: open.rows,
-            size,
-            created_at_ms: self.created_at_ms,
-            row_ids,
+            seal: Some(seal),
             stats,
-            tombstones: None,
-            moved_at: 0,
-            touched: 0,
+            ..SuperfileEntry::new(open.id, open.rows, size, self.created_at_ms, row_ids)
         });
         Ok(())
     }

@@ -44,6 +44,7 @@ impl World {
         let spec = CreateTable {
             schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
             properties: BTreeMap::new(),
+            defaults: BTreeMap::new(),
             sort_order: Vec::new(),
         };
         let storage = world.storage(&Plan::healthy());
@@ -173,6 +174,10 @@ pub(super) async fn stage(
         size: body.len() as u64,
         created_at_ms: table.env().now_ms(),
         row_ids: RowIds::Span(table.env().ids.row_span()),
+        seal: None,
+        in_place: None,
+        adopted: None,
+        clustering: None,
         stats: SuperfileStats::default(),
         tombstones: None,
         moved_at: 0,

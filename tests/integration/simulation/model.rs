@@ -87,7 +87,7 @@ pub(super) const OWNERS: &str = "in/";
 
 /// Where a superfile is.
 pub(super) fn path_of(entry: &SuperfileEntry) -> Path {
-    match entry.stats.in_place() {
+    match &entry.in_place {
         Some(file) => file.place().resolve(&Path::default()),
         None => paths::superfile(&entry.id),
     }

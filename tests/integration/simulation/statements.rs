@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use datafusion_supertable::unstable::format::{
-    FooterSeal, InPlace, OpKind, RowMoves, Run, SuperfileId, SuperfileStats, WalId,
+    FooterSeal, InPlace, OpKind, RowMoves, Run, SuperfileId, WalId,
 };
 use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Mutation, Snapshot};
 use datafusion_supertable::{ErrorKind, Result};
@@ -341,28 +341,17 @@ impl Process {
             let size = body.len() as u64;
             let known = Arc::new(rows.to_vec());
             self.world.state().superfiles.insert(id, known);
-            let stats = match inserted && self.world.adopts(&id) {
-                true => {
-                    self.world.count("files read in place");
-                    in_place(&id)
-                }
-                false => SuperfileStats::default(),
-            };
             let env = self.table.env();
-            let entry = SuperfileEntry {
-                id,
-                rows: rows.len() as u64,
-                size,
-                created_at_ms: env.now_ms(),
-                row_ids: match inserted {
-                    true => RowIds::Span(env.ids.row_span()),
-                    false => RowIds::Stored,
-                },
-                stats,
-                tombstones: None,
-                moved_at: 0,
-                touched: 0,
+            let row_ids = match inserted {
+                true => RowIds::Span(env.ids.row_span()),
+                false => RowIds::Stored,
             };
+            let rows = rows.len() as u64;
+            let mut entry = SuperfileEntry::new(id, rows, size, env.now_ms(), row_ids);
+            if inserted && self.world.adopts(&id) {
+                self.world.count("files read in place");
+                read_in_place(&mut entry);
+            }
             let storage = self.table.storage();
             storage.put_immutable(&path_of(&entry), body).await?;
             entries.push(entry);
@@ -371,13 +360,11 @@ impl Process {
     }
 }
 
-/// What a table says of a file of others that it reads where it is.
-fn in_place(id: &SuperfileId) -> SuperfileStats {
-    let mut stats = SuperfileStats::default();
-    let file = InPlace::parse(&format!("{OWNERS}{id}.parquet"), "as it was").unwrap();
-    stats.set_in_place(&file);
-    stats.set_seal(FooterSeal::of(b"", b"footer").unwrap());
-    stats
+/// Makes a file of others of it, which the table reads where it is.
+fn read_in_place(entry: &mut SuperfileEntry) {
+    entry.in_place = InPlace::parse(&format!("{OWNERS}{}.parquet", entry.id), "as it was");
+    entry.seal = FooterSeal::of(b"", b"footer");
+    assert!(entry.in_place.is_some() && entry.seal.is_some());
 }
 
 /// Where a compaction puts rows that it writes in this order.

@@ -137,7 +137,7 @@ impl Session {
             }
         }
         for entry in snapshot.manifest().entries() {
-            if entry.stats.in_place().is_none() {
+            if entry.in_place.is_none() {
                 needed.push(paths::superfile(&entry.id));
             }
             needed.extend(entry.tombstones.map(|t| paths::sidecar(&t.sidecar)));

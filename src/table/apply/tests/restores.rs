@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use super::history::{model, statement};
 use super::world::*;
 use crate::format::manifest::Manifest;
-use crate::format::{ChangeSet, DropChange, OpKind};
+use crate::format::{Adopted, ChangeSet, DropChange, OpKind};
 use crate::table::apply::Outcome;
 use crate::table::apply::conflict::{Conflict, ConflictReason};
 use crate::table::version::diff::difference;
@@ -173,7 +173,10 @@ fn files_of_others_do_not_come_in_beside_a_restore_that_may_bring_them_back() {
     let _ = world.insert(&rows(0..4));
     let base = world.current().clone();
     let mut entry = world.superfile(rows(4..8));
-    entry.stats.set_source("s3://b/f.parquet#tag".to_owned());
+    entry.adopted = Some(Adopted {
+        source: "s3://b/f.parquet#tag".to_owned(),
+        ..Adopted::default()
+    });
     let add = |op, entry: &crate::format::manifest::SuperfileEntry| ChangeSet {
         add: vec![entry.clone()],
         ..ChangeSet {

@@ -490,6 +490,7 @@ fn alter(world: &mut World, base: &Manifest, property: Option<&str>, field: bool
         let mut fields: Vec<_> = metadata.schema.fields().iter().cloned().collect();
         fields.pop();
         metadata.schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+        metadata.retire_names_of(&base.header().metadata);
     }
     let mut change_set = world.change_set(OpKind::Alter, base, Effect::default(), false, 1);
     change_set.metadata = Some(metadata);
@@ -530,8 +531,7 @@ fn a_column_that_old_rows_have_no_value_for_needs_the_empty_table_that_the_state
         fields.push(Arc::new(field));
         metadata.schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
         if default {
-            let key = format!("{INITIAL_DEFAULT}{id}");
-            metadata.properties.insert(key, "1".to_owned());
+            metadata.initial_defaults.insert(id, "1".to_owned());
         }
         change_set.metadata = Some(metadata);
         change_set

@@ -86,11 +86,8 @@ pub(crate) fn plan_clustered<'e>(
 ) -> Vec<Group> {
     let (mut fresh, mut runs) = (Vec::new(), BTreeMap::new());
     for entry in entries {
-        match entry
-            .stats
-            .clustering()
-            .filter(|said| said.key == along.key)
-        {
+        let said = entry.clustering.clone();
+        match said.filter(|said| said.key == along.key) {
             Some(said) if along.extent != Extent::Again => {
                 let run = runs.entry(said.run).or_insert_with(|| Run::new(said));
                 run.add(entry);

@@ -43,6 +43,10 @@ fn fresh(n: u128, rows: u64) -> SuperfileEntry {
         size: rows * ROW_BYTES,
         created_at_ms: 0,
         row_ids: RowIds::Stored,
+        seal: None,
+        in_place: None,
+        adopted: None,
+        clustering: None,
         stats: SuperfileStats::default(),
         tombstones: None,
         moved_at: 0,
@@ -67,7 +71,7 @@ fn holed(mut entry: SuperfileEntry, deleted: u64) -> SuperfileEntry {
 }
 
 fn clustered(mut entry: SuperfileEntry, run: SuperfileId, bytes: u64) -> SuperfileEntry {
-    entry.stats.set_clustering(&Clustering {
+    entry.clustering = Some(Clustering {
         key: key(),
         run,
         bytes,
@@ -114,7 +118,7 @@ impl Table {
         let mut new_rows = 0;
         let mut old_runs = HashSet::new();
         for source in &sources {
-            match source.stats.clustering() {
+            match source.clustering.clone() {
                 None => new_rows += source.live_rows(),
                 Some(said) if old_runs.insert(said.run) => {
                     let history = self.history.remove(&said.run).unwrap_or_default();
@@ -149,13 +153,16 @@ impl Table {
     }
 
     fn rows_of(&self, run: &SuperfileId) -> u64 {
-        let of_run =
-            |file: &&SuperfileEntry| file.stats.clustering().is_some_and(|said| said.run == *run);
+        let of_run = |file: &&SuperfileEntry| {
+            file.clustering
+                .as_ref()
+                .is_some_and(|said| said.run == *run)
+        };
         self.files.iter().filter(of_run).map(|f| f.rows).sum()
     }
 
     fn runs(&self) -> usize {
-        let said = self.files.iter().filter_map(|f| f.stats.clustering());
+        let said = self.files.iter().filter_map(|f| f.clustering.clone());
         said.map(|said| said.run).collect::<HashSet<_>>().len()
     }
 }
@@ -381,9 +388,9 @@ fn files(raw: Vec<Raw>) -> Vec<SuperfileEntry> {
                 0..3 => clustered(entry, run, u64::from(kind) * 3_000),
                 3 => {
                     let mut entry = clustered(entry, run, 5_000);
-                    let mut said = entry.stats.clustering().unwrap();
+                    let mut said = entry.clustering.clone().unwrap();
                     said.key.layout = Layout::Hilbert;
-                    entry.stats.set_clustering(&said);
+                    entry.clustering = Some(said);
                     entry
                 }
                 _ => entry,
@@ -418,7 +425,7 @@ proptest! {
         let groups = plan_clustered(&files, &along, &targets);
         let mut seen = HashSet::new();
         let of_key = |file: &SuperfileEntry| {
-            file.stats.clustering().is_some_and(|said| said.key == along.key)
+            file.clustering.as_ref().is_some_and(|said| said.key == along.key)
         };
         for group in &groups {
             prop_assert!(!group.sources.is_empty());
@@ -430,7 +437,7 @@ proptest! {
             prop_assert_eq!(sources().map(|f| f.size).sum::<u64>(), group.bytes);
             prop_assert_eq!(sources().map(SuperfileEntry::live_rows).sum::<u64>(), group.rows);
             if let Some(stays) = &group.stays {
-                let all = sources().all(|f| f.stats.clustering().as_ref() == Some(stays));
+                let all = sources().all(|f| f.clustering.as_ref() == Some(stays));
                 prop_assert!(all);
             }
         }
@@ -510,7 +517,7 @@ proptest! {
         }
         prop_assert_eq!(table.files.iter().map(|file| file.rows).sum::<u64>(), appended);
         let of_history: u64 = table.history.values().flatten().map(|(_, n, _)| n).sum();
-        let new = table.files.iter().filter(|f| f.stats.clustering().is_none());
+        let new = table.files.iter().filter(|f| f.clustering.is_none());
         prop_assert_eq!(of_history + new.map(|f| f.rows).sum::<u64>(), appended);
     }
 }
