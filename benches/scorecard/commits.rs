@@ -66,7 +66,7 @@ async fn point_deletes(superfiles: u64) -> Cost {
     let spec = CreateTable {
         schema: Arc::new(Schema::new(fields)),
         properties: BTreeMap::new(),
-        defaults: BTreeMap::new(),
+        defaults: Default::default(),
         sort_order: vec![],
     };
     let table = Table::create(storage, Env::system(), spec).await.unwrap();

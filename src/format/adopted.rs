@@ -17,7 +17,7 @@ pub struct Adopted {
 }
 
 /// Where an adopted file has the table's fields, by field id.
-pub type AdoptedColumns = BTreeMap<i32, StoredAs>;
+pub(crate) type AdoptedColumns = BTreeMap<i32, StoredAs>;
 
 /// Where an adopted file has the values of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,6 +38,15 @@
 //! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
 //!   of new columns only while it runs a statement, that is an error, and the next statement sees the new columns.
 //!
+//! # Columns in files
+//!
+//! A superfile is a Parquet file that any reader can open. It calls a column by the column's *physical name*: the name
+//! that the column had when it was made. A rename does not change it. A column whose name another one has or had in this
+//! table gets `name_id` with its field id, so a physical name means one column for ever; so do fields of structs. `_id`
+//! is the stored row id (field id 2147483647), never a column of yours. The Arrow schema in a superfile has plain types
+//! (`Utf8`, `Binary`, `List`); a scan gives the types that the table declares. What a file does not say is which of its
+//! rows are deleted, and which files are the table's: the manifest says that.
+//!
 //! # Adopting files
 //!
 //! `supertable_add_files('t', location)` takes Parquet files into the table: one file, a directory, or a pattern with `*`.
@@ -45,6 +54,10 @@
 //! local disk, any file) nothing but its footer is read: it stays where it is, and the table reads it there. From another
 //! store, or with `copy => true`, its bytes are copied as they are, within one object store by the store itself, and the
 //! original is not needed afterwards. The column `placed` of the answer says which.
+//!
+//! A directory of a Delta, Iceberg or Hudi table, of a supertable or of infino is no plain directory of Parquet: its own
+//! records say which files and rows count. A file at or below one is refused; read such a table in its own format, and
+//! `INSERT INTO … SELECT`. Each directory above the location is asked for such records.
 //!
 //! A file that stays is its owner's. Nothing of the table writes or deletes it: not vacuum, compaction, `DELETE` or `DROP TABLE`,
 //! nor what undoes a statement that died. Its owner must neither change nor delete it as long as a version that is to be

@@ -114,12 +114,20 @@
 //! | an older version, found by number or by time, takes few reads, and one that was cut stays out of reach | 6,000 versions, reads are counted; of a million, by arithmetic | `integration::pipeline::travel::any_version_or_moment_of_thousands_takes_few_reads`, `…::what_a_vacuum_cut_is_out_of_reach_also_by_skip_pointers`, `table::version::descent::tests::any_version_of_a_million_takes_few_reads` |
 //! | the tables of a process share one budget of memory; one that is dropped or no longer referred to gives its part back | none | `table::version::cache::tests::a_table_that_is_closed_gives_back_what_was_kept_for_it_and_nothing_else`, `integration::sessions::a_table_that_is_dropped_is_not_kept_in_memory_by_its_session` |
 //!
+//! # Other engines can open superfiles
+//!
+//! | promise | fault | test |
+//! | --- | --- | --- |
+//! | a superfile has physical names that stay, field ids, and types that every reader of Parquet knows | columns and members renamed, dropped, added again under the same names, restored; a column `_id` | `integration::superfile_columns::a_superfile_has_physical_names_field_ids_and_plain_types`, `…::a_column_keeps_its_physical_name_and_a_new_one_gets_another` |
+//! | no physical name is given twice, also by a defect of ours | a version that forgets one | `format::manifest::tests::invariants::a_table_keeps_its_id_and_never_reuses_field_ids` |
+//!
 //! # Files of others stay as they are, and are never a wrong answer
 //!
 //! | promise | fault | test |
 //! | --- | --- | --- |
 //! | adding files reads a footer of each, and writes less than 20 KB for ten of them | their pages are nothing but zeros | `integration::adopted::adding_files_reads_a_footer_of_each_and_writes_no_data` |
 //! | all are added or none; recovery and a vacuum that retains nothing leave them as they are | the process dies at any operation of `supertable_add_files`, before or after it took effect; SIGKILL | `integration::adopted::a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothing_and_the_files`, `integration::kills_ddl::a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing` |
+//! | a file of a table whose own records say what counts is refused | Delta, Iceberg, Hudi, infino and supertables at, above and below the location, by pattern, by name and behind a link | `integration::adopted::files_of_a_table_whose_own_records_say_what_counts_are_refused`, `…::a_link_does_not_hide_that_a_file_is_one_of_a_table`, and `sql/add_files.slt` on all stores |
 //! | nothing of the table writes or deletes one | `DELETE`, `UPDATE`, compaction, vacuum (dry, and retaining nothing), `INSERT OVERWRITE`, `TRUNCATE`, recovery, `CREATE OR REPLACE`, `DROP TABLE` | `integration::adopted::whatever_a_table_on_the_disk_does_the_files_stay_as_they_are` |
 //! | the same | a quarter of the histories of the simulation, all its faults | `integration::simulation::every_history_keeps_every_promise` |
 //! | no row is there twice | two processes add one file at once, 40 seeds; one adds it while another restores a version that has it, 60 seeds; two names of one file | `integration::adopted::of_two_processes_that_add_a_file_at_once_one_does_and_the_other_is_told`, `…::an_adoption_beside_a_restore_of_the_same_files_never_has_their_rows_twice`, `…::a_file_on_the_disk_has_one_path_whatever_links_lead_to_it`, `table::apply::tests::restores::files_of_others_do_not_come_in_beside_a_restore_that_may_bring_them_back` |

@@ -26,7 +26,7 @@ pub(crate) const ADDRESS_FILE: &str = "__supertable_file";
 /// Address column: position of the row in its superfile, from 0 (`Int64`).
 pub(crate) const ADDRESS_POSITION: &str = "__supertable_pos";
 /// The row id column in plans, `Decimal128(38, 0)`. No column of a table has this name.
-pub(crate) const ROW_ID: &str = "__supertable_id";
+pub const ROW_ID: &str = "__supertable_id";
 /// What users call the row id; a column of a table may have this name too, and then means that.
 pub(crate) const EXPOSED_ROW_ID: &str = ROW_ID_COLUMN;
 /// First id of the superfile's minted span; a scan-internal constant per superfile.

@@ -6,15 +6,29 @@ use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema};
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::schema::types::TypePtr;
 
-use crate::support::sql::{context, show};
+fn registered() -> SessionContext {
+    let session = SessionContext::new();
+    datafusion_supertable::register(&session).unwrap();
+    session
+}
+
+async fn show(session: &SessionContext, sql: &str) -> String {
+    let result = datafusion_supertable::sql(session, sql).await;
+    let rows = result.unwrap_or_else(|e| panic!("{sql}: {e}")).collect();
+    let rows = rows.await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    pretty_format_batches(&rows).unwrap().to_string()
+}
 
 fn superfiles(place: &Path) -> BTreeSet<PathBuf> {
-    let all = std::fs::read_dir(place.join("t/superfiles")).unwrap();
-    all.map(|entry| entry.unwrap().path())
+    let all = std::fs::read_dir(place.join("t/superfiles"));
+    all.into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "parquet"))
         .collect()
 }
@@ -81,7 +95,7 @@ const CREATE: &str = "id INT, name VARCHAR, tags VARCHAR[], s STRUCT<a VARCHAR, 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_superfile_has_physical_names_field_ids_and_plain_types() {
     let place = tempfile::tempdir().unwrap();
-    let session = context();
+    let session = registered();
     let at = place.path().display();
     let create =
         format!("CREATE EXTERNAL TABLE t ({CREATE}) STORED AS SUPERTABLE LOCATION '{at}/t/'");
@@ -133,7 +147,7 @@ async fn a_superfile_has_physical_names_field_ids_and_plain_types() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_keeps_its_physical_name_and_a_new_one_gets_another() {
     let place = tempfile::tempdir().unwrap();
-    let session = context();
+    let session = registered();
     let at = place.path().display();
     let create = format!(
         "CREATE EXTERNAL TABLE t ({CREATE}) STORED AS SUPERTABLE LOCATION '{at}/t/' \

@@ -91,8 +91,8 @@ pub(crate) fn superfile_writer(
         table.storage().object_store(),
         context,
         schema,
-        file_schema,
         WriterOptions {
+            file_schema,
             parquet,
             max_rows,
             max_bytes,

@@ -31,7 +31,7 @@ pub use edit::ManifestEdit;
 pub(crate) use edit::TombstoneUpdate;
 pub(crate) use entry::TombstoneRef;
 #[cfg(test)]
-pub(crate) use entry::{NodeRef, Totals};
+pub(crate) use entry::Totals;
 pub use entry::{RowIds, SuperfileEntry};
 pub(crate) use entry_wire::{decode_entry, encode_entry};
 pub(crate) use error::{EditError, ManifestError};

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, at_and_above};
 use super::hive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TableMetadata;
@@ -219,14 +219,18 @@ async fn refuse_foreign<T>(
     found: &[(Path, T)],
 ) -> Result<()> {
     let store = places.from.as_ref();
-    // What is below the location was listed. Where a link leads was not.
+    // What is at and below the location was listed. Where a link leads was not.
     let links = found
         .iter()
         .zip(paths)
         .filter(|((real, _), path)| real != *path);
-    let links = links.map(|((real, _), _)| real);
+    let directories: Vec<Path> = links
+        .map(|((real, _), _)| real)
+        .chain([url.prefix()])
+        .filter_map(|file| at_and_above(file).into_iter().nth(1))
+        .collect();
     foreign
-        .look_above(store, links.chain([url.prefix()]))
+        .look_above(store, directories.iter())
         .await
         .map_err(|e| {
             let why = "what is at and above the files cannot be listed, so nothing tells whether they are a table's";

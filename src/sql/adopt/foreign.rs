@@ -83,7 +83,7 @@ impl Foreign {
         store: &dyn ObjectStore,
         directories: impl Iterator<Item = &Path>,
     ) -> object_store::Result<()> {
-        let mut all: Vec<Path> = directories.flat_map(|d| at_and_above(d)).collect();
+        let mut all: Vec<Path> = directories.flat_map(at_and_above).collect();
         all.sort();
         all.dedup();
         let looks: Vec<_> = all.iter().map(|d| found_in(store, d)).collect();
@@ -160,7 +160,7 @@ fn mark(object: &Path) -> Option<(Path, Kind)> {
 }
 
 /// `path` and all directories above it, the nearest first.
-fn at_and_above(path: &Path) -> Vec<Path> {
+pub(super) fn at_and_above(path: &Path) -> Vec<Path> {
     let parts: Vec<PathPart<'_>> = path.parts().collect();
     (0..=parts.len())
         .rev()
@@ -201,17 +201,21 @@ fn allowed<T>(found: object_store::Result<T>) -> object_store::Result<Option<T>>
         Err(E::NotFound { .. } | E::PermissionDenied { .. } | E::Unauthenticated { .. }) => {
             Ok(None)
         }
-        Err(e) if is_forbidden_on_disk(&e) => Ok(None),
+        Err(e) if is_unseen_on_disk(&e) => Ok(None),
         Err(e) => Err(e),
     }
 }
 
 /// The local disk says so in the cause only.
-fn is_forbidden_on_disk(error: &object_store::Error) -> bool {
+fn is_unseen_on_disk(error: &object_store::Error) -> bool {
     let first: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(first), |cause| cause.source())
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
+        .any(|cause| {
+            use std::io::ErrorKind as K;
+            // What has a mark's name may be a file.
+            matches!(cause.kind(), K::PermissionDenied | K::NotADirectory)
+        })
 }
 
 /// Whose table it is that has a pointer at `root`.

@@ -337,7 +337,7 @@ mod tests {
         let spec = CreateTable {
             schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, true)])),
             properties: Default::default(),
-            defaults: BTreeMap::new(),
+            defaults: Default::default(),
             sort_order: Vec::new(),
         };
         let open = Table::create(storage.clone(), env.clone(), spec)

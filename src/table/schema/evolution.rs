@@ -27,8 +27,7 @@ pub(crate) use self::values::{initial_text, initial_value, widens};
 use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
-    ADDED_KEY, CHECK, TableMetadata, assign_field_ids, field_id,
-    renamed_field, taken_names,
+    ADDED_KEY, CHECK, TableMetadata, assign_field_ids, field_id, renamed_field, taken_names,
 };
 use crate::table::compaction::ClusterBy;
 

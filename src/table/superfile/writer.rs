@@ -62,6 +62,8 @@ const BUFFERED_BATCHES: usize = 4;
 /// How superfiles are written.
 #[derive(Debug, Clone)]
 pub(crate) struct WriterOptions {
+    /// The writer's columns as a file has them: with physical names and field ids.
+    pub file_schema: SchemaRef,
     /// Parquet settings: row group and page sizes, compression, dictionary, bloom filters.
     pub parquet: TableParquetOptions,
     /// A superfile is closed once it holds so many rows; at most [`MAX_SUPERFILE_ROWS`].
@@ -85,7 +87,6 @@ pub(crate) struct SuperfileWriter {
     store: EndCapture,
     task: Arc<TaskContext>,
     schema: SchemaRef,
-    file_schema: SchemaRef,
     options: WriterOptions,
     row_ids: RowIdSource,
     ids: StagedIds,
@@ -107,7 +108,7 @@ struct OpenSuperfile {
 
 impl SuperfileWriter {
     /// A writer of superfiles with the columns of `schema` into `store`, which is rooted at the
-    /// table; the files call them as `file_schema` does, which numbers them. `task` provides the memory pool and the batch settings.
+    /// table. `task` provides the memory pool and the batch settings.
     ///
     /// # Errors
     /// Fails if a private runtime for the store cannot be built.
@@ -115,20 +116,18 @@ impl SuperfileWriter {
         store: Arc<dyn ObjectStore>,
         task: &TaskContext,
         schema: SchemaRef,
-        file_schema: SchemaRef,
         mut options: WriterOptions,
         row_ids: RowIdSource,
         ids: StagedIds,
         created_at_ms: i64,
     ) -> Result<Self> {
-        options.parquet = without_float_statistics(options.parquet, &file_schema);
+        options.parquet = without_float_statistics(options.parquet, &options.file_schema);
         let store = EndCapture::new(store);
         let task = private_context(task, Arc::new(store.clone()))?;
         Ok(Self {
             store,
             task,
             schema,
-            file_schema,
             options,
             row_ids,
             ids,
@@ -174,7 +173,7 @@ impl SuperfileWriter {
     /// encoder's or the store's failure.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         check_not_null(&self.schema, batch.columns())?;
-        let batch = &in_the_file(batch, &self.file_schema)?;
+        let batch = &in_the_file(batch, &self.options.file_schema)?;
         // Once for the batch, not for each of the files that it is spread over.
         let bytes = memory_of(batch);
         let mut offset = 0;
@@ -225,7 +224,7 @@ impl SuperfileWriter {
             object_store_url: url,
             file_group: FileGroup::default(),
             table_paths: vec![ListingTableUrl::parse(&target).map_err(|e| encoding(&id, e))?],
-            output_schema: Arc::clone(&self.file_schema),
+            output_schema: Arc::clone(&self.options.file_schema),
             table_partition_cols: vec![],
             insert_op: InsertOp::Append,
             keep_partition_by_columns: false,
@@ -239,7 +238,7 @@ impl SuperfileWriter {
             receiver.recv().await.map(|batch| (batch, receiver))
         });
         let stream = Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.file_schema),
+            Arc::clone(&self.options.file_schema),
             stream,
         ));
         let task = Arc::clone(&self.task);
@@ -280,7 +279,7 @@ impl SuperfileWriter {
             ));
         }
         let (size, seal) = self.store.take(&path, &metadata).await?;
-        let stats = superfile_stats(&metadata, &self.file_schema, &open.floats)
+        let stats = superfile_stats(&metadata, &self.options.file_schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),

@@ -48,7 +48,7 @@ async fn a_dropped_table_is_gone_for_everyone() {
     let spec = CreateTable {
         schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
         properties: BTreeMap::new(),
-        defaults: BTreeMap::new(),
+        defaults: Default::default(),
         sort_order: Vec::new(),
     };
     let again = Table::create(world.storage(&Plan::healthy()), world.env(), spec).await;

@@ -44,7 +44,7 @@ impl World {
         let spec = CreateTable {
             schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
             properties: BTreeMap::new(),
-            defaults: BTreeMap::new(),
+            defaults: Default::default(),
             sort_order: Vec::new(),
         };
         let storage = world.storage(&Plan::healthy());

@@ -101,7 +101,7 @@ async fn create(world: &Arc<World>, clear: &Arc<Weather>) {
     let spec = CreateTable {
         schema: Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)])),
         properties: Default::default(),
-        defaults: BTreeMap::new(),
+        defaults: Default::default(),
         sort_order: Vec::new(),
     };
     let table = match Table::create(birth.storage, birth.env, spec).await {

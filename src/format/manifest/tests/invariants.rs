@@ -72,6 +72,24 @@ fn a_table_keeps_its_id_and_never_reuses_field_ids() {
         }),
         Err(V::FieldIds { .. })
     ));
+    // A dropped column's physical name is forgotten; and so is one that was retired before.
+    let drop_first = |metadata: &mut TableMetadata| {
+        let fields = metadata.schema.fields().iter().skip(1).cloned();
+        let fields: Vec<_> = fields.collect();
+        metadata.schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
+    };
+    let forget = |metadata: &mut TableMetadata| metadata.retired_names.clear();
+    let forgetful: [&dyn Fn(&mut TableMetadata); 2] = [&drop_first, &forget];
+    for change in forgetful {
+        assert!(matches!(
+            check(|h| {
+                let mut metadata = samples::metadata();
+                change(&mut metadata);
+                h.metadata = Arc::new(metadata);
+            }),
+            Err(V::PhysicalNames)
+        ));
+    }
 }
 
 #[test]
