@@ -34,6 +34,7 @@ mod parameters;
 mod pipeline;
 mod power_cut;
 mod public_api;
+mod readers;
 mod renames;
 mod retries;
 mod row_ids;

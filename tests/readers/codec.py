@@ -1,0 +1,312 @@
+"""The bytes of a supertable's own objects, as src/guide/format.rs specifies them.
+
+Owns the decoding of pointer, manifest nodes and sidecars, and the checks that belong to it. Does not know
+where objects lie or what a table's rows are (supertable.py does). Nothing here is taken from the Rust code.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+from dataclasses import dataclass
+
+import blake3
+import pyroaring
+
+
+class Refused(Exception):
+    """Bytes that are damaged, or of a format that this reader does not know."""
+
+
+def hash_of(data):
+    return blake3.blake3(data).digest()
+
+
+class Payload:
+    """Postcard: varints, zigzagged signed integers, lengths before sequences."""
+
+    def __init__(self, data, name):
+        self.data, self.at, self.name = data, 0, name
+
+    def take(self, count):
+        end = self.at + count
+        if end > len(self.data):
+            raise Refused(f"{self.name}: {count} bytes are missing at {self.at}")
+        piece, self.at = self.data[self.at : end], end
+        return piece
+
+    def uint(self, bits=64):
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        if value >= 1 << bits:
+            raise Refused(f"{self.name}: a number of more than {bits} bits")
+        return value
+
+    def int(self, bits=64):
+        value = self.uint(bits)
+        return (value >> 1) ^ -(value & 1)
+
+    def bool(self):
+        byte = self.take(1)[0]
+        if byte > 1:
+            raise Refused(f"{self.name}: {byte} is neither false nor true")
+        return byte == 1
+
+    def bytes(self):
+        return self.take(self.uint())
+
+    def string(self):
+        return self.bytes().decode("utf-8")
+
+    def hash(self):
+        return self.take(32)
+
+    def uuid(self):
+        return uuid.UUID(bytes=self.take(16))
+
+    def float(self):
+        return struct.unpack("<d", self.take(8))[0]
+
+    def option(self, read):
+        return read() if self.bool() else None
+
+    def seq(self, read):
+        return [read() for _ in range(self.uint())]
+
+    def rest(self):
+        return len(self.data) - self.at
+
+    def end(self):
+        if self.rest():
+            raise Refused(f"{self.name}: {self.rest()} bytes after the last field")
+
+
+def open_frame(data, magic, expected, name):
+    """The payload of a framed object whose bytes hash to `expected`."""
+    if hash_of(data) != expected:
+        raise Refused(f"{name}: its bytes hash to {hash_of(data).hex()}")
+    if len(data) < 48 or data[:8] != magic:
+        raise Refused(f"{name}: no {magic.decode()}")
+    version, length = struct.unpack("<II", data[8:16])
+    if version != 1:
+        raise Refused(f"{name}: format version {version}; this reader knows version 1")
+    if length != len(data) - 48:
+        raise Refused(f"{name}: a payload of {len(data) - 48} bytes, {length} are announced")
+    if hash_of(data[:-32]) != data[-32:]:
+        raise Refused(f"{name}: its checksum does not match")
+    return Payload(data[16:-32], name)
+
+
+def line(keys):
+    return json.dumps(keys, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode_pointer(data):
+    """The pointer: one line of JSON whose last key is the hash of the line without it."""
+    try:
+        pointer = json.loads(data)
+    except ValueError:
+        raise Refused("_supertable/current: no JSON") from None
+    if pointer.get("format_version") != 1:
+        raise Refused(f"_supertable/current: format version {pointer.get('format_version')}")
+    checksum = pointer.pop("checksum", None)
+    if hash_of(line(pointer)).hex() != checksum or line({**pointer, "checksum": checksum}) != data:
+        raise Refused("_supertable/current: its checksum does not match, or another spelling")
+    if "dropped_table" in pointer:
+        raise Refused("the table was dropped")
+    if "reserved_for" in pointer:
+        raise Refused(f"the directory is kept for the table in {pointer['reserved_for']}")
+    known = {"format_version", "table_id", "version", "manifest", "nonce", "new_nodes", "claim"}
+    if set(pointer) - known:
+        raise Refused(f"_supertable/current: unknown keys {sorted(set(pointer) - known)}")
+    return pointer
+
+
+@dataclass
+class Ref:
+    hash: bytes
+    first: uuid.UUID
+    superfiles: int
+    rows: int
+    live_rows: int
+    bytes: int
+
+
+def ref(p):
+    return Ref(p.hash(), p.uuid(), p.uint(), p.uint(), p.uint(), p.uint())
+
+
+@dataclass
+class Root:
+    version: int
+    parent: bytes | None
+    created_at_ms: int
+    schema: bytes
+    properties: dict
+    groups: list
+    skips: list
+
+    def ancestors(self):
+        """Older versions and their roots, the oldest first."""
+        found = {} if self.parent is None else {self.version - 1: self.parent}
+        power = 4
+        for root in self.skips:
+            found.setdefault((self.version - 1) // power * power, root)
+            power *= 4
+        return sorted(found.items())
+
+
+OPERATIONS = {"INSERT", "DELETE", "UPDATE", "MERGE", "TRUNCATE", "OVERWRITE", "COMPACT", "ALTER", "RESTORE"}
+
+
+def commit(p):
+    wal_id, op = p.take(16), p.string()
+    if op not in OPERATIONS:
+        raise Refused(f"{p.name}: unknown operation {op}")
+    version, inserted, deleted, updated = (p.uint() for _ in range(4))
+    return wal_id, op, version, inserted, deleted, updated, p.string(), p.int()
+
+
+def decode_root(data, expected, name):
+    p = open_frame(data, b"STBLROOT", expected, name)
+    version, parent, created_at_ms = p.uint(), p.option(p.hash), p.int()
+    p.uuid()  # the table's id
+    schema = p.bytes()
+    properties = dict(p.seq(lambda: (p.string(), p.string())))
+    p.seq(lambda: (p.string(), p.bool(), p.bool()))  # the order of rows
+    p.int(32)  # the next field id
+    p.uint(), p.uint(), p.uint()  # when metadata, schema and rows' places changed
+    p.seq(lambda: commit(p)), p.seq(lambda: commit(p))
+    groups, skips = p.seq(lambda: ref(p)), p.seq(p.hash)
+    if p.rest():
+        p.uint(), p.uint()
+    tail(p)
+    return Root(version, parent, created_at_ms, schema, properties, groups, skips)
+
+
+def tail(p):
+    """The salt, if there is one."""
+    if p.rest():
+        p.take(16)
+    p.end()
+
+
+def decode_group(data, node, name):
+    p = open_frame(data, b"STBLGRUP", node.hash, name)
+    leaves = p.seq(lambda: ref(p))
+    tail(p)
+    check_sums(node, leaves, name)
+    return leaves
+
+
+@dataclass
+class Tombstones:
+    sidecar: uuid.UUID
+    hash: bytes
+    cardinality: int
+    size: int
+
+
+@dataclass
+class Entry:
+    id: uuid.UUID
+    rows: int
+    size: int
+    first_row_id: int | None
+    footer: tuple | None  # (length, hash) of the file's last bytes
+    place: tuple | None  # (path, tag) of a file that is read where its owner has it
+    adopted: dict | None  # field id -> ("name", name in the file) or ("constant", text or None)
+    tombstones: Tombstones | None
+
+    # What a reference to a node sums up.
+    superfiles = 1
+
+    @property
+    def first(self):
+        return self.id
+
+    @property
+    def live_rows(self):
+        return self.rows - (self.tombstones.cardinality if self.tombstones else 0)
+
+    @property
+    def bytes(self):
+        return self.size
+
+
+def value(p):
+    kinds = [p.bool, p.int, p.uint, p.float, lambda: p.int(128), p.string, p.bytes]
+    kind = p.uint(32)
+    if kind >= len(kinds):
+        raise Refused(f"{p.name}: unknown kind of value {kind}")
+    return kinds[kind]()
+
+
+def column(p):
+    field_id = p.int(32)
+    least, greatest = p.option(lambda: value(p)), p.option(lambda: value(p))
+    p.option(p.uint), p.bool(), p.bool()
+    return field_id, (least, greatest)
+
+
+def entry(p):
+    id, rows, size = p.uuid(), p.uint(), p.uint()
+    p.int()  # when it was written
+    first_row_id = p.option(lambda: int.from_bytes(p.take(16), "big"))
+    columns = dict(p.seq(lambda: column(p)))
+    tombstones = p.option(lambda: Tombstones(p.uuid(), p.hash(), p.uint(), p.uint()))
+    p.uint()  # when its rows last moved
+    seal = columns.get(0, (None, None))[1]
+    footer = seal and (struct.unpack("<I", seal[:4])[0], seal[8:24])
+    adopted = {
+        -id: ("name", least) if least is not None else ("constant", greatest)
+        for id, (least, greatest) in columns.items()
+        if -(2**31) + 1 < id < 0
+    }
+    place = columns.get(-(2**31))
+    return Entry(id, rows, size, first_row_id, footer, place, adopted or None, tombstones)
+
+
+def decode_leaf(data, node, name):
+    p = open_frame(data, b"STBLLEAF", node.hash, name)
+    entries = p.seq(lambda: entry(p))
+    if p.rest() not in (0, 16):
+        p.seq(lambda: p.uint(32))  # how many versions have deleted rows of each
+    tail(p)
+    check_sums(node, entries, name)
+    return entries
+
+
+def check_sums(node, children, name):
+    """A node holds 1 to 64 children in ascending order, and is what the reference to it says."""
+    if not 1 <= len(children) <= 64:
+        raise Refused(f"{name}: {len(children)} children")
+    firsts = [child.first for child in children]
+    if firsts != sorted(set(firsts)) or firsts[0] != node.first:
+        raise Refused(f"{name}: its children are out of order")
+    for what in ("superfiles", "rows", "live_rows", "bytes"):
+        if sum(getattr(child, what) for child in children) != getattr(node, what):
+            raise Refused(f"{name}: its {what} are not those of the reference to it")
+
+
+def decode_sidecar(data, tombstones, rows, name):
+    """The deleted positions of a superfile of `rows` rows."""
+    if hash_of(data) != tombstones.hash or len(data) != tombstones.size:
+        raise Refused(f"{name}: its bytes are not those that the manifest names")
+    p = Payload(data, name)
+    if p.take(8) != b"INFTOMB\0" or p.take(4) != struct.pack("<I", 1):
+        raise Refused(f"{name}: no sidecar of version 1")
+    if p.bool():
+        p.take(24)  # who closed it, and when
+    bitmap = p.take(struct.unpack("<I", p.take(4))[0])
+    p.end()
+    deleted = pyroaring.BitMap.deserialize(bitmap)
+    if len(deleted) != tombstones.cardinality or (deleted and deleted.max() >= rows):
+        raise Refused(f"{name}: its positions are not those that the manifest counts")
+    return deleted
