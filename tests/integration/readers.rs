@@ -135,16 +135,16 @@ const HISTORY: &[&str] = &[
     "ALTER TABLE t RENAME COLUMN title TO x, RENAME COLUMN raw TO title",
     "UPDATE t SET title = 'both' WHERE id BETWEEN 20 AND 25",
     // Files of others: where they are, with a column in the name of their directory; below the table; as a copy.
-    "COPY (SELECT CAST(value AS INT) AS id, 'a' || value AS x, 1 AS grade, 'late' AS title,
+    "COPY (SELECT CAST(value AS INT) AS id, 'a' || value AS x, CAST(1 AS INT) AS grade, 'late' AS title,
             to_timestamp(1600000000) AS late, named_struct('z', 'from file', 'c', 2.5, 'a', 5) AS s
         FROM range(2000, 2020)) TO '{dir}/in/year=2024/a.parquet' STORED AS PARQUET",
-    "COPY (SELECT value AS id, 'b' || value AS x, 2 AS grade, to_timestamp(1600000000) AS late
+    "COPY (SELECT value AS id, 'b' || value AS x, CAST(2 AS INT) AS grade, to_timestamp(1600000000) AS late
         FROM range(2020, 2040)) TO '{dir}/in/year=__HIVE_DEFAULT_PARTITION__/b.parquet' STORED AS PARQUET",
     "SELECT * FROM supertable_add_files('t', '{dir}/in/')",
-    "COPY (SELECT value AS id, 'c' || value AS x, 3 AS grade, to_timestamp(1600000000) AS late
+    "COPY (SELECT value AS id, 'c' || value AS x, CAST(3 AS INT) AS grade, to_timestamp(1600000000) AS late
         FROM range(2040, 2050)) TO '{dir}/t/data/c.parquet' STORED AS PARQUET",
     "SELECT * FROM supertable_add_files('t', '{dir}/t/data/')",
-    "COPY (SELECT value AS id, 'd' || value AS x, 4 AS grade, to_timestamp(1600000000) AS late
+    "COPY (SELECT value AS id, 'd' || value AS x, CAST(4 AS INT) AS grade, to_timestamp(1600000000) AS late
         FROM range(2050, 2060)) TO '{dir}/d.parquet' STORED AS PARQUET",
     "SELECT * FROM supertable_add_files('t', '{dir}/d.parquet', copy => true)",
     "DELETE FROM t WHERE id IN (2001, 2021, 2041, 2051)",
