@@ -1,0 +1,78 @@
+//! Superfiles, the files of others that a table reads, and tombstones.
+//!
+//! # Superfiles
+//!
+//! A superfile is a Parquet file that any Parquet reader opens. It is written once and never changes. It has at most 2^24
+//! rows. Rows are numbered from 0 in the order of the file, over all row groups: this number is a row's *position*.
+//! Deleted rows stay in the file, so a program that opens a superfile by itself sees them too.
+//!
+//! A foreign writer may choose row groups, pages, encodings, compression and statistics freely, with these rules:
+//!
+//! - Columns have the table's field ids and physical names, nested fields too. A column of the table may be missing only
+//!   if it is nullable and has no initial default; a column that the table does not have must not be there.
+//! - The embedded Arrow schema (`ARROW:schema`), if there is one, uses plain types: `Utf8`, `Binary`, `List` and not
+//!   their view types.
+//! - For float columns it writes no statistics into row groups and page indexes: Parquet leaves NaN out of its bounds, and
+//!   readers that order NaN above all numbers would leave out rows that are there.
+//!
+//! # Columns
+//!
+//! Readers and writers know a column by its *field id*, never by its name alone. Each field of a table's schema says in its
+//! metadata:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `PARQUET:field_id` | its id, decimal; superfiles have it in their Parquet schema |
+//! | `supertable.physical_name` | what superfiles call the field; absent if that is its name |
+//! | `supertable.added` | `1` on a member that its struct got later: older superfiles hold the struct without it |
+//!
+//! A field gets its physical name when it is made, and keeps it for ever: the name that it has then, or, where
+//! another field of the same parent has or had that physical name, `name_id` with its field id (again and again,
+//! until it is free). Names that differ in case alone count as the same. `_id` is never a column's physical name. Columns
+//! and members of structs have physical names; a list's items and what is in a map go by their places.
+//!
+//! To read the table's column *c* from a superfile:
+//!
+//! 1. Find the column of the file with the field id of *c*. Inside a struct, find its members in the same way, at every
+//!    depth; a member that the file does not have is NULL. Items of lists, and keys and values of maps, have one place.
+//! 2. If the file has none, the value of all its rows is the property `column.initial_default.<field id>`, if the table
+//!    has it: text that is to be cast to the type of *c*. Else it is NULL.
+//! 3. Cast to the type that *c* has today. It is the file's type or a wider one: an integer of more bits, a float of more
+//!    bits, a decimal of more digits and the same scale.
+//!
+//! A column of the file that the table does not have was dropped: leave it out.
+//!
+//! Text of initial defaults and of constants is as Arrow casts values to strings: digits, `true` and `false`, ISO 8601 dates
+//! and times, strings as they are.
+//!
+//! # Row ids
+//!
+//! Each row has an id of 128 bits that it keeps when it is updated or moved. It stands in one of two places:
+//!
+//! - If the entry has `first_row_id`, the id of the row at position *p* is `first_row_id + p`.
+//! - Otherwise the superfile stores ids, in a column with the physical name `_id` and the field id 2147483647, of type
+//!   Decimal128(38, 0) (the id as a number). A value that is NULL there, with `first_row_id` given, falls back to the rule above.
+//!
+//! `INSERT` stores none. `UPDATE`, `MERGE` and compactions store them, because the rows had ids before.
+//!
+//! # Tombstones
+//!
+//! A sidecar is `superfiles/<uuid>.tombstones`. The manifest entry of a superfile names the sidecar in force, its hash, its
+//! length and how many rows it deletes; a reader must check all three. A further `DELETE` writes a new sidecar, with the
+//! union; so an old version goes on to see what it saw.
+//!
+//! ```text
+//! offset      size  field
+//! 0           8     magic "INFTOMB\0"
+//! 8           4     version, u32 little-endian = 1
+//! 12          1     flag: 0, or 1 if the next two fields are there
+//! (13         16    who closed the sidecar to replacement: a uuid, big-endian)
+//! (29         8     when: i64 little-endian, ms since 1970)
+//! 13 | 37     4     n, length of the bitmap, u32 little-endian
+//! 17 | 41     n     the bitmap, in roaring's portable serialisation for 32-bit values
+//! end               nothing follows
+//! ```
+//!
+//! Positions are below the superfile's number of rows. Writers of this crate write the flag 0. See the
+//! [specification of roaring](https://github.com/RoaringBitmap/RoaringFormatSpec).
+SUPERFILES_REST
