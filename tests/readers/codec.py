@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import uuid
+import zlib
 from dataclasses import dataclass
 
 import blake3
@@ -310,3 +311,22 @@ def decode_sidecar(data, tombstones, rows, name):
     if len(deleted) != tombstones.cardinality or (deleted and deleted.max() >= rows):
         raise Refused(f"{name}: its positions are not those that the manifest counts")
     return deleted
+
+
+# What the table of a superfile's checksums ends with.
+CHECKSUMS = bytes.fromhex("d3f1a36b55c24f0e9a41b1c6a70e32d7")
+
+
+def check_blocks(data, name):
+    """Compares a superfile's bytes with the checksums in its footer, which has been verified."""
+    # The table stands before the end of the footer's struct, the footer's length and the magic.
+    table = data[:-9]
+    if data[-9] != 0 or table[-16:] != CHECKSUMS:
+        raise Refused(f"{name}: its footer has no checksums")
+    covered, size, count = struct.unpack("<QII", table[-32:-16])
+    if size == 0 or count != -(-covered // size) or covered + 32 + 4 * count > len(table):
+        raise Refused(f"{name}: its checksums are not of a file of {len(data)} bytes")
+    for block, checksum in enumerate(struct.unpack(f"<{count}I", table[-32 - 4 * count : -32])):
+        piece = data[block * size : min(covered, (block + 1) * size)]
+        if zlib.crc32(piece) != checksum:
+            raise Refused(f"{name}: damaged in the {len(piece)} bytes from {block * size} on")

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from codec import (
     Refused,
+    check_blocks,
     decode_group,
     decode_leaf,
     decode_pointer,
@@ -131,6 +132,8 @@ class Table:
             length, half = entry.footer
             if hash_of(data[-length:])[:16] != half:
                 raise Refused(f"{path}: its footer is not the one that the manifest names")
+        if entry.adopted is None:
+            check_blocks(data, path)
         return data
 
     def row_ids(self, entry, stored):
