@@ -104,7 +104,8 @@ async fn session() -> SessionContext {
 
 /// The current version, the time at which it was made, and its rows by their ids.
 async fn current(ctx: &SessionContext) -> (u64, String, Vec<Value>) {
-    let newest = "SELECT version, CAST(time AS VARCHAR) AS time FROM supertable_history('t') LIMIT 1";
+    let newest =
+        "SELECT version, CAST(time AS VARCHAR) AS time FROM supertable_history('t') LIMIT 1";
     let newest = rows(ctx, newest).await.remove(0);
     (
         newest["version"].as_u64().unwrap(),
@@ -172,7 +173,10 @@ async fn a_reader_written_from_the_specification_reads_every_version_as_we_do() 
         }
     }
     datafusion_supertable::shutdown(&ctx).await;
-    let made = HISTORY.iter().filter(|sql| !sql.starts_with("COPY")).count();
+    let made = HISTORY
+        .iter()
+        .filter(|sql| !sql.starts_with("COPY"))
+        .count();
     assert_eq!(versions.len(), made + 1);
 
     let root = dir.path().join("t");
@@ -223,7 +227,11 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
     }
     datafusion_supertable::shutdown(&ctx).await;
     // Only what the current version needs is left: whatever is damaged is met.
-    batches(&ctx, "SELECT * FROM supertable_vacuum('t', retain => INTERVAL '0 day')").await;
+    batches(
+        &ctx,
+        "SELECT * FROM supertable_vacuum('t', retain => INTERVAL '0 day')",
+    )
+    .await;
     assert_eq!(read(&root, &[]).unwrap().len(), 9);
     for file in one_of_each(&root) {
         let path = root.join(&file);
@@ -249,9 +257,15 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
     fs::write(&pointer, text).unwrap();
 
     // A file of others that was written again, with the same rows.
-    let copy = here("COPY (SELECT value AS id FROM range(10, 20)) TO '{dir}/in.parquet' STORED AS PARQUET");
+    let copy = here(
+        "COPY (SELECT value AS id FROM range(10, 20)) TO '{dir}/in.parquet' STORED AS PARQUET",
+    );
     batches(&ctx, &copy).await;
-    batches(&ctx, &here("SELECT * FROM supertable_add_files('t', '{dir}/in.parquet')")).await;
+    batches(
+        &ctx,
+        &here("SELECT * FROM supertable_add_files('t', '{dir}/in.parquet')"),
+    )
+    .await;
     assert_eq!(read(&root, &[]).unwrap().len(), 19);
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     batches(&ctx, &copy).await;
@@ -263,13 +277,22 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
 /// The physical name of the column `name`, as the table's schema has it.
 fn physical(columns: &[Value], name: &str) -> String {
     let column = columns.iter().find(|column| column["name"] == name);
-    column.unwrap()["physical_name"].as_str().unwrap().to_owned()
+    column.unwrap()["physical_name"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 /// What each engine reads in the superfiles `files`, by these physical names.
-fn engines(root: &Path, files: &BTreeSet<PathBuf>, names: &[&str]) -> Vec<(String, BTreeSet<String>)> {
+fn engines(
+    root: &Path,
+    files: &BTreeSet<PathBuf>,
+    names: &[&str],
+) -> Vec<(String, BTreeSet<String>)> {
     let names = names.join(",");
-    let paths = files.iter().map(|file| root.join(file).display().to_string());
+    let paths = files
+        .iter()
+        .map(|file| root.join(file).display().to_string());
     let paths: Vec<String> = paths.collect();
     let arguments: Vec<&str> = [names.as_str()]
         .into_iter()
@@ -323,7 +346,8 @@ async fn other_engines_read_superfiles_by_the_physical_names_of_columns() {
     let columns = read(&root, &["--columns"]).unwrap();
     let of = |name: &str| physical(&columns, name);
     let (title, name) = (of("title"), of("name"));
-    let as_text = |rows: &[Value]| -> BTreeSet<String> { rows.iter().map(Value::to_string).collect() };
+    let as_text =
+        |rows: &[Value]| -> BTreeSet<String> { rows.iter().map(Value::to_string).collect() };
     let check = |files, names: &[&str], expected: &[Value]| {
         let answers = engines(&root, files, names);
         assert_eq!(answers.len(), 4);
@@ -334,7 +358,11 @@ async fn other_engines_read_superfiles_by_the_physical_names_of_columns() {
     // A renamed column, and one that has its old name now, in files from before and after.
     let three = [json!([1, "one"]), json!([2, "two"]), json!([3, "three"])];
     check(&before, &[&of("id"), &title], &three);
-    check(&second, &[&of("id"), &title, &name], &[json!([3, "three", "new"])]);
+    check(
+        &second,
+        &[&of("id"), &title, &name],
+        &[json!([3, "three", "new"])],
+    );
     // Columns of every shape, members under their physical names.
     let whole = [
         json!([1, "one", "b'r'", {"a": 1, "b": "x"}]),
@@ -343,5 +371,9 @@ async fn other_engines_read_superfiles_by_the_physical_names_of_columns() {
     check(&first, &[&of("id"), &title, &of("raw"), &of("s")], &whole);
     // Row ids stand in the files of UPDATE.
     let id = ids[0]["_id"].as_str().unwrap();
-    check(&third, &["_id", &of("id"), &title], &[json!([id, 1, "changed"])]);
+    check(
+        &third,
+        &["_id", &of("id"), &title],
+        &[json!([id, 1, "changed"])],
+    );
 }

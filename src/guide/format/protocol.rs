@@ -132,8 +132,9 @@
 //! *Abandoned* is what this observer saw unchanged (the same state of the object) for the length of a lease of its own
 //! monotonic time. The times in the lease are of another clock and decide nothing.
 //!
-//! *To undo* is to delete all superfiles and sidecars whose ids lie in the mutation's block and that no version names,
-//! then the change set, then the document. If the process dies in between, the document leads the next one to the rest.
+//! *To undo* is to delete all superfiles and sidecars whose ids lie in the mutation's block, then the change set, then the
+//! document. Only a mutation that was fenced, and that no version since its base committed, may be undone: then no
+//! version names what it staged. If the process dies in between, the document leads the next one to the rest.
 //!
 //! # Vacuum
 //!

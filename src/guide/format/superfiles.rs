@@ -75,4 +75,58 @@
 //!
 //! Positions are below the superfile's number of rows. Writers of this crate write the flag 0. See the
 //! [specification of roaring](https://github.com/RoaringBitmap/RoaringFormatSpec).
-SUPERFILES_REST
+//!
+//! # Checksums
+//!
+//! Every byte of a superfile is covered. The manifest entry has the lengths and hashes of the file's end; the footer, which
+//! that covers, has a checksum of each block of the rest.
+//!
+//! ```text
+//! pages … | page indexes: index_len bytes | footer: footer_len bytes, to the end of the file
+//!           whatever lies between            metadata, its length (4), "PAR1" (4)
+//! ```
+//!
+//! The footer ends with a field of its own, which other readers skip: the Parquet format reserves the field 32767 of its
+//! structs for extensions.
+//!
+//! ```text
+//! pages, indexes, footer without its last byte: L bytes | the field | 0x00 | footer's length (4) | "PAR1"
+//!
+//! offset  size  the field, in Thrift's compact encoding
+//! 0       1     0x08: binary, the field's id follows
+//! 1       3     0xfe 0xff 0x03: the id 32767, as a zigzag varint
+//! 4       1…5   m, the length of what follows, varint
+//!
+//! then m bytes
+//! 0       4·n   CRC-32 of each block, u32 little-endian, from the start of the file on
+//! 4·n     8     L, the bytes that are covered, u64 little-endian: where the field begins
+//! 4·n+8   4     the length of a block, u32 little-endian: 1,024 to 1,048,576, writers of this crate use 16,384
+//! 4·n+12  4     n, the number of blocks, u32 little-endian: L divided by the length of a block, rounded up
+//! 4·n+16  16    d3f1a36b-55c2-4f0e-9a41-b1c6a70e32d7, big-endian: whose extension this is
+//! ```
+//!
+//! CRC-32 is that of zlib, gzip and Parquet's own pages. A reader finds the field from the end of the file: the last nine
+//! bytes are the end of the struct, the footer's length and the magic; before them stands the uuid. A file of others that
+//! the table reads has no such field.
+//!
+//! # Files of others
+//!
+//! A Parquet file that its owner wrote becomes part of a table when an entry names it. Its columns carry no field ids of
+//! the table, so the entry says where its fields are; its rows have no stored ids, so the entry has `first_row_id`. A
+//! column `_id` of such a file is not a row id.
+//!
+//! The file is either a copy, under the name of a superfile, or stays *in place*: then the entry has its path and a
+//! *tag* of the state in which it was added.
+//!
+//! ```text
+//! path  "data/a.parquet"     below the table's root
+//!       "/data/a.parquet"    from the root of the object store that the table is in (on a local disk: of the file system)
+//! tag   the object's ETag; on a local disk "<modification time in µs since 1970>-<size>"
+//! ```
+//!
+//! A path has no empty segments and neither `.` nor `..`, and does not begin with one of the table's own folders. A reader must
+//! compare the tag whenever it reads the file, also a part of it, and refuse a file whose tag is another: its owner may
+//! write it anew at any time. Nobody but the owner writes or deletes the file.
+//!
+//! A column of the table that an entry places nowhere is missing in the file: the rules above apply. Bounds that such a
+//! file's footer has for float columns must not be used, because other writers leave NaN out of them.
