@@ -153,13 +153,16 @@ class Root:
     groups: list
     skips: list
 
+    def skip_versions(self):
+        powers = [4**n for n in range(1, 32)]
+        versions = [(self.version - 1) // power * power for power in powers]
+        return [version for version in versions if version > 0]
+
     def ancestors(self):
         """Older versions and their roots, the oldest first."""
-        found = {} if self.parent is None else {self.version - 1: self.parent}
-        power = 4
-        for root in self.skips:
-            found.setdefault((self.version - 1) // power * power, root)
-            power *= 4
+        found = dict(zip(self.skip_versions(), self.skips))
+        if self.parent is not None:
+            found[self.version - 1] = self.parent
         return sorted(found.items())
 
 
@@ -176,32 +179,30 @@ def commit(p):
 
 def decode_root(data, expected, name):
     p = open_frame(data, b"STBLROOT", expected, name)
-    version, parent, created_at_ms = p.uint(), p.option(p.hash), p.int()
+    p.take(16)  # the salt
+    version, parent, skips, created_at_ms = p.uint(), p.option(p.hash), p.seq(p.hash), p.int()
     p.uuid()  # the table's id
     schema = p.bytes()
     properties = dict(p.seq(lambda: (p.string(), p.string())))
-    p.seq(lambda: (p.string(), p.bool(), p.bool()))  # the order of rows
+    p.seq(lambda: (p.string(), p.bool(), p.bool()))  # the order in which writers sort rows
     p.int(32)  # the next field id
-    p.uint(), p.uint(), p.uint()  # when metadata, schema and rows' places changed
+    p.seq(lambda: (p.int(32), p.string()))  # retired physical names
+    for _ in range(5):  # when metadata, schema, places of rows and rows last changed; when a restore was
+        p.uint()
     p.seq(lambda: commit(p)), p.seq(lambda: commit(p))
-    groups, skips = p.seq(lambda: ref(p)), p.seq(p.hash)
-    if p.rest():
-        p.uint(), p.uint()
-    tail(p)
-    return Root(version, parent, created_at_ms, schema, properties, groups, skips)
-
-
-def tail(p):
-    """The salt, if there is one."""
-    if p.rest():
-        p.take(16)
+    groups = p.seq(lambda: ref(p))
     p.end()
+    root = Root(version, parent, created_at_ms, schema, properties, groups, skips)
+    if len(skips) != len(root.skip_versions()):
+        raise Refused(f"{name}: {len(skips)} skip pointers in version {version}")
+    return root
 
 
 def decode_group(data, node, name):
     p = open_frame(data, b"STBLGRUP", node.hash, name)
+    p.take(16)  # the salt
     leaves = p.seq(lambda: ref(p))
-    tail(p)
+    p.end()
     check_sums(node, leaves, name)
     return leaves
 
@@ -220,8 +221,8 @@ class Entry:
     rows: int
     size: int
     first_row_id: int | None
-    footer: tuple | None  # (length, hash) of the file's last bytes
-    place: tuple | None  # (path, tag) of a file that is read where its owner has it
+    seal: bytes | None  # lengths and hashes of the file's end
+    in_place: tuple | None  # (path, tag) of a file that is read where its owner has it
     adopted: dict | None  # field id -> ("name", name in the file) or ("constant", text or None)
     tombstones: Tombstones | None
 
@@ -241,45 +242,52 @@ class Entry:
         return self.size
 
 
-def value(p):
-    kinds = [p.bool, p.int, p.uint, p.float, lambda: p.int(128), p.string, p.bytes]
+def variant(p, *readers):
+    """The value of an enum, whose variants these functions read."""
     kind = p.uint(32)
-    if kind >= len(kinds):
-        raise Refused(f"{p.name}: unknown kind of value {kind}")
-    return kinds[kind]()
+    if kind >= len(readers):
+        raise Refused(f"{p.name}: unknown variant {kind}")
+    return readers[kind]()
 
 
-def column(p):
-    field_id = p.int(32)
-    least, greatest = p.option(lambda: value(p)), p.option(lambda: value(p))
-    p.option(p.uint), p.bool(), p.bool()
-    return field_id, (least, greatest)
+def bound(p):
+    return variant(p, p.bool, p.int, p.uint, p.float, lambda: p.int(128), p.string, p.bytes)
+
+
+def statistics(p):
+    return p.int(32), p.option(lambda: bound(p)), p.option(lambda: bound(p)), p.option(p.uint), p.bool(), p.bool()
+
+
+def adopted(p):
+    p.string()  # where the file was
+    name, constant = lambda: ("name", p.string()), lambda: ("constant", p.option(p.string))
+    return dict(p.seq(lambda: (p.int(32), variant(p, name, constant))))
+
+
+def clustering(p):
+    variant(p, *[lambda: None] * 4)
+    return p.seq(lambda: p.int(32)), p.uuid(), p.uint()
 
 
 def entry(p):
     id, rows, size = p.uuid(), p.uint(), p.uint()
     p.int()  # when it was written
     first_row_id = p.option(lambda: int.from_bytes(p.take(16), "big"))
-    columns = dict(p.seq(lambda: column(p)))
+    seal, in_place = p.option(p.bytes), p.option(lambda: (p.string(), p.string()))
+    columns = p.option(lambda: adopted(p))
+    p.option(lambda: clustering(p)), p.seq(lambda: statistics(p))
     tombstones = p.option(lambda: Tombstones(p.uuid(), p.hash(), p.uint(), p.uint()))
-    p.uint()  # when its rows last moved
-    seal = columns.get(0, (None, None))[1]
-    footer = seal and (struct.unpack("<I", seal[:4])[0], seal[8:24])
-    adopted = {
-        -id: ("name", least) if least is not None else ("constant", greatest)
-        for id, (least, greatest) in columns.items()
-        if -(2**31) + 1 < id < 0
-    }
-    place = columns.get(-(2**31))
-    return Entry(id, rows, size, first_row_id, footer, place, adopted or None, tombstones)
+    p.uint(), p.uint(32)  # when its rows last moved; how many versions have deleted rows of it
+    if seal is not None and len(seal) != 40 or in_place and seal is None:
+        raise Refused(f"{p.name}: superfile {id} has no seal that can be")
+    return Entry(id, rows, size, first_row_id, seal, in_place, columns, tombstones)
 
 
 def decode_leaf(data, node, name):
     p = open_frame(data, b"STBLLEAF", node.hash, name)
+    p.take(16)  # the salt
     entries = p.seq(lambda: entry(p))
-    if p.rest() not in (0, 16):
-        p.seq(lambda: p.uint(32))  # how many versions have deleted rows of each
-    tail(p)
+    p.end()
     check_sums(node, entries, name)
     return entries
 
@@ -317,16 +325,41 @@ def decode_sidecar(data, tombstones, rows, name):
 CHECKSUMS = bytes.fromhex("d3f1a36b55c24f0e9a41b1c6a70e32d7")
 
 
-def check_blocks(data, name):
-    """Compares a superfile's bytes with the checksums in its footer, which has been verified."""
+def check_file(data, entry, name):
+    """Compares a superfile's bytes with its entry, and then with the checksums in its footer."""
+    if len(data) != entry.size:
+        raise Refused(f"{name} has {len(data)} bytes, not {entry.size}")
+    if entry.seal is None:
+        return
+    footer, index = struct.unpack("<II", entry.seal[:8])
+    start = len(data) - footer
+    if not 12 <= footer <= len(data) or index > start:
+        raise Refused(f"{name}: a footer of {footer} bytes in a file of {len(data)}")
+    if hash_of(data[start:])[:16] != entry.seal[8:24]:
+        raise Refused(f"{name}: its footer is not the one that the manifest names")
+    if hash_of(data[start - index : start])[:16] != entry.seal[24:]:
+        raise Refused(f"{name}: its page indexes are not those that the manifest names")
     # The table stands before the end of the footer's struct, the footer's length and the magic.
-    table = data[:-9]
-    if data[-9] != 0 or table[-16:] != CHECKSUMS:
-        raise Refused(f"{name}: its footer has no checksums")
+    table = data[start:-9]
+    if data[-9] == 0 and table[-16:] == CHECKSUMS:
+        check_blocks(data, table, name)
+
+
+def check_blocks(data, table, name):
     covered, size, count = struct.unpack("<QII", table[-32:-16])
-    if size == 0 or count != -(-covered // size) or covered + 32 + 4 * count > len(table):
+    if not 1 << 10 <= size <= 1 << 20 or count != -(-covered // size) or 32 + 4 * count > len(table):
+        raise Refused(f"{name}: its checksums are not those of a file")
+    field = b"\x08\xfe\xff\x03" + varint(4 * count + 32) + table[-32 - 4 * count :]
+    if data[covered:-9] != field:
         raise Refused(f"{name}: its checksums are not of a file of {len(data)} bytes")
     for block, checksum in enumerate(struct.unpack(f"<{count}I", table[-32 - 4 * count : -32])):
         piece = data[block * size : min(covered, (block + 1) * size)]
         if zlib.crc32(piece) != checksum:
             raise Refused(f"{name}: damaged in the {len(piece)} bytes from {block * size} on")
+
+
+def varint(number):
+    piece = b""
+    while number >= 0x80:
+        piece, number = piece + bytes([number & 0x7F | 0x80]), number >> 7
+    return piece + bytes([number])

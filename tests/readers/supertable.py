@@ -23,13 +23,12 @@ import pyarrow.parquet as pq
 
 from codec import (
     Refused,
-    check_blocks,
+    check_file,
     decode_group,
     decode_leaf,
     decode_pointer,
     decode_root,
     decode_sidecar,
-    hash_of,
 )
 
 # The field id of the stored row id.
@@ -116,25 +115,19 @@ class Table:
         return decode_sidecar(self.read(name), entry.tombstones, entry.rows, name)
 
     def superfile_bytes(self, entry):
-        if entry.place is None:
-            path = os.path.join(self.root, f"superfiles/{entry.id}.parquet")
-        else:
+        path = os.path.join(self.root, f"superfiles/{entry.id}.parquet")
+        if entry.in_place is not None:
             # Relative to the table's root, or from the root of the store, which is the disk's.
-            path, tag = entry.place
-            path = os.path.join(self.root, path)
-            state = os.stat(path)
-            if f"{state.st_mtime_ns // 1000}-{state.st_size}" != tag:
-                raise Refused(f"{path} was changed since it was added to the table")
+            path = os.path.join(self.root, entry.in_place[0])
+            self.check_tag(path, entry.in_place[1])
         data = self.read(path)
-        if len(data) != entry.size:
-            raise Refused(f"{path} has {len(data)} bytes, not {entry.size}")
-        if entry.footer is not None:
-            length, half = entry.footer
-            if hash_of(data[-length:])[:16] != half:
-                raise Refused(f"{path}: its footer is not the one that the manifest names")
-        if entry.adopted is None:
-            check_blocks(data, path)
+        check_file(data, entry, path)
         return data
+
+    def check_tag(self, path, tag):
+        state = os.stat(path)
+        if f"{state.st_mtime_ns // 1000}-{state.st_size}" != tag:
+            raise Refused(f"{path} was changed since it was added to the table")
 
     def row_ids(self, entry, stored):
         if entry.first_row_id is not None:

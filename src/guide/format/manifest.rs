@@ -16,18 +16,20 @@
 //!
 //! | field | type | meaning |
 //! | --- | --- | --- |
+//! | `salt` | `[u8; 16]` | see below |
 //! | `version` | u64 | the version, from 1, one more in each commit |
 //! | `parent` | `option<[u8; 32]>` | the root of the version before; absent in version 1 only |
+//! | `skips` | `seq<[u8; 32]>` | roots of older versions, see below |
 //! | `created_at_ms` | i64 | when the version was made, ms since 1970, by its committer's clock; never less than the parent's |
 //! | `metadata` | metadata | see below |
 //! | `metadata_changed_at` | u64 | the version in which the metadata last changed |
 //! | `schema_changed_at` | u64 | the version in which the schema last changed |
 //! | `moved_at` | u64 | the last version in which rows moved; 0: never |
+//! | `rows_changed_at` | u64 | the last version in which rows came, went or changed |
+//! | `restored_at` | u64 | the last version that a `RESTORE` made; 0: never |
 //! | `commits` | `seq<commit>` | the mutations that this version committed |
 //! | `pending` | `seq<commit>` | mutations of earlier versions whose WAL documents are not known to be gone |
 //! | `groups` | `seq<ref>` | |
-//! | `skips` | `seq<[u8; 32]>` | roots of older versions, see below |
-ROOT_TAIL
 //!
 //! # Metadata
 //!
@@ -79,7 +81,61 @@ ROOT_TAIL
 //!
 //! A reader must check `first` and the sums against what it finds in the node.
 //!
-GROUP_AND_LEAF
+//! # Group, `STBLGRUP`
+//!
+//! `salt` `[u8; 16]`, then `seq<ref>`: 1 to 64 leaves.
+//!
+//! # Leaf, `STBLLEAF`
+//!
+//! `salt` `[u8; 16]`, then `seq<entry>`: 1 to 64 entries. An entry:
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | `id` | `[u8; 16]` | the superfile |
+//! | `rows` | u64 | its rows, deleted ones included |
+//! | `size` | u64 | its bytes |
+//! | `created_at_ms` | i64 | when it was written |
+//! | `first_row_id` | `option<[u8; 16]>` | see [`superfiles`](super::superfiles#row-ids); absent: the file stores the ids |
+//! | `seal` | `option<bytes>` | 40 bytes, the [hashes of the file's end](super::superfiles#checksums); absent if the end takes more than 256 MiB |
+//! | `in_place` | `option<(path string, tag string)>` | the file is not the table's own but is read here; not without `seal` |
+//! | `adopted` | `option<adopted>` | the file was written by others; see below |
+//! | `clustering` | `option<clustering>` | along what the file was written; see below |
+//! | `stats` | `seq<column>` | what is known of its columns; no column twice |
+//! | `tombstones` | `option<(sidecar [u8; 16], hash [u8; 32], cardinality u64, size u64)>` | the sidecar in force: id, blake3, number of positions, bytes; absent while no row is deleted |
+//! | `moved_at` | u64 | the last version in which a change set that moves rows tombstoned it; 0: never |
+//! | `touched` | u32 | how many versions have deleted rows of it |
+//!
+//! **adopted**: `source` string (where the file was, and which state of it: a table takes no state of an object twice),
+//! `columns` `seq<(field_id i32, stored)>`, no field twice. *stored* is an enum: 0 `name` string, the field is the file's field
+//! of this name, in the column or struct that it belongs to; 1 `option<string>`, the field is not in the file and all
+//! rows have this value, as text, or NULL. A field that is not listed is not in the file.
+//!
+//! **clustering**: `layout` enum (0 Z-order, 1 Hilbert, 2 the table's `sort_order`, 3 as stored), `columns` `seq<i32>` (field ids),
+//! `run` `[u8; 16]` (the first superfile that was written of the same run), `bytes` u64 (the size of what the run was made
+//! from). A compaction writes it; others may ignore it, and must drop it from no entry.
+//!
+//! **column** (statistics of one column):
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | `field_id` | i32 | |
+//! | `min`, `max` | `option<value>` each | no value of the file is smaller, or greater; absent: not known |
+//! | `null_count` | `option<u64>` | how many rows are NULL |
+//! | `min_exact`, `max_exact` | bool each | whether the bound is a value of the file, not only a bound |
+//!
+//! | variant of *value* | type | columns |
+//! | --- | --- | --- |
+//! | 0 | bool | Boolean |
+//! | 1 | i64 | Int8 to Int64, dates, times, timestamps and durations in the column's unit |
+//! | 2 | u64 | UInt8 to UInt64 |
+//! | 3 | f64 | floats; never NaN |
+//! | 4 | i128 | Decimal32 to Decimal128, without their scale |
+//! | 5 | string | strings |
+//! | 6 | bytes | binary |
+//!
+//! Bounds hold for all rows of the file, deleted ones included, in the order of the variant's values; strings and bytes compare
+//! byte by byte; floats in IEEE 754's total order, so a column with a NaN has no bounds. A writer shortens strings and bytes
+//! to 128 bytes, and keeps statistics of the first 32 columns at most. Statistics may be missing; they must not be wrong.
 //!
 //! # Earlier versions
 //!

@@ -43,19 +43,24 @@
 //! | `supertable.statement` | at most 1,024 bytes of its text |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the table's new metadata, framed as `STBLMETA`, if the statement changes it; else absent |
-//! | `supertable.isolation` | `serializable`, if the statement conflicts with every change of rows since its base; else absent. Any other value must be refused |
+//! | `supertable.isolation` | `snapshot`; or `serializable`, if the statement conflicts with every change of rows since its base. Any other value must be refused |
 //!
-//! A row for each superfile that the mutation adds, tombstones or drops. No superfile is named twice.
+//! A row for each superfile that the mutation adds, tombstones or drops. No superfile is named twice. The columns are exactly
+//! these, in this order; those with `?` may be NULL.
 //!
 //! | column | type | `ADD` | `TOMBSTONE` | `DROP` |
 //! | --- | --- | --- | --- | --- |
 //! | `kind` | Utf8 | `ADD` | `TOMBSTONE` | `DROP` |
 //! | `superfile` | FixedSizeBinary(16) | its id | its id | its id |
 //! | `rows` | UInt64 | physical rows | rows of `delta` | rows that were live at the base |
-//! | `base` | FixedSizeBinary(16)? | | sidecar in force at the base | the same |
+//! | `entry` | Binary? | its [entry](super::manifest#leaf-stblleaf), with `moved_at` and `touched` 0 | | |
+//! | `base` | FixedSizeBinary(16)? | | sidecar in force at the base, if there was one | the same |
+//! | `sidecar` | FixedSizeBinary(16)? | | the staged sidecar | |
+//! | `sidecar_hash` | FixedSizeBinary(32)? | | its blake3 | |
+//! | `sidecar_cardinality` | UInt64? | | its positions | |
+//! | `sidecar_size` | UInt64? | | its bytes | |
 //! | `delta` | Binary? | | roaring bitmap of the positions that the statement removes, in the portable serialisation | |
-//! | `moves` | Binary? | | | where a compaction put the rows; see below |
-CHANGE_SET_REST
+//! | `moves` | Binary? | | | where a compaction put the rows, if it says so; see below |
 //!
 //! Invariants, which a process checks before it commits a change set: a `delta` is not empty, holds nothing that was
 //! deleted at the base, and no position past the end of the superfile. The staged sidecar holds the union of the sidecar

@@ -42,6 +42,8 @@
 //!
 //! A column of the file that the table does not have was dropped: leave it out.
 //!
+//! Superfiles have plain types where the table's schema has views (`Utf8View`, `BinaryView`); the values are the same.
+//!
 //! Text of initial defaults and of constants is as Arrow casts values to strings: digits, `true` and `false`, ISO 8601 dates
 //! and times, strings as they are.
 //!
@@ -78,13 +80,22 @@
 //!
 //! # Checksums
 //!
-//! Every byte of a superfile is covered. The manifest entry has the lengths and hashes of the file's end; the footer, which
-//! that covers, has a checksum of each block of the rest.
+//! Every byte of a superfile is covered. The manifest entry has the lengths and hashes of the file's end, its *seal*; the
+//! footer, which the seal covers, has a checksum of each block of the rest.
 //!
 //! ```text
 //! pages … | page indexes: index_len bytes | footer: footer_len bytes, to the end of the file
 //!           whatever lies between            metadata, its length (4), "PAR1" (4)
+//!
+//! offset  size  the seal
+//! 0       4     footer_len, u32 little-endian
+//! 4       4     index_len, u32 little-endian: 0 if there are none
+//! 8       16    the first half of the blake3 of the footer
+//! 24      16    the first half of the blake3 of the page indexes
 //! ```
+//!
+//! The page indexes begin at the least offset of a column or offset index that the footer names, and end where the footer
+//! begins. A reader reads the footer by its length, compares the hash, and only then decodes it.
 //!
 //! The footer ends with a field of its own, which other readers skip: the Parquet format reserves the field 32767 of its
 //! structs for extensions.
@@ -106,8 +117,14 @@
 //! ```
 //!
 //! CRC-32 is that of zlib, gzip and Parquet's own pages. A reader finds the field from the end of the file: the last nine
-//! bytes are the end of the struct, the footer's length and the magic; before them stands the uuid. A file of others that
-//! the table reads has no such field.
+//! bytes are the end of the struct, the footer's length and the magic; before them stands the uuid. It checks that the
+//! table is that of this file (the field begins at L and ends nine bytes before the end), rounds what it reads to whole
+//! blocks, and compares each of them. A file of others that the table reads has no such field. A foreign writer may leave it
+//! out: then nothing proves the pages of its files.
+//!
+//! To write the field, hold the last nine bytes of the Parquet file back, compute the checksums of all before, and write the
+//! field, the byte 0, the footer's new length (the old one and that of the field) and the magic. No offset in the
+//! file changes. Size and seal in the entry are those of the result.
 //!
 //! # Files of others
 //!
