@@ -33,8 +33,8 @@
 //! - A store without conditional writes cannot hold a table. On GCS the tests run against a server that
 //!   knows the JSON API only, behind a shim: that the generation of an object decides is tested, the wire format of writes
 //!   to real GCS is not.
-//! - A flipped bit in a page of a superfile may go unnoticed (Parquet's writer for Rust writes no checksums of pages). In
-//!   everything else, footers and page indexes included, it is an error that names the object.
+//! - A flipped bit in a page of an external file (`supertable_add_files`, in place or copied) may go unnoticed. Everywhere
+//!   else, pages, dictionaries and Bloom filters of superfiles included, it is an error that names the object.
 //!
 //! # Of DataFusion 55.2, as far as they show here
 //!
