@@ -4,7 +4,7 @@
 //! its rows with ours for every version of a table (`integration::readers`).
 //!
 //! - [`encodings`]: ids, hashes, the frame of binary objects, postcard, Arrow streams.
-//! - [`pointer`]: the one object that a commit replaces.
+//! - [`mod@pointer`]: the one object that a commit replaces.
 //! - [`manifest`]: root, groups, leaves; entries of superfiles; the table's metadata.
 //! - [`superfiles`]: Parquet files, their columns and row ids, files of others, tombstone sidecars.
 //! - [`mutations`]: WAL documents and change sets.

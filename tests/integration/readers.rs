@@ -183,8 +183,10 @@ async fn a_reader_written_from_the_specification_reads_every_version_as_we_do() 
     for (version, time, expected) in &versions {
         let by_number = read(&root, &["--version", &version.to_string()]).unwrap();
         assert_eq!(&by_number, expected, "version {version}");
-        let by_time = read(&root, &["--time", time]).unwrap();
-        assert_eq!(&by_time, expected, "version {version}, {time}");
+        if version % 4 == 1 {
+            let by_time = read(&root, &["--time", time]).unwrap();
+            assert_eq!(&by_time, expected, "version {version}, {time}");
+        }
     }
     let (newest, _, expected) = versions.last().unwrap();
     assert_eq!(&read(&root, &[]).unwrap(), expected);
@@ -236,13 +238,13 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
     for file in one_of_each(&root) {
         let path = root.join(&file);
         let healthy = fs::read(&path).unwrap();
-        // In a superfile: the footer, which the manifest's hash covers. Elsewhere: any byte.
-        let at = healthy.len() - 20;
-        let mut damaged = healthy.clone();
-        damaged[at] ^= 1;
-        fs::write(&path, &damaged).unwrap();
-        let refused = read(&root, &[]).unwrap_err();
-        assert!(refused.starts_with("refused: "), "{file:?}: {refused}");
+        for at in [healthy.len() / 3, healthy.len() - 20] {
+            let mut damaged = healthy.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            let refused = read(&root, &[]).unwrap_err();
+            assert!(refused.starts_with("refused: "), "{file:?}: {refused}");
+        }
         fs::write(&path, &healthy[..healthy.len() - 1]).unwrap();
         let refused = read(&root, &[]).unwrap_err();
         assert!(refused.starts_with("refused: "), "{file:?}: {refused}");
