@@ -6,7 +6,7 @@
 //! - [`encodings`]: ids, hashes, the frame of binary objects, postcard, Arrow streams.
 //! - [`mod@pointer`]: the one object that a commit replaces.
 //! - [`manifest`]: root, groups, leaves; entries of superfiles; the table's metadata.
-//! - [`superfiles`]: Parquet files, their columns and row ids, files of others, tombstone sidecars.
+//! - [`superfiles`]: Parquet files, their columns and row ids, external files, tombstone sidecars.
 //! - [`mutations`]: WAL documents and change sets.
 //! - [`protocol`]: how a version is committed, what conflicts, recovery, vacuum, how tables come and go.
 //!
@@ -39,7 +39,7 @@
 //! (see [`encodings`]). A name has one spelling only: a file of another spelling is foreign.
 //!
 //! A table may also read Parquet files that lie elsewhere and belong to others: see
-//! [`superfiles`](superfiles#files-of-others). On a local disk the writer of this crate keeps temporary files and locks
+//! [`superfiles`](superfiles#external-files). On a local disk the writer of this crate keeps temporary files and locks
 //! in `.supertable-local/`, which is no part of the format.
 //!
 //! # What the store must offer
@@ -114,7 +114,7 @@
 //! A writer that cannot do all of it must not write. It must keep every field that it does not change, and must refuse a
 //! table whose objects have fields or values that it does not know.
 //!
-//! A program that only **adds Parquet files** to a table need not write: `supertable_add_files` takes files of others.
+//! A program that only **adds Parquet files** to a table need not write: `supertable_add_files` takes external files.
 
 pub mod encodings;
 pub mod manifest;

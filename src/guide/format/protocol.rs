@@ -106,7 +106,7 @@
 //! | `OVERWRITE` | the table's `moved_at` > base | conflict |
 //! | changes the metadata | `metadata_changed_at` > base | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed, or there are rows | conflict |
-//! | removes rows, or adds files of others | `restored_at` > base | conflict |
+//! | removes rows, or adds external files | `restored_at` > base | conflict |
 //! | `RESTORE` | anything was committed | conflict |
 //! | any, behind a `RESTORE` of the same draft | | judged again against the restored version |
 //! | is `serializable` | `rows_changed_at` > base | conflict |
@@ -154,7 +154,7 @@
 //!    (or than the retention time, if that is shorter).
 //!
 //! While a `RESTORE` is live, or a mutation of a kind that vacuum does not know, nothing is deleted. While a document cannot
-//! be read, nothing is deleted that was written later than a day before it. Files of others, foreign names, documents
+//! be read, nothing is deleted that was written later than a day before it. External files, foreign names, documents
 //! and change sets are never vacuum's.
 //!
 //! Step 5, the salts, and the order of 2 to 4 make this safe beside writers: a mutation's document is durable before

@@ -1,4 +1,4 @@
-//! Superfiles, the files of others that a table reads, and tombstones.
+//! Superfiles, external files, and tombstones.
 //!
 //! # Superfiles
 //!
@@ -119,16 +119,16 @@
 //! CRC-32 is that of zlib, gzip and Parquet's own pages. A reader finds the field from the end of the file: the last nine
 //! bytes are the end of the struct, the footer's length and the magic; before them stands the uuid. It checks that the
 //! table is that of this file (the field begins at L and ends nine bytes before the end), rounds what it reads to whole
-//! blocks, and compares each of them. A file of others that the table reads has no such field. A foreign writer may leave it
+//! blocks, and compares each of them. An external file has no such field. A foreign writer may leave it
 //! out: then nothing proves the pages of its files.
 //!
 //! To write the field, hold the last nine bytes of the Parquet file back, compute the checksums of all before, and write the
 //! field, the byte 0, the footer's new length (the old one and that of the field) and the magic. No offset in the
 //! file changes. Size and seal in the entry are those of the result.
 //!
-//! # Files of others
+//! # External files
 //!
-//! A Parquet file that its owner wrote becomes part of a table when an entry names it. Its columns carry no field ids of
+//! An *external file* is a Parquet file that its owner wrote and that an entry names (it has `adopted`). Its columns carry no field ids of
 //! the table, so the entry says where its fields are; its rows have no stored ids, so the entry has `first_row_id`. A
 //! column `_id` of such a file is not a row id.
 //!
