@@ -128,9 +128,11 @@
 //!
 //! # External files
 //!
-//! An *external file* is a Parquet file that its owner wrote and that an entry names (it has `adopted`). Its columns carry no field ids of
-//! the table, so the entry says where its fields are; its rows have no stored ids, so the entry has `first_row_id`. A
-//! column `_id` of such a file is not a row id.
+//! An *external file* is a Parquet file that its owner wrote and that an entry names (the entry has `adopted`). Its columns
+//! carry no field ids of the table, so the entry says where its fields are; its rows have no stored ids, so the entry
+//! has `first_row_id`. A column `_id` of such a file is not a row id. Its types may differ more from the table's than
+//! those of superfiles: dictionaries, a coarser unit of time, another name of the zone UTC, a decimal with a smaller
+//! scale. Each value of the file still is a value of the table's type, and a cast gives it.
 //!
 //! The file is either a copy, under the name of a superfile, or stays *in place*: then the entry has its path and a
 //! *tag* of the state in which it was added.
