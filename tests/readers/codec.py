@@ -149,7 +149,7 @@ class Root:
     parent: bytes | None
     created_at_ms: int
     schema: bytes
-    properties: dict
+    initial_defaults: dict  # field id -> text
     groups: list
     skips: list
 
@@ -183,7 +183,10 @@ def decode_root(data, expected, name):
     version, parent, skips, created_at_ms = p.uint(), p.option(p.hash), p.seq(p.hash), p.int()
     p.uuid()  # the table's id
     schema = p.bytes()
-    properties = dict(p.seq(lambda: (p.string(), p.string())))
+    p.seq(lambda: (p.string(), p.string()))  # properties
+    p.seq(lambda: (p.string(), p.string()))  # defaults, which are for writers
+    initial_defaults = dict(p.seq(lambda: (p.int(32), p.string())))
+    p.uint()  # how often external files were added
     p.seq(lambda: (p.string(), p.bool(), p.bool()))  # the order in which writers sort rows
     p.int(32)  # the next field id
     p.seq(lambda: (p.int(32), p.string()))  # retired physical names
@@ -192,7 +195,7 @@ def decode_root(data, expected, name):
     p.seq(lambda: commit(p)), p.seq(lambda: commit(p))
     groups = p.seq(lambda: ref(p))
     p.end()
-    root = Root(version, parent, created_at_ms, schema, properties, groups, skips)
+    root = Root(version, parent, created_at_ms, schema, initial_defaults, groups, skips)
     if len(skips) != len(root.skip_versions()):
         raise Refused(f"{name}: {len(skips)} skip pointers in version {version}")
     return root

@@ -91,10 +91,10 @@ class Table:
         """The version's rows, each a dictionary with the row id as `_id`, ordered by it."""
         fields, rows = schema_of(root), []
         for entry in self.entries(root):
-            rows += self.superfile(entry, fields, root.properties)
+            rows += self.superfile(entry, fields, root.initial_defaults)
         return sorted(rows, key=lambda row: row["_id"])
 
-    def superfile(self, entry, fields, properties):
+    def superfile(self, entry, fields, initial_defaults):
         file = pq.ParquetFile(pa.BufferReader(self.superfile_bytes(entry)))
         # Types as they were meant: pyarrow gives field ids in the metadata of fields.
         stored = file.read()
@@ -102,7 +102,7 @@ class Table:
             raise Refused(f"superfile {entry.id} has {stored.num_rows} rows, not {entry.rows}")
         columns = [self.row_ids(entry, stored)]
         for field in fields:
-            columns.append(self.column(entry, stored, field, properties))
+            columns.append(self.column(entry, stored, field, initial_defaults))
         names = ["_id", *(field.name for field in fields)]
         rows = pa.table(columns, names=names).to_pylist()
         deleted = self.deleted(entry)
@@ -143,7 +143,7 @@ class Table:
                 return column.to_pylist()
         raise Refused(f"superfile {entry.id} stores no row ids")
 
-    def column(self, entry, stored, field, properties):
+    def column(self, entry, stored, field, initial_defaults):
         """The column `field` of the table as the superfile has it, by field id; never by name alone."""
         where = Members(entry.adopted)
         found = where.find(field, stored.schema)
@@ -152,7 +152,7 @@ class Table:
             return conform(chunks, stored.schema.field(found), field, where)
         kind, text = (entry.adopted or {}).get(field_id(field), (None, None))
         if kind is None:
-            text = properties.get(f"column.initial_default.{field_id(field)}")
+            text = initial_defaults.get(field_id(field))
         return constant(text, field.type, entry.rows)
 
 

@@ -40,22 +40,23 @@
 //! | --- | --- | --- |
 //! | `table_id` | `[u8; 16]` | |
 //! | `schema` | bytes | the columns: an Arrow IPC stream without batches. Keys of fields: see [`superfiles`](super::superfiles#columns) |
-//! | `properties` | `map<string, string>` | see below |
+//! | `properties` | `map<string, string>` | options, see below |
+//! | `defaults` | `map<string, string>` | by a column's name: SQL of what an `INSERT` that leaves the column out puts in |
+//! | `initial_defaults` | `map<i32, string>` | by a column's field id: the value, as text, of rows that are older than the column; it never changes |
+//! | `adoptions` | u64 | how often external files were added; a mutation that adds some adds one |
 //! | `sort_order` | `seq<(name string, descending bool, nulls_first bool)>` | the order in which writers sort rows, empty: none |
 //! | `next_field_id` | i32 | the field id that the next new field gets; ids are never used twice |
 //! | `retired_names` | `seq<(parent i32, name string)>`, ascending | physical names of dropped fields, in lower case, each below the field id of its struct, or 0 for a column; never used again |
 //!
 //! Every field of the schema that Parquet gives a node of its own (columns, members of structs, items of lists, keys and
-//! values of maps) has an id from 1 to `next_field_id − 1`, each another.
+//! values of maps) has an id from 1 to `next_field_id − 1`, each another. A new version keeps each physical name of the
+//! version before at the same field id, or retires it.
 //!
-//! | property | meaning |
-//! | --- | --- |
-//! | `column.initial_default.<field id>` | the value, as text, of rows that are older than the column; it never changes |
-//! | `column.default.<name>` | SQL: what an `INSERT` that leaves the column out puts in |
-//! | `supertable.check.<name>` | SQL: a condition that every row must satisfy |
-//! | `supertable.…`, others | options; see [`options`](crate::guide::options) |
+//! `adoptions` is there so that two mutations that add external files at once change the metadata both: then one of them
+//! conflicts, and looks again which files the table has.
 //!
-//! A reader needs only the first. A writer must enforce `NOT NULL` (a field that is not nullable) and all conditions; one that
+//! Properties are [options](crate::guide::options) by name. A reader needs none of them. `supertable.check.<name>` is SQL: a
+//! condition that every row must satisfy. A writer must enforce `NOT NULL` (a field that is not nullable) and all conditions; one that
 //! cannot evaluate SQL must refuse to write a table that has any.
 //!
 //! # Commit

@@ -35,8 +35,8 @@
 //!
 //! 1. Find the column of the file with the field id of *c*. Inside a struct, find its members in the same way, at every
 //!    depth; a member that the file does not have is NULL. Items of lists, and keys and values of maps, have one place.
-//! 2. If the file has none, the value of all its rows is the property `column.initial_default.<field id>`, if the table
-//!    has it: text that is to be cast to the type of *c*. Else it is NULL.
+//! 2. If the file has none, the value of all its rows is that of `initial_defaults` in the table's metadata, if *c* has one
+//!    there: text that is to be cast to the type of *c*. Else it is NULL.
 //! 3. Cast to the type that *c* has today. It is the file's type or a wider one: an integer of more bits, a float of more
 //!    bits, a decimal of more digits and the same scale.
 //!
