@@ -92,7 +92,8 @@
 //!
 //! # Columns
 //!
-//! Columns change, files do not: a column is known by its field id, so nothing is rewritten.
+//! Columns change, files do not: a column is known by its field id, so nothing is rewritten. In its Parquet files a column
+//! keeps the name that it was made with, beside the id.
 //!
 //! ```sql
 //! ALTER TABLE flights ADD COLUMN gate VARCHAR, ADD COLUMN paid BOOLEAN NOT NULL DEFAULT false;

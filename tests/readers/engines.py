@@ -7,6 +7,7 @@ its name, and all rows, ordered.
 """
 
 import json
+import os
 import sys
 
 import daft
@@ -16,7 +17,7 @@ import pyarrow.parquet
 
 
 def read_pyarrow(file, columns):
-    return pyarrow.parquet.read_table(file, columns=columns).to_pylist()
+    return pyarrow.parquet.read_table(file, columns=columns, use_threads=False).to_pylist()
 
 
 def read_duckdb(file, columns):
@@ -38,7 +39,9 @@ def main():
     for engine, read in engines.items():
         rows = [[row[column] for column in columns] for file in files for row in read(file, columns)]
         rows.sort(key=lambda row: json.dumps(row, default=str))
-        print(json.dumps({"engine": engine, "rows": rows}, default=str))
+        print(json.dumps({"engine": engine, "rows": rows}, default=str), flush=True)
+    # Without the ends of the engines' threads, which abort the process now and then.
+    os._exit(0)
 
 
 if __name__ == "__main__":
