@@ -31,7 +31,7 @@ struct Cost {
 }
 
 /// The section.
-pub async fn measure(report: &mut Report) {
+pub(crate) async fn measure(report: &mut Report) {
     let mut first: Option<Cost> = None;
     for superfiles in [100_u64, 10_000, 100_000] {
         let cost = point_deletes(superfiles).await;

@@ -3,11 +3,11 @@
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 /// Columns of the benchmark table.
-pub const COLUMNS: &str =
+pub(crate) const COLUMNS: &str =
     "id BIGINT NOT NULL, r BIGINT, grp INT, amount DOUBLE, note VARCHAR, at TIMESTAMP";
 
 /// A query that yields `rows` rows: `id` ascending, `r` spread evenly over 0..1,000,000.
-pub fn rows_query(rows: u64) -> String {
+pub(crate) fn rows_query(rows: u64) -> String {
     format!(
         "SELECT value AS id, (value * 7919) % 1000000 AS r, CAST(value % 97 AS INT) AS grp, \
          CAST(value % 1009 AS DOUBLE) / 8 AS amount, 'note ' || CAST(value % 5003 AS VARCHAR) AS note, \
@@ -16,14 +16,14 @@ pub fn rows_query(rows: u64) -> String {
 }
 
 /// A session with supertables registered.
-pub fn session() -> SessionContext {
+pub(crate) fn session() -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new());
     datafusion_supertable::register(&ctx).unwrap();
     ctx
 }
 
 /// Runs a statement and drops its rows.
-pub async fn run(ctx: &SessionContext, sql: &str) {
+pub(crate) async fn run(ctx: &SessionContext, sql: &str) {
     ctx.sql(sql)
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e}"))
@@ -33,7 +33,7 @@ pub async fn run(ctx: &SessionContext, sql: &str) {
 }
 
 /// Runs a DML statement or a `count(*)` and returns its number.
-pub async fn count(ctx: &SessionContext, sql: &str) -> u64 {
+pub(crate) async fn count(ctx: &SessionContext, sql: &str) -> u64 {
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
@@ -45,7 +45,7 @@ pub async fn count(ctx: &SessionContext, sql: &str) -> u64 {
 }
 
 /// Creates table `name` in `dir` and fills it with `rows` rows.
-pub async fn fill(ctx: &SessionContext, name: &str, dir: &std::path::Path, rows: u64) {
+pub(crate) async fn fill(ctx: &SessionContext, name: &str, dir: &std::path::Path, rows: u64) {
     run(
         ctx,
         &format!(
@@ -61,7 +61,7 @@ pub async fn fill(ctx: &SessionContext, name: &str, dir: &std::path::Path, rows:
 }
 
 /// Registers the Parquet files under `dir` as the plain table `name`.
-pub async fn plain(ctx: &SessionContext, name: &str, dir: &std::path::Path) {
+pub(crate) async fn plain(ctx: &SessionContext, name: &str, dir: &std::path::Path) {
     run(
         ctx,
         &format!(

@@ -14,11 +14,17 @@ struct Line {
 
 /// The lines so far.
 #[derive(Default)]
-pub struct Report(Vec<Line>);
+pub(crate) struct Report(Vec<Line>);
 
 impl Report {
     /// Adds a comparison of two durations.
-    pub fn ratio(&mut self, what: &str, ours: Duration, baseline: Duration, target: Option<f64>) {
+    pub(crate) fn ratio(
+        &mut self,
+        what: &str,
+        ours: Duration,
+        baseline: Duration,
+        target: Option<f64>,
+    ) {
         let ratio = ours.as_secs_f64() / baseline.as_secs_f64();
         self.push(Line {
             what: what.to_owned(),
@@ -30,7 +36,7 @@ impl Report {
     }
 
     /// Adds a comparison of two counts.
-    pub fn counts(&mut self, what: &str, ours: u64, baseline: u64, target: Option<f64>) {
+    pub(crate) fn counts(&mut self, what: &str, ours: u64, baseline: u64, target: Option<f64>) {
         self.push(Line {
             what: what.to_owned(),
             ours: ours.to_string(),
@@ -41,7 +47,7 @@ impl Report {
     }
 
     /// Adds a figure without a baseline.
-    pub fn note(&mut self, what: &str, value: impl ToString, limit: &str) {
+    pub(crate) fn note(&mut self, what: &str, value: impl ToString, limit: &str) {
         self.push(Line {
             what: what.to_owned(),
             ours: value.to_string(),
@@ -57,7 +63,7 @@ impl Report {
     }
 
     /// Prints the whole table.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         println!(
             "{:<58} {:>12} {:>14} {:>7} {:>7}",
             "what", "ours", "baseline", "ratio", "target"
@@ -91,14 +97,14 @@ fn millis(d: Duration) -> String {
 }
 
 /// The time of one run.
-pub async fn time<F: Future>(work: F) -> (Duration, F::Output) {
+pub(crate) async fn time<F: Future>(work: F) -> (Duration, F::Output) {
     let start = Instant::now();
     let out = work.await;
     (start.elapsed(), out)
 }
 
 /// Best times of `ours` and `baseline`, run in turns; the argument is the round.
-pub async fn best_of<A, B>(
+pub(crate) async fn best_of<A, B>(
     rounds: usize,
     mut ours: impl FnMut(usize) -> A,
     mut baseline: impl FnMut(usize) -> B,

@@ -85,7 +85,7 @@ async fn far_away(report: &mut Report, rows: u64) {
 }
 
 /// The section.
-pub async fn measure(report: &mut Report, rows: u64) {
+pub(crate) async fn measure(report: &mut Report, rows: u64) {
     for (name, delete, bound) in CASES {
         run_case(report, rows, name, *delete, *bound).await;
     }

@@ -8,7 +8,7 @@ use crate::measure::{Report, best_of, time};
 const ROUNDS: usize = 5;
 
 /// The section.
-pub async fn measure(report: &mut Report, rows: u64) {
+pub(crate) async fn measure(report: &mut Report, rows: u64) {
     inserts(report, rows).await;
     deletes(report, rows).await;
     updates(report, rows).await;

@@ -13,7 +13,7 @@ const QUERY: &str = "SELECT grp, count(*), sum(r), avg(amount), max(note) FROM T
 const UPDATES: u64 = 10_000;
 
 /// The section.
-pub async fn measure(report: &mut Report, rows: u64) {
+pub(crate) async fn measure(report: &mut Report, rows: u64) {
     let rows = rows.min(1_000_000);
     let updates: u64 = std::env::var("SUPERTABLE_BENCH_UPDATES")
         .ok()

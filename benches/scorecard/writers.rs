@@ -27,10 +27,10 @@ const EACH: u64 = 8;
 const ROWS: u64 = 1_000_000;
 const CHILD: &str = "SUPERTABLE_BENCH_CHILD";
 /// Where the slow store is.
-pub const SLOW: &str = "slow://t/";
+pub(crate) const SLOW: &str = "slow://t/";
 
 /// The section.
-pub async fn measure(report: &mut Report, rows: u64) {
+pub(crate) async fn measure(report: &mut Report, rows: u64) {
     let rows = rows.min(ROWS);
     tasks(report, rows).await;
     processes(report, rows).await;
@@ -203,7 +203,7 @@ impl Drop for Process {
 }
 
 /// A session that finds the table under a scheme of its own, on a store with latency.
-pub async fn slow_session(place: &Path) -> SessionContext {
+pub(crate) async fn slow_session(place: &Path) -> SessionContext {
     let store = FaultStore::new(
         Arc::new(LocalStore::new(place).unwrap()),
         Plan::with_latency(LATENCY),
@@ -219,12 +219,12 @@ pub async fn slow_session(place: &Path) -> SessionContext {
 }
 
 /// Whether this process is one of those.
-pub fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
 /// Serves requests until there are no more.
-pub async fn serve() {
+pub(crate) async fn serve() {
     let place = std::env::var(CHILD).unwrap();
     let ctx = slow_session(Path::new(&place)).await;
     println!("done");

@@ -2,7 +2,7 @@
 //!
 //! # `ALTER TABLE`
 //!
-//! DataFusion has no such statement for tables like these. It is understood by [`sql()`](crate::sql()), by the
+//! DataFusion has no such statement for tables like these. It is understood by `sql()`), by the
 //! command line (at the prompt, in scripts, in pipes and after `-c`), and everywhere as the function
 //! `supertable_alter('t', '…')`; not by `SessionContext::sql`. `ALTER TABLE IF
 //! EXISTS` does nothing where there is no such table. For `RENAME TO` see

@@ -42,7 +42,7 @@
 //! | `vacuumed` | info | `report` | what no version needs was deleted |
 //!
 //! Long operations also say how far they are, with the target
-//! [`PROGRESS`](crate::table::PROGRESS): `operation`, `done` of `total`, `bytes`. A compaction counts the rows of all of its
+//! `PROGRESS`: `operation`, `done` of `total`, `bytes`. A compaction counts the rows of all of its
 //! groups.
 //!
 //! # Counters in `EXPLAIN ANALYZE`

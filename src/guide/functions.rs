@@ -90,7 +90,7 @@
 //! means a version with other columns fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), which names the
 //! first difference; write that version into the statement. The versions of `supertable_changes` may be parameters, too;
 //! the table's name may not, nor what other functions take. (Where DataFusion can tell the types of some parameters only,
-//! `SessionContext::sql` wants them all in `PREPARE p(BIGINT, …)`; through [`sql()`](crate::sql()) and at the command line
+//! `SessionContext::sql` wants them all in `PREPARE p(BIGINT, …)`; through `sql()`) and at the command line
 //! they may be left out.)
 //!
 //! # `supertable_changes`

@@ -7,7 +7,7 @@
 //!
 //! # More forms than DataFusion plans
 //!
-//! [`sql()`](crate::sql()) and the command line also take these, on supertables, under `EXPLAIN` and `PREPARE` too:
+//! `sql()`) and the command line also take these, on supertables, under `EXPLAIN` and `PREPARE` too:
 //!
 //! ```sql
 //! WITH gone AS (SELECT …) DELETE FROM t USING gone AS g WHERE t.id = g.id;   -- WITH before each statement; aliases
@@ -41,7 +41,7 @@
 //! A name that is not quoted is lower case, in every statement, unless the session says otherwise
 //! (`datafusion.sql_parser.enable_ident_normalization`), which `ALTER TABLE`, the table functions and
 //! `supertable.cluster_by` follow too. DataFusion's `UPDATE` alone takes the names behind `SET` as they are written: through
-//! [`sql()`](crate::sql()) and at the command line they follow the rule; through `SessionContext::sql` they have to be
+//! `sql()`) and at the command line they follow the rule; through `SessionContext::sql` they have to be
 //! written in lower case, and of two columns that differ in case only (`id` and `"ID"`) the second cannot be set, because
 //! the plan does not tell which of them was meant.
 //!
@@ -49,14 +49,14 @@
 //!
 //! Refused, each by an error that says what to do instead: a `MERGE` clause that names columns of the side that has no row
 //! where it applies; a value with a field of a struct that the column does not have; columns of types that cannot be written
-//! to Parquet (`INTERVAL`), and columns without a name. Through [`sql()`](crate::sql()) and at the command line also what
+//! to Parquet (`INTERVAL`), and columns without a name. Through `sql()`) and at the command line also what
 //! DataFusion's plans no longer show: `GENERATED`, `IDENTITY`, `AUTO_INCREMENT` and `COMMENT` in a declaration, and statements
 //! that would change `"t@v7"`. There a column declared `TIMESTAMP WITH TIME ZONE` in a session without a time zone
 //! has UTC; through `SessionContext::sql` it has none.
 //!
 //! # Creating a table of a catalog
 //!
-//! `CREATE [OR REPLACE] TABLE [IF NOT EXISTS] t (…) [WITH ORDER (…)] [OPTIONS (…)] [AS …]`, by [`sql()`](crate::sql()) and at
+//! `CREATE [OR REPLACE] TABLE [IF NOT EXISTS] t (…) [WITH ORDER (…)] [OPTIONS (…)] [AS …]`, by `sql()`) and at
 //! the command line. Both clauses mean what they mean in `CREATE EXTERNAL TABLE`; options begin with `supertable.`. The
 //! table appears with the rows of its query, or not at all. An order and options of `OR REPLACE` must be those that the
 //! table has. A location inside of a catalog that the session has open is refused by `CREATE EXTERNAL TABLE`, unless a
@@ -68,7 +68,7 @@
 //! place: columns in their order with types, `NOT NULL` and defaults, the declared order, and every option that is set,
 //! conditions among them. It is the table as this session knows it now, after each `ALTER TABLE`. The name and the
 //! `LOCATION` are those of this session (a table that Rust opened has its directory's name); a table of a catalog is shown
-//! with its catalog and schema, in the form that [`sql()`](crate::sql()) and the command line take. Rows, history and what
+//! with its catalog and schema, in the form that `sql()`) and the command line take. Rows, history and what
 //! older rows have in added columns are no part of it.
 //!
 //! A type that DataFusion's SQL has no name for, or gives the time zone of the session that reads it, is shown by its name
@@ -99,7 +99,7 @@
 //! # Renaming a table
 //!
 //! `ALTER TABLE [IF EXISTS] t RENAME TO u` gives a table of a catalog another name in its schema, through
-//! [`sql()`](crate::sql()), at the command line, and as `supertable_alter('t', 'RENAME TO u')` everywhere; in Rust
+//! `sql()`), at the command line, and as `supertable_alter('t', 'RENAME TO u')` everywhere; in Rust
 //! [`SupertableCatalog::rename_table`](crate::SupertableCatalog::rename_table) does it. Nothing is moved or copied.
 //!
 //! - It takes effect at one moment, for everybody, and costs five requests, one after the other (seven if the
@@ -153,4 +153,4 @@
 //! Refused: a correlated subquery over rows that differ from one reading to the next (`random()`, `LIMIT` without `ORDER BY`),
 //! in the condition of an outer join (or of `MERGE`'s `ON`) that needs columns of both sides, over `LATERAL`, `unnest` or a
 //! recursive query; write it as a join. Through `SessionContext::sql`, of `UPDATE t SET a = 1, a = 2` one assignment wins;
-//! through [`sql()`](crate::sql()) and at the command line that is refused.
+//! through `sql()`) and at the command line that is refused.

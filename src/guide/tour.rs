@@ -1,8 +1,8 @@
 //! A tour of the code for who reads it the first time.
 //!
 //! Layers stand from left to right, and a file uses only its own layer and those to its left:
-//! [`storage`](crate::storage) and [`format`](mod@crate::format) → [`wal`](crate::wal) → [`table`](crate::table) →
-//! [`scan`](crate::scan) → [`dml`](crate::dml) → [`sql`](mod@crate::sql) → `api` → `cli`. Inside a layer no file leads back to
+//! `storage` and `format` → `wal` → `table` →
+//! `scan` → `dml` → `sql` → `api` → `cli`. Inside a layer no file leads back to
 //! itself: who follows imports, re-exports and methods from file to file comes to an end (but for a module and its own
 //! children, which may know each other). Tests hold both rules.
 //!
@@ -14,12 +14,12 @@
 //!    statement is an ordinary query, which `scan::plan` plans over one pinned version.
 //! 4. `dml::write::change` is where the query's rows arrive: bitmaps of positions, one for each superfile (gathered by
 //!    `dml::write::gather` and `collect`). It begins a mutation and commits it.
-//! 5. The [`table`](crate::table) does the rest, in ten files, which its documentation lists: the mutation's document,
+//! 5. The `table` does the rest, in ten files, which its documentation lists: the mutation's document,
 //!    its sidecars and its change set, the next version as a pure function of this one, and the swing of the pointer.
 //!
 //! # A dead writer
 //!
-//! Recovery begins in `table::recovery::recover`; the documentation of [`table`](crate::table) lists its files, too.
+//! Recovery begins in `table::recovery::recover`; the documentation of `table` lists its files, too.
 //! What may stand in a document, and which step may follow which, is in `wal::machine`, without any I/O.
 //!
 //! # Where decisions are made

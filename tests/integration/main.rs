@@ -33,7 +33,6 @@ mod overload;
 mod parameters;
 mod pipeline;
 mod power_cut;
-mod public_api;
 mod readers;
 mod renames;
 mod retries;

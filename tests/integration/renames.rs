@@ -577,8 +577,7 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
         let u = table_of(&catalog, "public", "u").await.unwrap().unwrap();
         assert_eq!(number_of(&u.schema()), *winner);
         for number in 0..RACERS {
-            let found = catalog
-                .table("public", &format!("t{number}"))
+            let found = table_of(&catalog, "public", &format!("t{number}"))
                 .await
                 .unwrap();
             let found = found.map(|table| number_of(&table.schema()));

@@ -137,7 +137,7 @@ async fn a_superfile_has_physical_names_field_ids_and_plain_types() {
 
     // The table's own types are what they were declared to be.
     let types = "SELECT arrow_typeof(name) = 'Utf8View', arrow_typeof(tags) LIKE '%Utf8View%', \
-                 arrow_typeof(s) LIKE '%Utf8View%', arrow_typeof(data) = 'BinaryView', \
+                 arrow_typeof(s) LIKE '%Utf8View%', arrow_typeof(data) = 'Binary', \
                  arrow_typeof(l) LIKE '%Utf8View%' FROM t";
     let found = show(&session, types).await;
     assert_eq!(found.matches("true").count(), 5, "{found}");

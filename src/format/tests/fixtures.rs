@@ -55,8 +55,8 @@ fn heads() -> Vec<(&'static str, Head, Vec<u8>)> {
         nonce,
     };
     let bytes = [
-        ("marker-v1.json", early.encode()),
-        ("marker-claim-v1.json", renamed.encode()),
+        ("drop-marker-v1.json", early.encode()),
+        ("drop-marker-claim-v1.json", renamed.encode()),
         ("pointer-claim-v1.json", pointer.encode()),
         ("reservation-v1.json", reservation.encode()),
     ];

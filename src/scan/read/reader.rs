@@ -45,7 +45,7 @@ use crate::format::{AdoptedColumns, FooterSeal};
 use crate::scan::read::columns::renamed;
 use crate::scan::read::in_place::own;
 use crate::scan::read::read_ahead::{Piece, ReadAhead, Reader};
-use crate::scan::read::verified::{self, Verified, VerifiedEnd};
+use crate::scan::read::verified::{self, Verified, VerifiedEnd, as_parquet};
 
 /// So many files' renamed metadata are kept for their other pieces.
 const KEPT: usize = 64;
@@ -199,7 +199,7 @@ impl SuperfileReader {
             return Ok(known.metadata);
         }
         if let Some(sealed) = &self.sealed {
-            let end = sealed.end(self.indexed).await?;
+            let end = sealed.end(self.indexed).await.map_err(as_parquet)?;
             self.checksums.get_or_init(|| end.checksums.clone());
             return self.rename(end);
         }
@@ -234,7 +234,7 @@ impl SuperfileReader {
     }
 
     async fn read(&mut self, ranges: Vec<Range<u64>>) -> ParquetResult<Vec<Bytes>> {
-        let bytes = match self.checksums().await? {
+        let bytes = match self.checksums().await.map_err(as_parquet)? {
             Some(checksums) => {
                 verified::read(self.inner.as_mut(), &checksums, &self.path, ranges).await
             }
@@ -247,14 +247,14 @@ impl SuperfileReader {
 impl AsyncFileReader for SuperfileReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         Box::pin(async move {
-            if self.checksums().await?.is_some() {
+            if self.checksums().await.map_err(as_parquet)?.is_some() {
                 let bytes = self.read(vec![range]).await?;
                 return Ok(bytes.into_iter().next().unwrap_or_default());
             }
             // DataFusion may load page indexes on its own, for a filter that it learnt at run time.
             match &self.sealed {
                 Some(sealed) if sealed.is_in_index(&range) => {
-                    Ok(sealed.part_of_index(range).await?)
+                    sealed.part_of_index(range).await.map_err(as_parquet)
                 }
                 _ => {
                     let bytes = self.inner.get_bytes(range).await;
@@ -483,7 +483,7 @@ fn about(path: &Path, e: ParquetError) -> ParquetError {
         Some(_) => Error::new(ErrorKind::Storage, path.as_ref(), "it cannot be read"),
         None => return e,
     };
-    error.with_source(e).into()
+    as_parquet(error.with_source(e))
 }
 
 /// Whether page indexes were asked for before; a file can lack one of the two.

@@ -84,7 +84,7 @@ pub(super) async fn read(
     path: &Path,
     ranges: Vec<Range<u64>>,
 ) -> ParquetResult<Vec<Bytes>> {
-    let whole = whole_blocks(checksums, path, &ranges)?;
+    let whole = whole_blocks(checksums, path, &ranges).map_err(as_parquet)?;
     let read = match whole.as_slice() {
         [] => Vec::new(),
         _ => inner.get_byte_ranges(whole.clone()).await?,
@@ -94,7 +94,7 @@ pub(super) async fn read(
             // DataFusion goes on without a Bloom filter that cannot be read: nobody would hear of it.
             let (start, end) = (damaged.start, damaged.end);
             tracing::warn!(%path, start, end, "a superfile is damaged");
-            return Err(damaged_block(path, &damaged).into());
+            return Err(as_parquet(damaged_block(path, &damaged)));
         }
     }
     let slice = |range: &Range<u64>| {
@@ -109,7 +109,7 @@ pub(super) async fn read(
         (end <= bytes.len()).then(|| bytes.slice(start..end))
     };
     let sliced: Option<Vec<Bytes>> = ranges.iter().map(slice).collect();
-    sliced.ok_or_else(|| corrupt(path, "is shorter than the manifest says").into())
+    sliced.ok_or_else(|| as_parquet(corrupt(path, "is shorter than the manifest says")))
 }
 
 /// The blocks in which `ranges` lie, ascending, those that several lie in once.
@@ -156,15 +156,13 @@ fn corrupt(path: &Path, why: impl Into<String>) -> Error {
 }
 
 /// A superfile's error on its way through Parquet's reader.
-impl From<Error> for ParquetError {
-    fn from(error: Error) -> Self {
-        Self::External(Box::new(error))
-    }
+pub(super) fn as_parquet(error: Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
     use std::sync::Mutex;
 
     use crate::format::checksums::Checksummer;
@@ -173,10 +171,13 @@ mod tests {
 
     const BLOCK: u64 = 16 << 10;
 
+    /// The ranges that were read.
+    type Reads = Arc<Mutex<Vec<Range<u64>>>>;
+
     /// A file in memory that knows what was read of it.
     struct Disk {
         bytes: Bytes,
-        read: Arc<Mutex<Vec<Range<u64>>>>,
+        read: Reads,
     }
 
     impl AsyncFileReader for Disk {
@@ -203,7 +204,7 @@ mod tests {
     }
 
     /// A file of ten blocks and a bit, a reader of it, and what was read.
-    fn file() -> (Vec<u8>, Verified, Arc<Mutex<Vec<Range<u64>>>>) {
+    fn file() -> (Vec<u8>, Verified, Reads) {
         let bytes = (0..10 * BLOCK + 500).map(|i| (i * i / 1000) as u8);
         let end = b"\0\0\0\0\0PAR1";
         let mut bytes: Vec<u8> = bytes.chain(*end).collect();
@@ -212,7 +213,7 @@ mod tests {
         bytes.truncate(bytes.len() - end.len());
         bytes.extend(summing.finish().unwrap());
         let checksums = BlockChecksums::of_footer(&bytes, bytes.len() as u64);
-        let read: Arc<Mutex<Vec<Range<u64>>>> = Arc::default();
+        let read: Reads = Arc::default();
         let verified = Verified {
             inner: Box::new(Disk {
                 bytes: bytes.clone().into(),

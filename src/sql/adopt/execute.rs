@@ -16,7 +16,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
-use super::find::{CONCURRENCY, Candidate, Places, find, parse};
+use super::find::{Candidate, Places, find, parse};
+use super::foreign::CONCURRENCY;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};

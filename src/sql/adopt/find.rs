@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use super::foreign::{Foreign, at_and_above};
+use super::foreign::{CONCURRENCY, Foreign, at_and_above};
 use super::hive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TableMetadata;
@@ -26,9 +26,6 @@ use crate::format::{InPlace, Place};
 use crate::scan::ScanLocation;
 use crate::scan::read::in_place::{is_disk, tag_of};
 use crate::table::{Snapshot, Table};
-
-/// Files that are read, or copied, at the same time.
-pub(super) const CONCURRENCY: usize = 8;
 
 /// A file that was written on a disk so short a time ago could be written again without a new time: disks' clocks
 /// tick every few milliseconds. It is waited for until it is older.

@@ -23,8 +23,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::{Path, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::find::CONCURRENCY;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Files that are looked at, read, or copied at the same time.
+pub(super) const CONCURRENCY: usize = 8;
 
 const DELTA: &str = "_delta_log";
 const HUDI: &str = ".hoodie";
