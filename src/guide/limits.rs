@@ -34,7 +34,8 @@
 //!   knows the JSON API only, behind a shim: that the generation of an object decides is tested, the wire format of writes
 //!   to real GCS is not.
 //! - A flipped bit in a page of an external file (`supertable_add_files`, in place or copied) may go unnoticed. Everywhere
-//!   else, pages, dictionaries and Bloom filters of superfiles included, it is an error that names the object.
+//!   else, pages and dictionaries of superfiles included, it is an error that names the object. (A damaged Bloom filter is not
+//!   used; a warning names its superfile.)
 //!
 //! # Of DataFusion 55.2, as far as they show here
 //!
@@ -44,7 +45,8 @@
 //! - An expression that fails for some row (a cast, a division) may fail the statement although the row would not have been
 //!   changed: rows are evaluated by the batch. Nothing is changed then.
 //! - Refused: a correlated subquery over rows that differ from one reading to the next (`random()`, `LIMIT` without `ORDER BY`), in
-//!   the condition of an outer join that needs both sides, over `LATERAL`, `unnest` or a recursive query.
+//!   the condition of an outer join that needs both sides, over `LATERAL`, `unnest`, `VALUES` or a recursive query; and in a
+//!   prepared `DELETE` or `UPDATE` the cast of an integer parameter to a timestamp, whose unit DataFusion loses.
 //! - A statement is cancelled where DataFusion pauses: a nested-loop join may compute for minutes without a pause, so a timeout
 //!   around it comes late. In the command line a second Ctrl-C leaves at once.
 //! - Plain errors, through `ctx.sql` only: `UPDATE … FROM`, `DELETE … USING`, `RETURNING`
