@@ -231,7 +231,7 @@ impl ExtensionOptions for SupertableOptions {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        match strip_prefix(key) {
+        match own_option(key).unwrap_or(key) {
             "target_file_rows" => {
                 let rows: u64 = parse(key, value)?;
                 if !(1..=MAX_SUPERFILE_ROWS).contains(&rows) {
@@ -367,7 +367,7 @@ impl ExtensionOptions for SupertableTableOptions {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        check_table_option(strip_prefix(key), value)
+        check_table_option(own_option(key).unwrap_or(key), value)
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {
@@ -375,10 +375,9 @@ impl ExtensionOptions for SupertableTableOptions {
     }
 }
 
-fn strip_prefix(key: &str) -> &str {
-    key.strip_prefix(PREFIX)
-        .and_then(|k| k.strip_prefix('.'))
-        .unwrap_or(key)
+/// The name of an option of this crate's without its prefix; `None` for the keys of others.
+pub(crate) fn own_option(key: &str) -> Option<&str> {
+    key.strip_prefix(PREFIX)?.strip_prefix('.')
 }
 
 fn parse<T: FromStr>(key: &str, value: &str) -> Result<T> {

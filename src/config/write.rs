@@ -14,7 +14,7 @@ use datafusion::common::{Result, config_err};
 use datafusion::config::{ConfigEntry, TableParquetOptions};
 use parquet::basic::{Compression, ZstdLevel};
 
-use super::{PREFIX, entry};
+use super::{PREFIX, entry, own_option};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 
 /// What every name of these options begins with, after `supertable.`.
@@ -141,7 +141,7 @@ impl WriteOptions {
     pub(crate) fn of_properties(properties: &BTreeMap<String, String>) -> Self {
         let mut options = Self::default();
         for (key, value) in properties {
-            if let Some(name) = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.'))
+            if let Some(name) = own_option(key)
                 && Self::has(name)
                 && let Err(error) = options.set(name, value)
             {

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
 use futures::future::BoxFuture;
 
-use crate::config::{PREFIX, check_table_option};
+use crate::config::{check_table_option, own_option};
 use crate::dml::SupertableProvider;
 use crate::dml::definition::Declared;
 use crate::error::{Error, ErrorKind, Result};
@@ -215,20 +215,7 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
             return refuse(key, &e.strip_backtrace());
         }
     }
-    for (key, value) in &cmd.options {
-        let name = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.'));
-        if let Some(Err(error)) = name.map(|name| check_table_option(name, value)) {
-            return Err(
-                Error::new(ErrorKind::InvalidArgument, key, "has a bad value").with_source(error),
-            );
-        }
-    }
     Ok(location)
-}
-
-/// The name of a supertable's option without its prefix; `None` for others' options.
-fn own_option(key: &str) -> Option<&str> {
-    key.strip_prefix(PREFIX)?.strip_prefix('.')
 }
 
 pub(crate) fn column_defaults<'a>(

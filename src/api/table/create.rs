@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use super::Supertable;
 use crate::api::handle::{Handle, shared_state_of};
 use crate::api::upkeep::curve_over;
-use crate::config::{CHECK, CLUSTER_BY, PREFIX, WriteOptions, check_table_option};
+use crate::config::{CHECK, CLUSTER_BY, PREFIX, WriteOptions, check_table_option, own_option};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::factory::{column_defaults, create_table, open_or_create, sort_order};
 use crate::sql::table::CreateOptions;
@@ -173,10 +173,9 @@ impl CreateBuilder {
     fn options(&self) -> Result<CreateOptions> {
         let mut properties = self.properties.clone();
         for (key, value) in &properties {
-            let name = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.'));
             let wrong = |why: &str| Error::new(ErrorKind::InvalidArgument, key, why);
-            let name =
-                name.ok_or_else(|| wrong("is no option of a table; those begin with supertable."))?;
+            let name = own_option(key)
+                .ok_or_else(|| wrong("is no option of a table; those begin with supertable."))?;
             check_table_option(name, value).map_err(|e| wrong("has a bad value").with_source(e))?;
         }
         for (name, condition) in &self.checks {

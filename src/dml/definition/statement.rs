@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::Expr;
 
 use super::quote::{literal, name, parsed};
 use super::types::sql_type;
-use crate::config::PREFIX;
+use crate::config::own_option;
 use crate::format::manifest::{SortColumn, TableMetadata};
 use crate::scan::schema::session_schema;
 
@@ -62,10 +62,7 @@ pub(super) fn create_statement(declared: &Declared, metadata: &TableMetadata) ->
     let options: Vec<String> = metadata
         .properties
         .iter()
-        .filter(|(key, _)| {
-            key.strip_prefix(PREFIX)
-                .is_some_and(|name| name.starts_with('.'))
-        })
+        .filter(|(key, _)| own_option(key).is_some())
         .map(|(key, value)| format!("{} {}", literal(key), literal(value)))
         .collect();
     if !options.is_empty() {

@@ -26,7 +26,7 @@ use datafusion::logical_expr::{Expr, ScalarUDF, Volatility};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
-use crate::config::{CHECK, PREFIX};
+use crate::config::{CHECK, own_option};
 use crate::dml::definition::understand_arrow_types;
 use crate::dml::opaque::Opaque;
 use crate::error::{Error, ErrorKind};
@@ -87,10 +87,9 @@ impl Default for Conditions {
 
 /// The conditions among a table's properties, by name, as SQL.
 fn in_properties(properties: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    properties.iter().filter_map(|(key, sql)| {
-        let name = key.strip_prefix(PREFIX)?.strip_prefix('.')?;
-        Some((name.strip_prefix(CHECK)?, sql.as_str()))
-    })
+    properties
+        .iter()
+        .filter_map(|(key, sql)| Some((own_option(key)?.strip_prefix(CHECK)?, sql.as_str())))
 }
 
 impl Conditions {
