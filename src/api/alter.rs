@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use super::handle::Handle;
 use super::report::AlterReport;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::alter::parse::Alteration;
+use crate::sql::alter::parse::{Alteration, ColumnType};
 use crate::sql::alter::run::{change_of, commit};
 use crate::table::evolution::{Change, ColumnPath};
 
@@ -44,7 +44,7 @@ use crate::table::evolution::{Change, ColumnPath};
 #[must_use = "nothing happens before execute() is awaited"]
 pub struct AlterBuilder {
     handle: Handle,
-    changes: Vec<DataFusionResult<Alteration<DataType>>>,
+    changes: Vec<DataFusionResult<Alteration>>,
     words: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl AlterBuilder {
     fn add(self, column: Field, default: Option<Expr>, words: String) -> Self {
         let alteration = sql_of(default).map(|default| Alteration::Add {
             path: path(column.name()),
-            data_type: column.data_type().clone(),
+            data_type: ColumnType::Arrow(column.data_type().clone()),
             nullable: column.is_nullable(),
             default,
             position: None,
@@ -117,7 +117,7 @@ impl AlterBuilder {
         let words = format!("ALTER COLUMN {column} TYPE {to}");
         let alteration = Alteration::Type {
             path: path(column),
-            data_type: to,
+            data_type: ColumnType::Arrow(to),
         };
         self.with(Ok(alteration), words)
     }
@@ -162,7 +162,7 @@ impl AlterBuilder {
         self.with(Ok(Alteration::Property { key, value }), words)
     }
 
-    fn with(mut self, alteration: DataFusionResult<Alteration<DataType>>, words: String) -> Self {
+    fn with(mut self, alteration: DataFusionResult<Alteration>, words: String) -> Self {
         self.changes.push(alteration);
         self.words.push(words);
         self
@@ -176,11 +176,10 @@ impl AlterBuilder {
     /// [`ErrorKind::Constraint`] if rows that are there would have no value. Nothing is changed then. Those of every
     /// change, as [`Supertable`](crate::Supertable#errors) lists them.
     pub fn execute(self) -> BoxFuture<'static, Result<AlterReport>> {
-        let prepared = self.prepared();
-        let table = self.handle.table().clone();
-        let statement = format!("ALTER TABLE {}", self.words.join(", "));
         async move {
-            let done = commit(&table, &prepared?, &statement).await?;
+            let changes = self.prepared().await?;
+            let statement = format!("ALTER TABLE {}", self.words.join(", "));
+            let done = commit(self.handle.table(), &changes, &statement).await?;
             Ok(AlterReport {
                 version: done.version,
                 columns: done.columns,
@@ -189,20 +188,19 @@ impl AlterBuilder {
         .boxed()
     }
 
-    fn prepared(&self) -> Result<Vec<Change>> {
+    async fn prepared(&self) -> Result<Vec<Change>> {
         self.handle.check_writable("ALTER TABLE")?;
         let state = self.handle.state();
-        let changes = self.changes.iter().zip(&self.words);
-        changes
-            .map(|(change, words)| match change {
-                Ok(change) => change_of(&state, change.clone()),
-                Err(error) => Err(Error::new(
-                    ErrorKind::Unsupported,
-                    words,
-                    format!("the default cannot be kept as SQL; use a simpler expression: {error}"),
-                )),
-            })
-            .collect()
+        let mut changes = Vec::with_capacity(self.changes.len());
+        for (change, words) in self.changes.iter().zip(&self.words) {
+            let change = change.as_ref().map_err(|error| {
+                let why =
+                    format!("the default cannot be kept as SQL; use a simpler expression: {error}");
+                Error::new(ErrorKind::Unsupported, words, why)
+            })?;
+            changes.push(change_of(&state, change.clone()).await?);
+        }
+        Ok(changes)
     }
 }
 

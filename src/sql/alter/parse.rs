@@ -18,6 +18,7 @@
 //! path    := name (. name)*       a field of a struct; a list's items are called element
 //! ```
 
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr, Ident};
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -27,12 +28,19 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::evolution::{ColumnPath, Position};
 
-/// One change as it is written; expressions are still SQL, and so are types until they are resolved.
+/// The type of a column: as a statement writes it, or as a program has it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Alteration<T = SqlType> {
+pub(crate) enum ColumnType {
+    Sql(SqlType),
+    Arrow(DataType),
+}
+
+/// One change as it is asked for; its expressions are SQL.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Alteration {
     Add {
         path: ColumnPath,
-        data_type: T,
+        data_type: ColumnType,
         nullable: bool,
         default: Option<SqlExpr>,
         position: Option<Position>,
@@ -48,7 +56,7 @@ pub(crate) enum Alteration<T = SqlType> {
     },
     Type {
         path: ColumnPath,
-        data_type: T,
+        data_type: ColumnType,
     },
     DropNotNull {
         path: ColumnPath,
@@ -184,7 +192,7 @@ impl Changes<'_> {
             self.parser
                 .parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
         let path = self.path()?;
-        let data_type = self.parser.parse_data_type()?;
+        let data_type = ColumnType::Sql(self.parser.parse_data_type()?);
         let (mut nullable, mut default, mut position) = (true, None, None);
         loop {
             if self.parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
@@ -216,7 +224,7 @@ impl Changes<'_> {
         if parser.parse_keywords(&[Keyword::SET, Keyword::DATA, Keyword::TYPE])
             || parser.parse_keyword(Keyword::TYPE)
         {
-            let data_type = parser.parse_data_type()?;
+            let data_type = ColumnType::Sql(parser.parse_data_type()?);
             return Ok(Alteration::Type { path, data_type });
         }
         if parser.parse_keywords(&[Keyword::DROP, Keyword::NOT, Keyword::NULL]) {

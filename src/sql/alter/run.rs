@@ -17,14 +17,14 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr as SqlExpr};
+use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 
-use crate::config::{PREFIX, check_table_option};
+use crate::config::{check_table_option, own_option};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
 use crate::format::manifest::CHECK;
 use crate::scan::schema::session_schema;
-use crate::sql::alter::parse::{Alter, Alteration, parse};
+use crate::sql::alter::parse::{Alter, Alteration, ColumnType, parse};
 use crate::sql::catalog::{catalog_of, no_such_table};
 use crate::sql::dialect::dialect_of;
 use crate::sql::functions::lookup::TableLookup;
@@ -63,7 +63,7 @@ pub(crate) async fn alter(
     let table = lookup.find_for("ALTER TABLE").await?;
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
-        changes.push(resolve(state, alteration).await?);
+        changes.push(change_of(state, alteration).await?);
     }
     commit(&table, &changes, &format!("ALTER TABLE {text}")).await
 }
@@ -161,42 +161,11 @@ pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -
     }
 }
 
-async fn resolve(state: &SessionState, alteration: Alteration) -> Result<Change> {
-    let alteration = match alteration {
-        Alteration::Add {
-            path,
-            data_type,
-            nullable,
-            default,
-            position,
-            if_not_exists,
-        } => Alteration::Add {
-            data_type: arrow_type(state, &path, &data_type).await?,
-            path,
-            nullable,
-            default,
-            position,
-            if_not_exists,
-        },
-        Alteration::Type { path, data_type } => Alteration::Type {
-            data_type: arrow_type(state, &path, &data_type).await?,
-            path,
-        },
-        Alteration::Drop { path, if_exists } => Alteration::Drop { path, if_exists },
-        Alteration::Rename { path, to } => Alteration::Rename { path, to },
-        Alteration::DropNotNull { path } => Alteration::DropNotNull { path },
-        Alteration::Default { path, default } => Alteration::Default { path, default },
-        Alteration::Move { path, position } => Alteration::Move { path, position },
-        Alteration::Property { key, value } => Alteration::Property { key, value },
-    };
-    change_of(state, alteration)
-}
-
 /// The change that an alteration means in a session.
 ///
 /// # Errors
 /// A default or a property cannot be what it is.
-pub(crate) fn change_of(state: &SessionState, alteration: Alteration<DataType>) -> Result<Change> {
+pub(crate) async fn change_of(state: &SessionState, alteration: Alteration) -> Result<Change> {
     Ok(match alteration {
         Alteration::Add {
             path,
@@ -206,6 +175,7 @@ pub(crate) fn change_of(state: &SessionState, alteration: Alteration<DataType>) 
             position,
             if_not_exists,
         } => {
+            let data_type = arrow_type(state, &path, data_type).await?;
             let default = match default {
                 None => None,
                 Some(default) => Some((
@@ -243,8 +213,8 @@ pub(crate) fn change_of(state: &SessionState, alteration: Alteration<DataType>) 
         Alteration::Drop { path, if_exists } => Change::Drop { path, if_exists },
         Alteration::Rename { path, to } => Change::Rename { path, to },
         Alteration::Type { path, data_type } => Change::Widen {
+            to: arrow_type(state, &path, data_type).await?,
             path,
-            to: data_type,
         },
         Alteration::DropNotNull { path } => Change::DropNotNull { path },
         Alteration::Default { path, default } => {
@@ -269,8 +239,16 @@ pub(crate) fn change_of(state: &SessionState, alteration: Alteration<DataType>) 
     })
 }
 
-/// The type that a column so declared by `CREATE EXTERNAL TABLE` has.
-async fn arrow_type(state: &SessionState, path: &ColumnPath, sql: &SqlType) -> Result<DataType> {
+/// The type in memory: of one that is written, that of a column so declared by `CREATE EXTERNAL TABLE`.
+async fn arrow_type(
+    state: &SessionState,
+    path: &ColumnPath,
+    data_type: ColumnType,
+) -> Result<DataType> {
+    let sql = match data_type {
+        ColumnType::Sql(sql) => sql,
+        ColumnType::Arrow(known) => return Ok(known),
+    };
     let bad = |e: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(
             ErrorKind::InvalidArgument,
@@ -369,7 +347,7 @@ fn value_of(
 /// Only what a table can be created with can be set later, and a check concerns rows that are there.
 fn check_property(key: &str, value: Option<&str>) -> Result<()> {
     let refuse = |why: &str| Err(Error::new(ErrorKind::InvalidArgument, key, why));
-    let Some(name) = key.strip_prefix(PREFIX).and_then(|k| k.strip_prefix('.')) else {
+    let Some(name) = own_option(key) else {
         return refuse("a table's properties begin with supertable.");
     };
     match value {
