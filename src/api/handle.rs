@@ -110,9 +110,16 @@ impl Handle {
         LogicalPlanBuilder::scan(scan, provider_as_source(provider), None)?.alias(self.name.clone())
     }
 
-    /// A query that runs in the session.
-    pub(super) fn frame(&self, query: LogicalPlanBuilder) -> Result<DataFrame> {
-        let plan = query.build().map_err(|e| self.failed("the query of", e))?;
+    /// The same as a query that runs in the session.
+    pub(super) fn query(
+        &self,
+        label: String,
+        provider: Arc<dyn TableProvider>,
+    ) -> Result<DataFrame> {
+        let plan = self
+            .scan(label, provider)
+            .and_then(LogicalPlanBuilder::build);
+        let plan = plan.map_err(|e| self.failed("the query of", e))?;
         Ok(DataFrame::new(self.state(), plan))
     }
 

@@ -98,9 +98,7 @@ impl SupertableSnapshot {
     /// Two columns have one name, which a table cannot have; the signature leaves room for more.
     pub fn dataframe(&self) -> Result<DataFrame> {
         let label = format!("{}@v{}", self.handle.location(), self.version());
-        let rows = self.handle.scan(label, self.table_provider());
-        let rows = rows.map_err(|e| self.handle.failed("the query of", e))?;
-        self.handle.frame(rows)
+        self.handle.query(label, self.table_provider())
     }
 
     /// The version as a table that a session can register under a name. It cannot be changed.

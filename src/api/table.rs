@@ -211,9 +211,7 @@ impl Supertable {
     /// Two columns have one name, which a table cannot have; the signature leaves room for more.
     pub fn dataframe(&self) -> Result<DataFrame> {
         let label = self.handle.location().to_owned();
-        let rows = self.handle.scan(label, self.table_provider());
-        let rows = rows.map_err(|e| self.handle.failed("the query of", e))?;
-        self.handle.frame(rows)
+        self.handle.query(label, self.table_provider())
     }
 
     /// The table as one that a session can register under a name. It follows the table's versions; and its columns, in a
@@ -335,10 +333,11 @@ impl Supertable {
                 None => handle.table().snapshot().await?,
             };
             let label = format!("{} from {from} to {}", handle.location(), to.version());
-            changes_between(handle.provider(), Moment::Version(from), to)
-                .and_then(|changes| handle.scan(label, changes))
-                .map_err(|e| handle.failed("the changes of", e))
-                .and_then(|changes| handle.frame(changes))
+            let changes = changes_between(handle.provider(), Moment::Version(from), to);
+            handle.query(
+                label,
+                changes.map_err(|e| handle.failed("the changes of", e))?,
+            )
         }
         .boxed()
     }
