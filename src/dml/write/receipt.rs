@@ -5,7 +5,7 @@
 //!
 //! Invariant: a receipt names a version only if the statement is in force since that version.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::execution::{SessionState, TaskContext};
 
@@ -41,18 +41,22 @@ impl Receipt {
 
     /// What is known of the statement by now.
     pub(crate) fn committed(&self) -> Committed {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.locked()
     }
 
     /// The statement of `context` runs again.
     pub(crate) fn add_rerun(context: &TaskContext) {
-        Self::note(context, |committed| committed.reruns += 1);
+        if let Some(receipt) = Self::of(context) {
+            receipt.locked().reruns += 1;
+        }
     }
 
-    fn note(context: &TaskContext, what: impl FnOnce(&mut Committed)) {
-        if let Some(receipt) = context.session_config().get_extension::<Self>() {
-            what(&mut receipt.0.lock().unwrap_or_else(PoisonError::into_inner));
-        }
+    fn of(context: &TaskContext) -> Option<Arc<Self>> {
+        context.session_config().get_extension()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Committed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,19 +69,21 @@ pub(crate) async fn commit(
     effect: Effect,
     context: &TaskContext,
 ) -> Result<CommitOutcome> {
+    let Some(receipt) = Receipt::of(context) else {
+        return mutation.commit(effect).await;
+    };
     let files_added = effect.add.len() as u64;
     let files_removed = files_removed(&effect, mutation.base()?);
     let outcome = mutation.commit(effect).await?;
     if let CommitOutcome::Committed { version, rows, .. } = outcome {
-        Receipt::note(context, |committed| {
-            *committed = Committed {
-                version: Some(version),
-                rows,
-                files_added,
-                files_removed,
-                reruns: committed.reruns,
-            };
-        });
+        let mut committed = receipt.locked();
+        *committed = Committed {
+            version: Some(version),
+            rows,
+            files_added,
+            files_removed,
+            reruns: committed.reruns,
+        };
     }
     Ok(outcome)
 }
