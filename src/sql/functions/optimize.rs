@@ -57,7 +57,7 @@ impl TableFunctionImpl for Optimize {
             max_group_bytes: call.u64("max_group_bytes")?,
             dry_run: call.bool("dry_run")?.unwrap_or(false),
         };
-        choice.check()?;
+        choice.checked()?;
         let work = Work {
             lookup: call.table()?,
             choice,
@@ -100,12 +100,12 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// Makes sure that the parts do not contradict one another.
+    /// What the parts come to together.
     ///
     /// # Errors
-    /// Names two that do, or one that is no number for it.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.scope()?;
+    /// Names two that contradict one another, or one that is no number for it.
+    fn checked(&self) -> Result<Scope> {
+        let scope = self.scope()?;
         for (name, value) in [
             ("target_bytes", self.bytes),
             ("target_rows", self.rows),
@@ -119,7 +119,7 @@ impl Choice {
                 );
             }
         }
-        Ok(())
+        Ok(scope)
     }
 
     /// Whether an order is to go through the whole table, which one, and whether what is in it already is left alone.
@@ -159,14 +159,13 @@ impl Choice {
     /// Writes them anew.
     ///
     /// # Errors
-    /// As [`check`](Self::check); and what writing them raises.
+    /// Two parts contradict one another, or one is no number for it; and what writing them raises.
     pub(crate) async fn carry_out(
         &self,
         access: &TableAccess,
         context: &Arc<TaskContext>,
     ) -> Result<Vec<Optimized>> {
-        self.check()?;
-        let scope = self.scope()?;
+        let scope = self.checked()?;
         let defaults = targets_of(access, context);
         let targets = Targets {
             bytes: self.bytes.unwrap_or(defaults.bytes),
