@@ -125,19 +125,9 @@ fn entry(id: SuperfileId, n: u64) -> SuperfileEntry {
             (field, ColumnStats::new(Some(min), Some(max), Some(0), 128))
         })
         .collect();
+    let (rows, size, created_at_ms) = (1_000_000, 50_000_000, 1_700_000_000_000);
     SuperfileEntry {
-        id,
-        rows: 1_000_000,
-        size: 50_000_000,
-        created_at_ms: 1_700_000_000_000,
-        row_ids: RowIds::Stored,
-        seal: None,
-        in_place: None,
-        adopted: None,
-        clustering: None,
         stats: SuperfileStats { columns },
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
+        ..SuperfileEntry::new(id, rows, size, created_at_ms, RowIds::Stored)
     }
 }

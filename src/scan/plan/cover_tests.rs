@@ -83,22 +83,12 @@ fn entry(rows: &[Row]) -> SuperfileEntry {
             ),
         ),
     ];
+    let id = uuid::Uuid::from_u128(7).into();
     SuperfileEntry {
-        id: uuid::Uuid::from_u128(7).into(),
-        rows: rows.len() as u64,
-        size: 1,
-        created_at_ms: 0,
-        row_ids: RowIds::Stored,
-        seal: None,
-        in_place: None,
-        adopted: None,
-        clustering: None,
         stats: SuperfileStats {
             columns: columns.into_iter().collect(),
         },
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
+        ..SuperfileEntry::new(id, rows.len() as u64, 1, 0, RowIds::Stored)
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod columns;
 pub(crate) mod defaults;
+#[cfg(test)]
+mod disk;
 mod guard;
 pub(crate) mod in_place;
 mod read_ahead;

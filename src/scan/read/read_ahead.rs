@@ -299,62 +299,17 @@ fn total(ranges: &[Range<u64>]) -> u64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::atomic::AtomicUsize;
-
     use arrow::array::{Int64Array, RecordBatch};
     use parquet::arrow::ArrowWriter;
-    use parquet::arrow::arrow_reader::ArrowReaderOptions;
-    use parquet::errors::{ParquetError, Result as ParquetResult};
     use parquet::file::metadata::ParquetMetaDataReader;
     use parquet::file::properties::WriterProperties;
     use roaring::RoaringBitmap;
 
     use super::*;
+    use crate::scan::read::disk::Disk;
 
     const GROUPS: usize = 6;
     const ROWS: usize = 1000;
-
-    /// A file in memory that knows what was read of it.
-    #[derive(Clone)]
-    struct Disk {
-        bytes: Bytes,
-        read: Arc<Mutex<Vec<Vec<Range<u64>>>>>,
-        /// So many requests fail.
-        failures: Arc<AtomicUsize>,
-    }
-
-    impl AsyncFileReader for Disk {
-        fn get_bytes(&mut self, _: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-            unreachable!()
-        }
-
-        fn get_byte_ranges(
-            &mut self,
-            ranges: Vec<Range<u64>>,
-        ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-            locked(&self.read).push(ranges.clone());
-            let left = self.failures.load(Ordering::Relaxed);
-            self.failures
-                .store(left.saturating_sub(1), Ordering::Relaxed);
-            let slice = |r: &Range<u64>| self.bytes.slice(r.start as usize..r.end as usize);
-            let bytes = match left {
-                0 => Ok(ranges.iter().map(slice).collect()),
-                _ => Err(ParquetError::General("not now".into())),
-            };
-            async move {
-                tokio::task::yield_now().await;
-                bytes
-            }
-            .boxed()
-        }
-
-        fn get_metadata<'a>(
-            &'a mut self,
-            _: Option<&'a ArrowReaderOptions>,
-        ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-            unreachable!()
-        }
-    }
 
     /// A scan of a file of [`GROUPS`] row groups with two columns.
     struct Scan {
@@ -382,11 +337,7 @@ mod tests {
             assert_eq!(metadata.num_row_groups(), GROUPS);
             Self {
                 file: PartitionedFile::new("f.parquet", bytes.len() as u64),
-                disk: Disk {
-                    bytes,
-                    read: Arc::default(),
-                    failures: Arc::default(),
-                },
+                disk: Disk::of(bytes),
                 metadata: Arc::new(metadata),
                 ahead: Arc::default(),
             }
@@ -435,7 +386,7 @@ mod tests {
 
         /// How often anything was read, and how often something that had been read before.
         fn reads(&self) -> (usize, usize) {
-            let read = locked(&self.disk.read);
+            let read = self.disk.requests();
             let different: std::collections::HashSet<_> = read.iter().collect();
             (read.len(), read.len() - different.len())
         }

@@ -163,48 +163,14 @@ pub(super) fn as_parquet(error: Error) -> ParquetError {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
-    use std::sync::Mutex;
-
-    use crate::format::checksums::Checksummer;
-
     use super::*;
+    use crate::format::checksums::Checksummer;
+    use crate::scan::read::disk::Disk;
 
     const BLOCK: u64 = 16 << 10;
 
-    /// The ranges that were read.
-    type Reads = Arc<Mutex<Vec<Range<u64>>>>;
-
-    /// A file in memory that knows what was read of it.
-    struct Disk {
-        bytes: Bytes,
-        read: Reads,
-    }
-
-    impl AsyncFileReader for Disk {
-        fn get_bytes(&mut self, _: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-            unreachable!()
-        }
-
-        fn get_byte_ranges(
-            &mut self,
-            ranges: Vec<Range<u64>>,
-        ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
-            self.read.lock().unwrap().extend(ranges.clone());
-            let slice = |r: Range<u64>| self.bytes.slice(r.start as usize..r.end as usize);
-            let bytes = ranges.into_iter().map(slice).collect();
-            async move { Ok(bytes) }.boxed()
-        }
-
-        fn get_metadata<'a>(
-            &'a mut self,
-            _: Option<&'a ArrowReaderOptions>,
-        ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-            unreachable!()
-        }
-    }
-
     /// A file of ten blocks and a bit, a reader of it, and what was read.
-    fn file() -> (Vec<u8>, Verified, Reads) {
+    fn file() -> (Vec<u8>, Verified, Disk) {
         let bytes = (0..10 * BLOCK + 500).map(|i| (i * i / 1000) as u8);
         let end = b"\0\0\0\0\0PAR1";
         let mut bytes: Vec<u8> = bytes.chain(*end).collect();
@@ -213,26 +179,23 @@ mod tests {
         bytes.truncate(bytes.len() - end.len());
         bytes.extend(summing.finish().unwrap());
         let checksums = BlockChecksums::of_footer(&bytes, bytes.len() as u64);
-        let read: Reads = Arc::default();
+        let disk = Disk::of(bytes.clone());
         let verified = Verified {
-            inner: Box::new(Disk {
-                bytes: bytes.clone().into(),
-                read: Arc::clone(&read),
-            }),
+            inner: Box::new(disk.clone()),
             path: Path::from("superfiles/f.parquet"),
             checksums: Arc::new(checksums.unwrap().unwrap()),
         };
-        (bytes, verified, read)
+        (bytes, verified, disk)
     }
 
     async fn asked(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-        let (bytes, mut verified, read) = file();
+        let (bytes, mut verified, disk) = file();
         let got = verified.get_byte_ranges(ranges.to_vec()).await.unwrap();
         let expected = ranges
             .iter()
             .map(|r| &bytes[r.start as usize..r.end as usize]);
         assert!(got.iter().eq(expected), "{ranges:?}");
-        let read = read.lock().unwrap().clone();
+        let read = disk.requests().concat();
         for (range, next) in read.iter().zip(read.iter().skip(1)) {
             assert!(range.end <= next.start, "{read:?}");
         }
@@ -267,10 +230,7 @@ mod tests {
             let (_, mut verified, _) = file();
             let mut damaged = bytes.clone();
             damaged[at as usize] ^= 1 << (at % 8);
-            verified.inner = Box::new(Disk {
-                bytes: damaged.into(),
-                read: Arc::default(),
-            });
+            verified.inner = Box::new(Disk::of(damaged));
             let block = at - at % BLOCK;
             let error = verified.get_bytes(block + 1..block + 2).await.unwrap_err();
             let ParquetError::External(error) = error else {

@@ -239,30 +239,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::ContentHash;
     use crate::format::manifest::{RowIds, TombstoneRef};
-    use crate::format::{ContentHash, SuperfileStats};
     use uuid::Uuid;
 
     fn entry(n: u128, rows: u64, deleted: u64, size: u64) -> SuperfileEntry {
         SuperfileEntry {
-            id: Uuid::from_u128(n).into(),
-            rows,
-            size,
-            created_at_ms: 0,
-            row_ids: RowIds::Stored,
-            seal: None,
-            in_place: None,
-            adopted: None,
-            clustering: None,
-            stats: SuperfileStats::default(),
             tombstones: (deleted > 0).then(|| TombstoneRef {
                 sidecar: Uuid::from_u128(n).into(),
                 hash: ContentHash::of(b""),
                 cardinality: deleted,
                 size: 1,
             }),
-            moved_at: 0,
-            touched: 0,
+            ..SuperfileEntry::new(Uuid::from_u128(n).into(), rows, size, 0, RowIds::Stored)
         }
     }
 

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion_supertable::Result;
 use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry};
 use datafusion_supertable::unstable::format::paths::{self, ObjectName};
-use datafusion_supertable::unstable::format::{OpKind, SuperfileId, SuperfileStats};
+use datafusion_supertable::unstable::format::{OpKind, SuperfileId};
 use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
 use datafusion_supertable::unstable::table::{
     CommitOutcome, CreateTable, Effect, Limits, Mutation, Snapshot, Table,
@@ -168,21 +168,15 @@ pub(super) async fn stage(
         .storage()
         .put_immutable(&paths::superfile(&id), body.clone())
         .await?;
-    Ok(SuperfileEntry {
+    let row_ids = RowIds::Span(table.env().ids.row_span());
+    let now = table.env().now_ms();
+    Ok(SuperfileEntry::new(
         id,
         rows,
-        size: body.len() as u64,
-        created_at_ms: table.env().now_ms(),
-        row_ids: RowIds::Span(table.env().ids.row_span()),
-        seal: None,
-        in_place: None,
-        adopted: None,
-        clustering: None,
-        stats: SuperfileStats::default(),
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
-    })
+        body.len() as u64,
+        now,
+        row_ids,
+    ))
 }
 
 /// Labels of a snapshot's superfiles.

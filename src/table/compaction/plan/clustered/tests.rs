@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::format::manifest::{RowIds, TombstoneRef};
-use crate::format::{ColumnStats, ContentHash, SuperfileId, SuperfileStats};
+use crate::format::{ColumnStats, ContentHash, SuperfileId};
 
 /// Rows of a superfile that a group writes, and bytes of a row.
 const FILE_ROWS: u64 = 1_000;
@@ -37,21 +37,8 @@ fn bounds(low: i64, high: i64) -> ColumnStats {
 
 /// A superfile that a statement wrote.
 fn fresh(n: u128, rows: u64) -> SuperfileEntry {
-    SuperfileEntry {
-        id: Uuid::from_u128(n).into(),
-        rows,
-        size: rows * ROW_BYTES,
-        created_at_ms: 0,
-        row_ids: RowIds::Stored,
-        seal: None,
-        in_place: None,
-        adopted: None,
-        clustering: None,
-        stats: SuperfileStats::default(),
-        tombstones: None,
-        moved_at: 0,
-        touched: 0,
-    }
+    let id = Uuid::from_u128(n).into();
+    SuperfileEntry::new(id, rows, rows * ROW_BYTES, 0, RowIds::Stored)
 }
 
 fn spanning(mut entry: SuperfileEntry, a: (i64, i64), b: (i64, i64)) -> SuperfileEntry {
