@@ -67,7 +67,8 @@ fn make_edit(model: &Model, next: &mut u128, step: &Step) -> ManifestEdit {
         *next += 1_000;
     }
     for pick in &step.1 {
-        let n = u128::from(*pick) % (*next + 1);
+        // Below `next`: that id is the one that a later step adds at the end.
+        let n = u128::from(*pick) % *next;
         let new = entry(n);
         if !model.contains_key(&new.id) && edit.add.iter().all(|e| e.id != new.id) {
             edit.add.push(new);
