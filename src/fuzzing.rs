@@ -10,13 +10,13 @@
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
 use crate::format::checksums::BlockChecksums;
-use crate::format::footer::FooterSeal;
+use crate::format::footer::FooterChecksum;
 use crate::format::manifest::{ManifestLoader, decode_any_node};
 use crate::format::{ChangeSet, ContentHash, Head, RowMoves, Sidecar, StateDoc, paths, thrift};
 use crate::sql::alter::parse::parse;
 use crate::sql::alter::statement::with_alter_table;
 use crate::sql::version_name::table_and_version;
-use crate::table::judge_end;
+use crate::table::read_end;
 
 /// What takes bytes and returns.
 pub type Target = fn(&[u8]);
@@ -85,13 +85,13 @@ fn sidecar(bytes: &[u8]) {
     }
 }
 
-/// The end of a Parquet file of others, and the seal of one of ours.
+/// The end of a Parquet file of others, and the checksum of one of ours.
 fn footer(bytes: &[u8]) {
     let _ = thrift::is_plausible(bytes);
-    let _ = judge_end(bytes, bytes.len() as u64);
+    let _ = read_end(bytes, bytes.len() as u64);
     let _ = BlockChecksums::of_footer(bytes, bytes.len() as u64);
-    if let Some(seal) = FooterSeal::from_bytes(bytes) {
-        assert_eq!(seal.to_bytes().as_slice(), bytes);
+    if let Some(checksum) = FooterChecksum::from_bytes(bytes) {
+        assert_eq!(checksum.to_bytes().as_slice(), bytes);
     }
 }
 

@@ -13,7 +13,7 @@
 //! ctx.sql("CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v DOUBLE) STORED AS SUPERTABLE LOCATION 'data/t/'").await?;
 //! ctx.sql("INSERT INTO t VALUES (1, 0.5), (2, NULL)").await?.collect().await?;
 //! ctx.sql("DELETE FROM t WHERE v IS NULL").await?.collect().await?;
-//! datafusion_supertable::shutdown(&ctx).await;
+//! datafusion_supertable::wait_for_background_work(&ctx).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -96,6 +96,6 @@ pub use config::{Isolation, RowIdExposure, SupertableOptions, WriteOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use sql::{
     SupertableCatalog, SupertableSessionExt, execute, open_catalog, register, register_for_queries,
-    shutdown, sql, sql_with_options,
+    sql, sql_with_options, wait_for_background_work,
 };
 pub use table::{Removed, VacuumReport};

@@ -10,7 +10,7 @@ pub mod dml {
     /// Compaction by sessions.
     pub mod compact {
         pub use crate::dml::compact::{
-            Ending, Optimized, Request, Scope, optimize, optimize_as, prepare,
+            GroupOutcome, Optimized, Request, Scope, optimize, optimize_as, prepare,
         };
     }
 }
@@ -19,8 +19,8 @@ pub mod dml {
 pub mod format {
     pub use crate::format::paths;
     pub use crate::format::{
-        ColumnStats, ContentHash, FooterSeal, Head, InPlace, OpKind, Pointer, RowMoves, Run,
-        Sidecar, StatValue, StateDoc, SuperfileId, SuperfileStats, WalId, WalState,
+        ColumnStats, ContentHash, FooterChecksum, Head, InPlace, MovedRange, OpKind, Pointer,
+        RowMoves, Sidecar, StatValue, StateDoc, SuperfileId, SuperfileStats, WalId, WalState,
     };
 
     /// The list of superfiles of a version.

@@ -1,6 +1,6 @@
 //! Scans over deleted rows, against plain DataFusion on files that never held them.
 
-use datafusion_supertable::shutdown;
+use datafusion_supertable::wait_for_background_work;
 
 use crate::data::{count, fill, plain, run, session};
 use crate::measure::{Report, best_of};
@@ -60,7 +60,7 @@ async fn run_case(report: &mut Report, rows: u64, name: &str, delete: Option<&st
         b,
         Some(bound),
     );
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 /// A table and the same files, on a store that takes its time for each request.
@@ -69,7 +69,7 @@ async fn far_away(report: &mut Report, rows: u64) {
     let place = dir.path().join("t");
     let near = session();
     fill(&near, "t", &place, rows).await;
-    shutdown(&near).await;
+    wait_for_background_work(&near).await;
     let ctx = slow_session(&place).await;
     let location = format!("{SLOW}superfiles/");
     run(
@@ -81,7 +81,7 @@ async fn far_away(report: &mut Report, rows: u64) {
     let theirs = QUERY.replace("TABLE", "plain");
     let (a, b) = best_of(ROUNDS, |_| run(&ctx, &ours), |_| run(&ctx, &theirs)).await;
     report.ratio("scan, store of 50 ms, nothing tombstoned", a, b, None);
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 /// The section.

@@ -1,6 +1,6 @@
 //! Statements that change rows, against the plain query that reads the same rows.
 
-use datafusion_supertable::shutdown;
+use datafusion_supertable::wait_for_background_work;
 
 use crate::data::{count, fill, plain, run, session};
 use crate::measure::{Report, best_of, time};
@@ -51,7 +51,7 @@ async fn inserts(report: &mut Report, rows: u64) {
     )
     .await;
     report.ratio("INSERT … SELECT of all rows / COPY", ours, copy, Some(1.15));
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 async fn deletes(report: &mut Report, rows: u64) {
@@ -86,7 +86,7 @@ async fn deletes(report: &mut Report, rows: u64) {
             select,
             Some(1.3),
         );
-        shutdown(&ctx).await;
+        wait_for_background_work(&ctx).await;
     }
 }
 
@@ -131,7 +131,7 @@ async fn updates(report: &mut Report, rows: u64) {
     )
     .await;
     report.ratio("UPDATE of 1 % / COPY (SELECT …)", ours, copy, Some(1.5));
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 async fn points(report: &mut Report, rows: u64) {
@@ -167,5 +167,5 @@ async fn points(report: &mut Report, rows: u64) {
         format!("{best:?}"),
         "",
     );
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }

@@ -1,7 +1,7 @@
 //! A table after many single-row updates with automatic compaction, against one written in one go.
 
-use datafusion_supertable::shutdown;
 use datafusion_supertable::unstable::dml::SupertableProvider;
+use datafusion_supertable::wait_for_background_work;
 
 use crate::data::{count, fill, run, session};
 use crate::measure::{Report, best_of, time};
@@ -30,7 +30,7 @@ pub(crate) async fn measure(report: &mut Report, rows: u64) {
             let sql = format!("UPDATE t SET amount = amount + 1 WHERE id = {id}");
             assert_eq!(count(&ctx, &sql).await, 1);
         }
-        shutdown(&ctx).await;
+        wait_for_background_work(&ctx).await;
     })
     .await;
     run(&ctx, "SET supertable.auto_compact = false").await;
@@ -63,7 +63,7 @@ pub(crate) async fn measure(report: &mut Report, rows: u64) {
         format!("{:.1} s", took.as_secs_f64()),
         "",
     );
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 async fn superfiles(ctx: &datafusion::prelude::SessionContext, table: &str) -> u64 {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
-use datafusion_supertable::shutdown;
 use datafusion_supertable::unstable::storage::LocalStore;
+use datafusion_supertable::wait_for_background_work;
 use url::Url;
 
 use crate::data::{count, fill, run, session};
@@ -45,10 +45,10 @@ async fn tasks(report: &mut Report, rows: u64) {
     fill(&ctx, "t", &place, rows).await;
     let mut ids = (0..rows).step_by(7);
     tasks_of(report, &ctx, &mut ids, "local disk", 128, None).await;
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
     let far = slow_session(&place).await;
     tasks_of(report, &far, &mut ids, "50 ms store", 64, Some(0.1)).await;
-    shutdown(&far).await;
+    wait_for_background_work(&far).await;
 }
 
 async fn tasks_of(
@@ -103,7 +103,7 @@ async fn processes(report: &mut Report, rows: u64) {
     let ctx = session();
     let place = dir.path().join("t");
     fill(&ctx, "t", &place, rows).await;
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
     let mut processes: Vec<Process> = (0..PROCESSES).map(|_| Process::start(&place)).collect();
     let mut next = 0;
     let mut ids = |n: u64| {
@@ -148,7 +148,7 @@ async fn processes(report: &mut Report, rows: u64) {
     drop(processes);
     let left = count(&ctx, "SELECT count(*) FROM t").await;
     assert_eq!(left, rows - ids(0));
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }
 
 /// A process of its own, which ends with its standard input.
@@ -243,5 +243,5 @@ pub(crate) async fn serve() {
         }
         println!("done");
     }
-    shutdown(&ctx).await;
+    wait_for_background_work(&ctx).await;
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::dml::compact::{Ending, Optimized};
+use crate::dml::compact::{GroupOutcome, Optimized};
 use crate::dml::write::receipt::Committed;
 use crate::sql::functions::history::{Entry, duration_ms, operation};
 use crate::table::Restored;
@@ -107,15 +107,17 @@ impl OptimizeReport {
     pub(super) fn of(groups: Vec<Optimized>) -> Self {
         let mut report = Self::default();
         for group in groups {
-            match group.ending {
-                Ending::Committed(version) => report.version = report.version.max(Some(version)),
-                Ending::Planned => {}
-                Ending::Overtaken => {
+            match group.outcome {
+                GroupOutcome::Committed(version) => {
+                    report.version = report.version.max(Some(version))
+                }
+                GroupOutcome::Planned => {}
+                GroupOutcome::Superseded => {
                     let why = "other statements took its rows first";
                     report.left.push(why.to_owned());
                     continue;
                 }
-                Ending::GivenUp(why) => {
+                GroupOutcome::GivenUp(why) => {
                     report.left.push(why);
                     continue;
                 }

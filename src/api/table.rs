@@ -45,7 +45,7 @@ use crate::table::Moment;
 ///
 /// The session gives memory, object stores, and options (`supertable.read_only`, `supertable.isolation`, those of
 /// DataFusion) to what is done; they are read at each call. It need not be [registered](crate::register), and is not
-/// changed; but one that is spares each call a copy, and [`shutdown`](crate::shutdown) knows its tables. Handles are
+/// changed; but one that is spares each call a copy, and [`wait_for_background_work`](crate::wait_for_background_work) knows its tables. Handles are
 /// cheap to clone; a query server opens a table once, and gives each request a handle of its own session by
 /// [`in_session`](Self::in_session). All clones share one set of caches, and commit together.
 ///

@@ -34,7 +34,7 @@ pub(super) struct ProgressLine;
 impl ProgressLine {
     /// Shows what an event of the target [`PROGRESS`](crate::table::PROGRESS) says.
     pub(super) fn draw(&self, event: &Event<'_>) {
-        let mut step = Step::default();
+        let mut step = Progress::default();
         event.record(&mut step);
         LINES.draw(step, PATIENCE);
     }
@@ -73,7 +73,7 @@ impl Lines {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draw(&self, step: Step, patience: Duration) {
+    fn draw(&self, step: Progress, patience: Duration) {
         let mut operations = self.operations();
         if step.is_last() {
             if let Some(over) = operations.remove(&step.operation) {
@@ -100,7 +100,7 @@ impl Lines {
 
 /// How far an operation is.
 #[derive(Debug, Default)]
-struct Step {
+struct Progress {
     operation: String,
     done: u64,
     /// 0 if it is not known.
@@ -108,7 +108,7 @@ struct Step {
     bytes: u64,
 }
 
-impl Step {
+impl Progress {
     fn is_last(&self) -> bool {
         self.total > 0 && self.done >= self.total
     }
@@ -126,7 +126,7 @@ impl Step {
     }
 }
 
-impl Visit for Step {
+impl Visit for Progress {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
             "done" => self.done = value,
@@ -151,8 +151,8 @@ mod tests {
 
     use super::*;
 
-    fn step(operation: &str, done: u64, total: u64) -> Step {
-        Step {
+    fn step(operation: &str, done: u64, total: u64) -> Progress {
+        Progress {
             operation: operation.to_owned(),
             done,
             total,

@@ -31,7 +31,7 @@ pub async fn run(args: Args) -> ExitCode {
     match prepared {
         Ok(mut session) => {
             let outcome = statements(&args, &mut session, &interrupts).await;
-            let cleanup = crate::shutdown(&session.session);
+            let cleanup = crate::wait_for_background_work(&session.session);
             match outcome {
                 // Still within the time that the Ctrl-C has left.
                 Ok(None) => {
@@ -82,7 +82,7 @@ async fn statements(
         let started = run_files(&files, session);
         match interrupts.unless_pressed(Stubborn::Left, started).await {
             Some(started) => started?,
-            None => return Ok(said_interrupted()),
+            None => return Ok(report_interrupted()),
         };
         // The prompt handles Ctrl-C itself: it cancels the statement, not the session.
         return match prompt::run(&session.context, &mut session.print, interrupts).await {
@@ -97,12 +97,12 @@ async fn statements(
                 0 => ExitCode::SUCCESS,
                 _ => ExitCode::FAILURE,
             }),
-            None => said_interrupted(),
+            None => report_interrupted(),
         },
     )
 }
 
-fn said_interrupted() -> Option<ExitCode> {
+fn report_interrupted() -> Option<ExitCode> {
     progress::clear();
     eprintln!("^C");
     None

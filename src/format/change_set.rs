@@ -299,12 +299,12 @@ impl ChangeSet {
     }
 
     /// Whether it says where the rows of its sources are.
-    pub(crate) fn tells_moves(&self) -> bool {
+    pub(crate) fn has_moves(&self) -> bool {
         self.drop.iter().any(|change| change.moved.is_some())
     }
 
     fn check_moves(&self) -> Result<(), ChangeSetError> {
-        if !self.tells_moves() {
+        if !self.has_moves() {
             return Ok(());
         }
         let mut places = RoaringBitmap::new();
@@ -314,7 +314,7 @@ impl ChangeSet {
                 .as_ref()
                 .filter(|moved| moved.rows() == change.live_rows)
                 .ok_or(ChangeSetError::InconsistentMoves)?;
-            for run in moved.runs() {
+            for run in moved.ranges() {
                 let last = run.to + (run.rows - 1);
                 if places.insert_range(run.to..=last) != u64::from(run.rows) {
                     return Err(ChangeSetError::BadMoves {

@@ -1,10 +1,10 @@
 //! The checksums of a superfile's bytes, block by block.
 //!
 //! Owns the table of checksums that a superfile carries in its footer: its bytes, how a writer computes it while
-//! the file streams by, and which blocks a reader compares. Does not own the seal of the footer ([`super::footer`]),
+//! the file streams by, and which blocks a reader compares. Does not own the checksum of the footer ([`super::footer`]),
 //! which covers the table, nor any reading or writing of files.
 //!
-//! The footer's seal says nothing of pages, dictionaries and Bloom filters, and Parquet's writer for Rust writes no
+//! The footer's checksum says nothing of pages, dictionaries and Bloom filters, and Parquet's writer for Rust writes no
 //! checksums of pages. So the writer cuts a superfile into blocks of [`BLOCK_LEN`] bytes, as file systems do, whatever
 //! is in them. A reader fetches whole blocks, and compares each before a decoder sees it.
 //!
@@ -26,7 +26,7 @@
 //!
 //! Why there: the Parquet format reserves the field 32767 of each of its structs for extensions ("binary protocol
 //! extensions"), which other readers skip. Only the last nine bytes of a file have to be held back until the rest is
-//! known, however long the footer is; no offset in the file changes; and the footer's seal covers the table without
+//! known, however long the footer is; no offset in the file changes; and the footer's checksum covers the table without
 //! knowing of it. Everything is found from the file's end.
 //!
 //! A file of others has no table, and is read without one.

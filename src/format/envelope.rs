@@ -13,7 +13,7 @@
 //! end
 //! ```
 //!
-//! Invariant: `open` gives back exactly the payload that `seal` was given, or an error.
+//! Invariant: `open` gives back exactly the payload that `encode` was given, or an error.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -93,7 +93,7 @@ pub enum EnvelopeError {
 }
 
 /// `value` in its frame.
-pub(crate) fn seal<T: Serialize>(
+pub(crate) fn encode<T: Serialize>(
     format: ObjectFormat,
     value: &T,
 ) -> Result<(ContentHash, Bytes), EnvelopeError> {

@@ -1,11 +1,11 @@
-//! The seal of a superfile's end: what its footer and its page indexes must hash to.
+//! The checksum of a superfile's end: what its footer and its page indexes must hash to.
 //!
-//! Owns the seal and its bytes. Does not own reading or writing Parquet, nor where the seal is kept: a
+//! Owns the checksum and its bytes. Does not own reading or writing Parquet, nor where the checksum is kept: a
 //! manifest entry has it.
 //!
 //! Parquet has no checksum of its footer. One flipped bit there is another row count, another offset,
 //! another bound by which row groups are skipped: a wrong answer, or lengths that no decoder should
-//! believe. So whoever writes a superfile, or adopts one, records hashes of its last bytes, and readers
+//! believe. So whoever writes a superfile, or takes in an external file, records hashes of its last bytes, and readers
 //! compare them *before* a decoder sees the bytes. As lengths are recorded too, a footer is read in one
 //! request of exactly its size.
 //!
@@ -13,7 +13,7 @@
 //! a superfile   pages … | page indexes: index_len bytes | footer: footer_len bytes, end of file
 //!                        whatever lies between            metadata, its length (4), "PAR1" (4)
 //!
-//! offset  size  field of a seal
+//! offset  size  field of a checksum
 //! 0       4     footer_len, u32 LE
 //! 4       4     index_len, u32 LE: 0 if there are none
 //! 8       16    the first half of the footer's blake3
@@ -28,8 +28,8 @@
 
 use super::ids::ContentHash;
 
-/// Bytes of a seal.
-pub(crate) const SEAL_LEN: usize = 40;
+/// Bytes of a checksum.
+pub(crate) const CHECKSUM_LEN: usize = 40;
 /// Bytes that are kept of each hash.
 const HASH_LEN: usize = 16;
 /// What a Parquet file ends with: the length of its metadata, and the magic.
@@ -38,15 +38,15 @@ const MAGIC: [u8; 4] = *b"PAR1";
 
 /// What the end of a superfile is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FooterSeal {
+pub struct FooterChecksum {
     footer_len: u32,
     index_len: u32,
     footer: [u8; HASH_LEN],
     index: [u8; HASH_LEN],
 }
 
-impl FooterSeal {
-    /// The seal of a file that ends with these page indexes and this footer; `None` if they are too long.
+impl FooterChecksum {
+    /// The checksum of a file that ends with these page indexes and this footer; `None` if they are too long.
     pub fn of(index: &[u8], footer: &[u8]) -> Option<Self> {
         Some(Self {
             footer_len: u32::try_from(footer.len()).ok()?,
@@ -56,9 +56,9 @@ impl FooterSeal {
         })
     }
 
-    /// The seal's bytes.
-    pub fn to_bytes(self) -> [u8; SEAL_LEN] {
-        let mut bytes = [0; SEAL_LEN];
+    /// The checksum's bytes.
+    pub fn to_bytes(self) -> [u8; CHECKSUM_LEN] {
+        let mut bytes = [0; CHECKSUM_LEN];
         let fields = self
             .footer_len
             .to_le_bytes()
@@ -72,7 +72,7 @@ impl FooterSeal {
         bytes
     }
 
-    /// The inverse of [`Self::to_bytes`]; `None` for what is no seal.
+    /// The inverse of [`Self::to_bytes`]; `None` for what is no checksum.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (footer_len, rest) = bytes.split_first_chunk::<4>()?;
         let (index_len, rest) = rest.split_first_chunk::<4>()?;
@@ -129,35 +129,38 @@ mod tests {
 
     #[test]
     fn a_seal_comes_back_from_its_bytes() {
-        let seal = FooterSeal::of(b"index", b"the footer").unwrap();
-        assert_eq!(FooterSeal::from_bytes(&seal.to_bytes()), Some(seal));
-        assert_eq!((seal.footer_len(), seal.index_len()), (10, 5));
+        let checksum = FooterChecksum::of(b"index", b"the footer").unwrap();
+        assert_eq!(
+            FooterChecksum::from_bytes(&checksum.to_bytes()),
+            Some(checksum)
+        );
+        assert_eq!((checksum.footer_len(), checksum.index_len()), (10, 5));
     }
 
     #[test]
     fn a_flipped_bit_or_another_length_is_seen() {
         let (index, footer) = (b"index".as_slice(), b"the footer".as_slice());
-        let seal = FooterSeal::of(index, footer).unwrap();
-        assert!(seal.is_footer(footer) && seal.is_index(index));
+        let checksum = FooterChecksum::of(index, footer).unwrap();
+        assert!(checksum.is_footer(footer) && checksum.is_index(index));
         for bit in 0..footer.len() * 8 {
             let mut damaged = footer.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(!seal.is_footer(&damaged));
+            assert!(!checksum.is_footer(&damaged));
         }
         for end in 0..footer.len() {
-            assert!(!seal.is_footer(&footer[..end]));
+            assert!(!checksum.is_footer(&footer[..end]));
         }
-        assert!(!seal.is_index(b"inde") && !seal.is_index(b"jndex"));
+        assert!(!checksum.is_index(b"inde") && !checksum.is_index(b"jndex"));
     }
 
     #[test]
-    fn bytes_of_another_length_are_no_seal() {
-        let bytes = FooterSeal::of(b"", b"f").unwrap().to_bytes();
-        for end in 0..SEAL_LEN {
-            assert_eq!(FooterSeal::from_bytes(&bytes[..end]), None);
+    fn bytes_of_another_length_are_no_checksum() {
+        let bytes = FooterChecksum::of(b"", b"f").unwrap().to_bytes();
+        for end in 0..CHECKSUM_LEN {
+            assert_eq!(FooterChecksum::from_bytes(&bytes[..end]), None);
         }
         let longer: Vec<u8> = bytes.iter().copied().chain([0]).collect();
-        assert_eq!(FooterSeal::from_bytes(&longer), None);
+        assert_eq!(FooterChecksum::from_bytes(&longer), None);
     }
 
     #[test]

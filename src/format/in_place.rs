@@ -14,7 +14,7 @@
 //! and nothing that deletes by the names of [`paths`] ever meets such a file.
 //!
 //! A path from the store's root leads out of the table. That gives nobody a way to have a reader open what he cannot
-//! read himself: an entry without the seal of the file's footer is refused, and whoever knows the hash of a footer
+//! read himself: an entry without the checksum of the file's footer is refused, and whoever knows the hash of a footer
 //! has read the file.
 
 use std::fmt;
@@ -29,20 +29,20 @@ const MAX_TAG_LEN: usize = 1024;
 /// A file that is read where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InPlace {
-    place: Place,
+    place: ExternalPath,
     tag: String,
 }
 
 /// Where a file is that is not the table's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum ExternalPath {
     /// Below the table's root.
     Below(Path),
     /// Anywhere in the table's object store, seen from its root.
     Store(Path),
 }
 
-impl Place {
+impl ExternalPath {
     /// The place of the object at `path` in the store in which the table's root is at `root`; `None` among the
     /// table's own objects.
     pub fn new(path: &Path, root: &Path) -> Option<Self> {
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ExternalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Below(path) => write!(f, "{path}"),
@@ -86,18 +86,18 @@ impl fmt::Display for Place {
 
 impl InPlace {
     /// A file at `place` in the state that `tag` stands for; `None` if that is no tag.
-    pub fn new(place: Place, tag: String) -> Option<Self> {
+    pub fn new(place: ExternalPath, tag: String) -> Option<Self> {
         let fits = (1..=MAX_TAG_LEN).contains(&tag.len());
         fits.then_some(Self { place, tag })
     }
 
     /// From what is recorded.
     pub fn parse(path: &str, tag: &str) -> Option<Self> {
-        Self::new(Place::parse(path)?, tag.to_owned())
+        Self::new(ExternalPath::parse(path)?, tag.to_owned())
     }
 
     /// Where it is.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ExternalPath {
         &self.place
     }
 
@@ -142,7 +142,7 @@ mod tests {
             "/superfiles/x.parquet",
             "/data/ä/x y.parquet",
         ] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+            assert_eq!(ExternalPath::parse(text).unwrap().to_string(), text);
         }
         for text in [
             "",
@@ -161,7 +161,7 @@ mod tests {
             "superfiles",
             "wal/x",
         ] {
-            assert_eq!(Place::parse(text), None, "{text}");
+            assert_eq!(ExternalPath::parse(text), None, "{text}");
         }
     }
 
@@ -169,15 +169,15 @@ mod tests {
     fn what_is_below_the_root_moves_with_it_and_the_rest_stays() {
         let (root, moved) = (Path::from("lake/t"), Path::from("other"));
         let resolved = |path: &str, root: &Path| {
-            let place = Place::new(&Path::from(path), &Path::from("lake/t")).unwrap();
+            let place = ExternalPath::new(&Path::from(path), &Path::from("lake/t")).unwrap();
             place.resolve(root).to_string()
         };
         assert_eq!(resolved("lake/t/data/a", &root), "lake/t/data/a");
         assert_eq!(resolved("lake/t/data/a", &moved), "other/data/a");
         assert_eq!(resolved("lake/t2/a", &moved), "lake/t2/a");
         let own = Path::from("lake/t/superfiles/a.parquet");
-        assert_eq!(Place::new(&own, &root), None);
-        assert_eq!(Place::new(&root, &root), None);
+        assert_eq!(ExternalPath::new(&own, &root), None);
+        assert_eq!(ExternalPath::new(&root, &root), None);
     }
 
     #[test]

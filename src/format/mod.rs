@@ -15,12 +15,12 @@
 //!
 //! What order a superfile was written in is a fact of its manifest entry: see [`clustering`].
 
-pub(crate) mod adopted;
 pub(crate) mod change_set;
 pub(crate) mod checksums;
 pub(crate) mod clustering;
 pub(crate) mod envelope;
 mod error;
+pub(crate) mod external;
 pub(crate) mod footer;
 pub(crate) mod ids;
 pub(crate) mod in_place;
@@ -35,16 +35,16 @@ pub(crate) mod tests;
 pub(crate) mod thrift;
 pub(crate) mod tombstones;
 
-pub(crate) use adopted::{Adopted, AdoptedColumns, StoredAs};
-pub use change_set::moves::{RowMoves, Run};
+pub use change_set::moves::{MovedRange, RowMoves};
 pub(crate) use change_set::{ChangeSet, DropChange, TombstoneChange};
 pub(crate) use clustering::{ClusterKey, Clustering, Layout};
 pub(crate) use error::FormatError;
-pub use footer::FooterSeal;
+pub(crate) use external::{ColumnSource, ExternalColumns, ExternalFile};
+pub use footer::FooterChecksum;
 pub use ids::{ContentHash, SuperfileId, WalId};
 pub(crate) use ids::{IdBlock, RowId, SidecarId, TableId};
+pub(crate) use in_place::ExternalPath;
 pub use in_place::InPlace;
-pub(crate) use in_place::Place;
 pub(crate) use pointer::{Claim, DropMarker, Reservation};
 pub use pointer::{Head, Pointer};
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl DropMarker {
     /// # Errors
     /// [`PointerError::BadSlot`]; [`PointerError::Json`], which serde_json does not give for these types.
     pub fn encode(&self) -> Result<Bytes, PointerError> {
-        seal(WireDropMarker {
+        with_checksum(WireDropMarker {
             format_version: POINTER_VERSION,
             dropped_table: self.table_id,
             version: self.version,
@@ -167,7 +167,7 @@ impl Reservation {
     /// [`PointerError::BadSlot`]; [`PointerError::Json`], which serde_json does not give for these types.
     pub fn encode(&self) -> Result<Bytes, PointerError> {
         check_directory(&self.table)?;
-        seal(WireReservation {
+        with_checksum(WireReservation {
             format_version: POINTER_VERSION,
             reserved_for: self.table.clone(),
             claim: self.number,
@@ -236,7 +236,7 @@ impl Pointer {
     /// # Errors
     /// [`PointerError::BadSlot`]; [`PointerError::Json`], which serde_json does not give for these types.
     pub fn encode(&self) -> Result<Bytes, PointerError> {
-        seal(WirePointer {
+        with_checksum(WirePointer {
             format_version: POINTER_VERSION,
             table_id: self.table_id,
             version: self.version,
@@ -286,7 +286,7 @@ trait Wire: Serialize {
 }
 
 /// The bytes of a line that has no checksum yet.
-fn seal<W: Wire>(mut wire: W) -> Result<Bytes, PointerError> {
+fn with_checksum<W: Wire>(mut wire: W) -> Result<Bytes, PointerError> {
     let hash = ContentHash::of(&serde_json::to_vec(&wire)?);
     *wire.checksum() = Some(hash);
     Ok(serde_json::to_vec(&wire)?.into())
@@ -528,7 +528,7 @@ mod tests {
                 checksum: None,
             };
             assert!(matches!(
-                Head::decode(&seal(wire).unwrap()),
+                Head::decode(&with_checksum(wire).unwrap()),
                 Err(PointerError::BadSlot { .. })
             ));
         }

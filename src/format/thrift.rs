@@ -2,7 +2,7 @@
 //!
 //! Owns one walk over Thrift's compact protocol that decodes nothing. Parquet's decoder reserves room for
 //! as many row groups as a footer claims to have: in a damaged one that can be more memory than there is,
-//! which ends the process. A superfile's footer is known by its seal ([`super::footer`]); this is for files
+//! which ends the process. A superfile's footer is known by its checksum ([`super::footer`]); this is for files
 //! of others, which have none.
 //!
 //! ```text

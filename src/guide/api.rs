@@ -84,7 +84,7 @@
 //! assert_eq!(serve(&base, &table, 1, false).await?, 1);
 //!
 //! // At the end.
-//! datafusion_supertable::shutdown(&base).await;
+//! datafusion_supertable::wait_for_background_work(&base).await;
 //! # Ok(())
 //! # }
 //! ```

@@ -34,7 +34,7 @@
 //! | --- | --- | --- |
 //! | `version` | `UInt64` | |
 //! | `time` | `Timestamp(ms, UTC)` | when it was committed |
-//! | `operation` | `Utf8` | `INSERT` (also of adopted files), `OVERWRITE`, `DELETE`, `UPDATE`, `MERGE`, `TRUNCATE`, `ALTER`, `COMPACT`, `RESTORE` |
+//! | `operation` | `Utf8` | `INSERT` (also of external files), `OVERWRITE`, `DELETE`, `UPDATE`, `MERGE`, `TRUNCATE`, `ALTER`, `COMPACT`, `RESTORE` |
 //! | `rows_inserted`, `rows_deleted`, `rows_updated` | `UInt64` | NULL for `CREATE` |
 //! | `live_rows`, `superfiles` | `UInt64` | of the version |
 //! | `duration_ms` | `Int64` | from the statement's beginning to the commit |

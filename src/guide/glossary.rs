@@ -13,6 +13,8 @@
 //! | tombstones | the positions of a superfile's deleted rows |
 //! | live row | a row that no tombstone deletes |
 //! | sidecar | the immutable object that holds the tombstones of one superfile |
+//! | seal | a mark in a sidecar of infino's tables: who closed it to replacement, and when |
+//! | footer checksum | lengths and hashes of a superfile's footer and page indexes |
 //! | in force | the sidecar that a version names for a superfile is in force in that version |
 //! | field id | the number by which a column, or a field in it, is known, whatever its name |
 //! | physical name | what superfiles call a column; it never changes |
@@ -71,6 +73,7 @@
 //! | source | a superfile that a compaction replaces |
 //! | place | the number of a row in all that a compaction wrote; where a row moved to |
 //! | cluster key | what compactions order rows along: a curve over columns, or the declared order |
+//! | moved range | neighbouring rows that a compaction moved together |
 //! | run | superfiles that one compaction wrote along one cluster key (a sorted run) |
 //! | vacuum | deleting what no retained version needs |
 //! | garbage | what no retained version names and no live mutation may come to name |
@@ -82,6 +85,7 @@
 //! | pin | the choice of one version of a table for one statement |
 //! | to prune | to leave out superfiles, row groups or pages because statistics prove that no row of them matches |
 //! | to cover | a predicate covers a superfile if statistics prove that every row of it matches |
+//! | barrier | a function around an expression that the optimiser cannot see into |
 //! | selection | the rows of a file that a scan decodes |
 //!
 //! # Catalogs

@@ -22,7 +22,7 @@
 //! let rows = sql_with_options(&session, request, queries).await?.collect().await?;
 //!
 //! // At the end.
-//! datafusion_supertable::shutdown(&base).await;
+//! datafusion_supertable::wait_for_background_work(&base).await;
 //! # Ok(())
 //! # }
 //! ```

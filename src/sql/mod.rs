@@ -1,7 +1,7 @@
 //! SQL: the one registration call, `CREATE EXTERNAL TABLE … STORED AS SUPERTABLE`, `ALTER TABLE`, the
 //! functions of a table, its earlier versions in `FROM`, and catalogs of tables.
 
-pub(crate) mod adopt;
+pub(crate) mod add_files;
 pub(crate) mod alter;
 pub(crate) mod catalog;
 pub(crate) mod dialect;
@@ -21,5 +21,5 @@ pub(crate) mod zones;
 
 pub use catalog::{SupertableCatalog, execute, open_catalog, sql, sql_with_options};
 pub use factory::create_table;
-pub use session::{SupertableSessionExt, register, register_for_queries, shutdown};
+pub use session::{SupertableSessionExt, register, register_for_queries, wait_for_background_work};
 pub use table::{CreateOptions, open_table};

@@ -183,7 +183,7 @@ fn with_rules(state: &mut SessionState) {
 /// Waits until the background work of every table that the session opened is done: finished WAL
 /// documents are then gone. A process that exits without it loses nothing; the next one to open
 /// the table finishes the work.
-pub async fn shutdown(ctx: &SessionContext) {
+pub async fn wait_for_background_work(ctx: &SessionContext) {
     let open = ctx.copied_config().get_extension::<OpenTables>();
     if let Some(open) = open {
         for background in open.all() {

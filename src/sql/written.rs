@@ -58,7 +58,7 @@ pub(crate) async fn understood(
         options: config.options(),
         catalogs: catalogs.as_deref(),
     };
-    let mut found = Found::default();
+    let mut found = WrittenNames::default();
     let Some(statements) = statements else {
         for statement in creations(&text, &config.options().sql_parser) {
             reading.statement(&statement, &mut found)?;
@@ -122,7 +122,7 @@ async fn check_set(ctx: &SessionContext, table: TableReference, columns: &[Strin
 
 /// What was found in the statements of a text.
 #[derive(Default)]
-struct Found {
+struct WrittenNames {
     names: Vec<Name>,
     /// The columns that are set, by table.
     set: Vec<(TableReference, Vec<String>)>,
@@ -144,7 +144,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn statement(&self, statement: &Statement, found: &mut Found) -> Result<()> {
+    fn statement(&self, statement: &Statement, found: &mut WrittenNames) -> Result<()> {
         match statement {
             Statement::Statement(statement) => self.sql(statement, found),
             Statement::CreateExternalTable(create) => self.create_external(create, found),
@@ -155,7 +155,7 @@ impl Reading<'_> {
         }
     }
 
-    fn sql(&self, statement: &SqlStatement, found: &mut Found) -> Result<()> {
+    fn sql(&self, statement: &SqlStatement, found: &mut WrittenNames) -> Result<()> {
         match statement {
             SqlStatement::Explain { statement, .. } | SqlStatement::Prepare { statement, .. } => {
                 self.sql(statement, found)
@@ -194,7 +194,11 @@ impl Reading<'_> {
         }
     }
 
-    fn create_external(&self, create: &CreateExternalTable, found: &mut Found) -> Result<()> {
+    fn create_external(
+        &self,
+        create: &CreateExternalTable,
+        found: &mut WrittenNames,
+    ) -> Result<()> {
         match create.file_type.eq_ignore_ascii_case("SUPERTABLE") {
             true => self.check_columns(&create.columns, found),
             false => Ok(()),
@@ -218,7 +222,7 @@ impl Reading<'_> {
     }
 
     /// Refuses what DataFusion reads in the declaration of a column, and does not keep.
-    fn check_columns(&self, columns: &[ColumnDef], found: &mut Found) -> Result<()> {
+    fn check_columns(&self, columns: &[ColumnDef], found: &mut WrittenNames) -> Result<()> {
         found.zoned |= columns.iter().any(|column| is_zoned(&column.data_type));
         for column in columns {
             for option in &column.options {
@@ -255,7 +259,7 @@ impl Reading<'_> {
     }
 
     /// The names that an `UPDATE` sets.
-    fn assignments(&self, update: &Update, found: &mut Found) -> Result<()> {
+    fn assignments(&self, update: &Update, found: &mut WrittenNames) -> Result<()> {
         let mut set: Vec<String> = Vec::with_capacity(update.assignments.len());
         for Assignment { target, .. } in &update.assignments {
             let AssignmentTarget::ColumnName(target) = target else {

@@ -29,7 +29,7 @@ pub struct Violation {
 }
 
 /// The result of a check.
-pub type Verdict<T = ()> = Result<T, Violation>;
+pub type CheckResult<T = ()> = Result<T, Violation>;
 
 /// The context of one check: its name, its storage and its own prefix.
 #[derive(Clone, Debug)]
@@ -63,18 +63,18 @@ impl Check {
         }
     }
 
-    fn that(&self, holds: bool, detail: impl Into<String>) -> Verdict {
+    fn that(&self, holds: bool, detail: impl Into<String>) -> CheckResult {
         if holds {
             return Ok(());
         }
         Err(self.violation(detail))
     }
 
-    fn run<T>(&self, outcome: Result<T, StorageError>) -> Verdict<T> {
+    fn run<T>(&self, outcome: Result<T, StorageError>) -> CheckResult<T> {
         outcome.map_err(|e| self.violation(chain(&e)))
     }
 
-    fn store<T>(&self, outcome: object_store::Result<T>) -> Verdict<T> {
+    fn store<T>(&self, outcome: object_store::Result<T>) -> CheckResult<T> {
         outcome.map_err(|e| self.violation(chain(&e)))
     }
 
@@ -82,21 +82,21 @@ impl Check {
         &self,
         what: &str,
         outcome: Result<CasOutcome, StorageError>,
-    ) -> Verdict<ObjectVersion> {
+    ) -> CheckResult<ObjectVersion> {
         match self.run(outcome)? {
             CasOutcome::Committed(version) => Ok(version),
             CasOutcome::Lost => Err(self.violation(format!("{what} lost, alone as it was"))),
         }
     }
 
-    fn lost(&self, what: &str, outcome: Result<CasOutcome, StorageError>) -> Verdict {
+    fn lost(&self, what: &str, outcome: Result<CasOutcome, StorageError>) -> CheckResult {
         match self.run(outcome)? {
             CasOutcome::Committed(_) => Err(self.violation(format!("{what} was committed"))),
             CasOutcome::Lost => Ok(()),
         }
     }
 
-    async fn holds(&self, key: &Path, expected: &Bytes) -> Verdict<ObjectVersion> {
+    async fn holds(&self, key: &Path, expected: &Bytes) -> CheckResult<ObjectVersion> {
         match self.run(self.storage.get(key).await)? {
             Some((found, version)) if found == *expected => Ok(version),
             Some((found, _)) => {
@@ -106,7 +106,7 @@ impl Check {
         }
     }
 
-    async fn names(&self, prefix: Option<&Path>) -> Verdict<BTreeSet<String>> {
+    async fn names(&self, prefix: Option<&Path>) -> CheckResult<BTreeSet<String>> {
         let listed = self.storage.list(prefix).map_ok(|o| o.location.to_string());
         self.run(listed.try_collect().await)
     }
@@ -132,7 +132,7 @@ fn fresh(text: &str) -> Bytes {
 ///
 /// # Errors
 /// The first [`Violation`].
-pub async fn contract(storage: &Storage) -> Verdict {
+pub async fn contract(storage: &Storage) -> CheckResult {
     creating(storage).await?;
     replacing(storage).await?;
     reading_what_changed(storage).await?;
@@ -143,7 +143,7 @@ pub async fn contract(storage: &Storage) -> Verdict {
     tokens(storage).await
 }
 
-async fn creating(storage: &Storage) -> Verdict {
+async fn creating(storage: &Storage) -> CheckResult {
     let check = Check::new("creating", storage);
     let key = check.key("a/b/object.json");
     check.that(
@@ -196,7 +196,7 @@ async fn creating(storage: &Storage) -> Verdict {
     Ok(())
 }
 
-async fn replacing(storage: &Storage) -> Verdict {
+async fn replacing(storage: &Storage) -> CheckResult {
     let check = Check::new("replacing", storage);
     let key = check.key("object");
     let bodies: Vec<Bytes> = (0..20).map(|_| fresh("body of one length")).collect();
@@ -240,7 +240,7 @@ async fn replacing(storage: &Storage) -> Verdict {
     Ok(())
 }
 
-async fn reading_what_changed(storage: &Storage) -> Verdict {
+async fn reading_what_changed(storage: &Storage) -> CheckResult {
     let check = Check::new("reading_what_changed", storage);
     let key = check.key("object");
     let (first, second) = (fresh("1"), fresh("2"));
@@ -264,7 +264,7 @@ async fn reading_what_changed(storage: &Storage) -> Verdict {
     )
 }
 
-async fn deleting(storage: &Storage) -> Verdict {
+async fn deleting(storage: &Storage) -> CheckResult {
     let check = Check::new("deleting", storage);
     let key = check.key("deep/er/object");
     check.run(storage.delete(&key).await)?;
@@ -288,7 +288,7 @@ async fn deleting(storage: &Storage) -> Verdict {
     Ok(())
 }
 
-async fn immutable_objects(storage: &Storage) -> Verdict {
+async fn immutable_objects(storage: &Storage) -> CheckResult {
     let check = Check::new("immutable_objects", storage);
     let key = check.key("object");
     let body = fresh("first");
@@ -299,7 +299,7 @@ async fn immutable_objects(storage: &Storage) -> Verdict {
     Ok(())
 }
 
-async fn listing(storage: &Storage) -> Verdict {
+async fn listing(storage: &Storage) -> CheckResult {
     let check = Check::new("listing", storage);
     let names = [
         "a",
@@ -370,7 +370,7 @@ async fn listing(storage: &Storage) -> Verdict {
     )
 }
 
-async fn streaming(storage: &Storage) -> Verdict {
+async fn streaming(storage: &Storage) -> CheckResult {
     let check = Check::new("streaming", storage);
     let store = storage.object_store();
     let key = check.key("superfiles/object.parquet");
@@ -431,7 +431,7 @@ async fn streaming(storage: &Storage) -> Verdict {
     )
 }
 
-async fn tokens(storage: &Storage) -> Verdict {
+async fn tokens(storage: &Storage) -> CheckResult {
     let check = Check::new("tokens", storage);
     let key = check.key("object");
     let version = check.committed("a create", storage.create(&key, fresh("1")).await)?;
@@ -451,7 +451,7 @@ async fn tokens(storage: &Storage) -> Verdict {
 ///
 /// # Errors
 /// The first [`Violation`].
-pub async fn racing_replaces(storage: &Storage, racers: usize, rounds: usize) -> Verdict {
+pub async fn racing_replaces(storage: &Storage, racers: usize, rounds: usize) -> CheckResult {
     let check = Check::new("racing_replaces", storage);
     let key = check.key("object");
     let mut version = check.committed("a create", storage.create(&key, fresh("start")).await)?;
@@ -467,7 +467,7 @@ pub async fn racing_replaces(storage: &Storage, racers: usize, rounds: usize) ->
 ///
 /// # Errors
 /// The first [`Violation`].
-pub async fn racing_creates(storage: &Storage, racers: usize, rounds: usize) -> Verdict {
+pub async fn racing_creates(storage: &Storage, racers: usize, rounds: usize) -> CheckResult {
     let check = Check::new("racing_creates", storage);
     for round in 0..rounds {
         // Every other round meets again where an object was deleted.
@@ -486,7 +486,7 @@ async fn race(
     expected: Option<ObjectVersion>,
     racers: usize,
     round: usize,
-) -> Verdict<ObjectVersion> {
+) -> CheckResult<ObjectVersion> {
     let start = Arc::new(Barrier::new(racers));
     let mut tasks = JoinSet::new();
     for racer in 0..racers {
@@ -524,7 +524,7 @@ async fn race(
 ///
 /// # Errors
 /// The first [`Violation`].
-pub async fn counting(storage: &Storage, writers: usize, additions: usize) -> Verdict {
+pub async fn counting(storage: &Storage, writers: usize, additions: usize) -> CheckResult {
     let check = Check::new("counting", storage);
     let key = check.key("counter");
     check.committed("a create", storage.create(&key, count_body(0)).await)?;
@@ -562,7 +562,7 @@ pub async fn counting(storage: &Storage, writers: usize, additions: usize) -> Ve
     )
 }
 
-async fn add_one(check: &Check, key: &Path) -> Verdict {
+async fn add_one(check: &Check, key: &Path) -> CheckResult {
     loop {
         let (count, version) = read_count(check, key).await?;
         let outcome = check
@@ -581,7 +581,7 @@ fn count_body(count: u64) -> Bytes {
     Bytes::from(format!("{count} {nonce} {count} {nonce}"))
 }
 
-async fn read_count(check: &Check, key: &Path) -> Verdict<(u64, ObjectVersion)> {
+async fn read_count(check: &Check, key: &Path) -> CheckResult<(u64, ObjectVersion)> {
     let Some((bytes, version)) = check.run(check.storage.get(key).await)? else {
         return Err(check.violation("the counter vanished"));
     };

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use futures::stream::BoxStream;
 
+use super::attempts::{Attempts, VERSION_CHANGED};
 use super::background::{Background, Upkeep, UpkeepTurn};
 use super::commit::Mutation;
 use super::commit::committer::Committer;
@@ -19,7 +20,6 @@ use super::create::{CreateTable, first_version};
 use super::limits::Limits;
 use super::recovery::RecoveryReport;
 use super::recovery::recover::Recovery;
-use super::reruns::{Reruns, SWUNG};
 use super::restore::{Restored, restore};
 use super::vacuum::{self, VacuumOptions, VacuumReport, sweep};
 use super::version::head::{TableHead, load};
@@ -37,12 +37,12 @@ use crate::wal::{Env, Standing, WalResult, WalStore};
 /// A table on a store. Cheap to clone; clones share caches, and commit together.
 #[derive(Clone, Debug)]
 pub struct Table {
-    inner: Arc<Inner>,
+    inner: Arc<TableParts>,
 }
 
 /// What all clones of a table share.
 #[derive(Debug)]
-struct Inner {
+struct TableParts {
     context: Arc<Context>,
     /// The pointer, and the newest version that this process knows.
     head: Arc<TableHead>,
@@ -141,7 +141,7 @@ impl Table {
         let committer = Committer::new(&context, &head, &history, &registry, &liveness);
         let recovery = Recovery::new(&committer, &liveness);
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(TableParts {
                 context,
                 head,
                 history,
@@ -249,13 +249,13 @@ impl Table {
     /// # Errors
     /// `NotFound` if it is dropped already. The store's: if the table is gone then, [`sweep`] goes on.
     pub async fn drop_table(&self) -> Result<()> {
-        let mut reruns = Reruns::of("DROP TABLE", self).at_most(self.limits().commit_attempts);
+        let mut attempts = Attempts::of("DROP TABLE", self).at_most(self.limits().commit_attempts);
         loop {
             let current = self.snapshot().await?;
             if self.drop_unchanged(&current).await? {
                 return Ok(());
             }
-            reruns.after_loss(SWUNG).await?;
+            attempts.after_loss(VERSION_CHANGED).await?;
         }
     }
 
@@ -272,7 +272,7 @@ impl Table {
     }
 
     /// A document in flight, and whether its owner is at it as far as this process can tell.
-    pub(crate) async fn look_at_document(&self, id: &WalId) -> WalResult<(StateDoc, Standing)> {
+    pub(crate) async fn observe_document(&self, id: &WalId) -> WalResult<(StateDoc, Standing)> {
         let (doc, _, standing) = self.inner.liveness.read(id).await?;
         Ok((doc, standing))
     }

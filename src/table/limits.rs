@@ -35,7 +35,7 @@ pub struct Limits {
     pub wait_for_younger_than: Duration,
     /// How often a process that commits without resistance looks, in the background, whether others wait
     /// in vain: a fast writer that never loses the pointer would not hear of those that always do.
-    pub look_around_every: Duration,
+    pub poll_others_every: Duration,
     /// Commit records of earlier versions that a manifest may carry before this process checks which of
     /// their documents are gone.
     pub pending_at_most: usize,
@@ -53,7 +53,7 @@ impl Default for Limits {
             commit_failures: 8,
             group_at_most: 64,
             wait_for_younger_than: Duration::from_secs(1),
-            look_around_every: Duration::from_secs(1),
+            poll_others_every: Duration::from_secs(1),
             pending_at_most: 16,
             history_at_most: 4_096,
         }

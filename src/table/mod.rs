@@ -36,6 +36,7 @@
 //! 4. An APPENDED document is read by `commit::observe` and goes to `commit::committer`, as its owner would have it.
 
 pub(crate) mod apply;
+mod attempts;
 mod background;
 mod commit;
 pub(crate) mod compaction;
@@ -44,7 +45,6 @@ mod create;
 mod handle;
 mod limits;
 mod recovery;
-mod reruns;
 mod restore;
 pub(crate) mod schema;
 mod superfile;
@@ -72,7 +72,7 @@ pub(crate) use version::pointer::{is_no_table, is_reservation};
 pub(crate) use version::sidecars::Sidecars;
 pub use version::snapshot::Snapshot;
 
-pub(crate) use reruns::{Reruns, RunEnd, SWUNG};
+pub(crate) use attempts::{AttemptEnd, Attempts, VERSION_CHANGED};
 pub(crate) use superfile::{
-    EndError, SealedEnd, check_not_null, footer_null_count, footer_stats, judge_end,
+    EndError, FileEnd, check_not_null, footer_null_count, footer_stats, read_end,
 };

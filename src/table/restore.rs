@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
+use super::attempts::{AttemptEnd, Attempts};
 use super::commit::committer::Committer;
 use super::commit::{Effect, Mutation};
-use super::reruns::{Reruns, RunEnd};
 use super::version::diff::difference;
 use super::version::history::Nodes;
 use super::version::moment::Moment;
@@ -41,7 +41,7 @@ pub(super) async fn restore(committer: &Arc<Committer>, moment: Moment) -> Resul
         Moment::Version(version) => format!("RESTORE to version {version}"),
         Moment::Time(ms) => format!("RESTORE to {ms} ms since 1970"),
     };
-    let mut reruns = Reruns::of(words.as_str(), committer.context.as_ref());
+    let mut attempts = Attempts::of(words.as_str(), committer.context.as_ref());
     loop {
         let base = committer.head.refresh().await?.snapshot;
         let mutation =
@@ -57,10 +57,10 @@ pub(super) async fn restore(committer: &Arc<Committer>, moment: Moment) -> Resul
             version,
             live_rows: old.manifest().totals().live_rows,
         };
-        match RunEnd::of(mutation.commit(effect(&base, &old)).await)? {
-            RunEnd::Committed { version, .. } => return Ok(done(version)),
-            RunEnd::Nothing => return Ok(done(base.version())),
-            RunEnd::Lost(why) => reruns.after_loss(why).await?,
+        match AttemptEnd::of(mutation.commit(effect(&base, &old)).await)? {
+            AttemptEnd::Committed { version, .. } => return Ok(done(version)),
+            AttemptEnd::Nothing => return Ok(done(base.version())),
+            AttemptEnd::Lost(why) => attempts.after_loss(why).await?,
         }
     }
 }

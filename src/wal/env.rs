@@ -104,10 +104,10 @@ impl Clock for SystemClock {
 
 /// A clock whose time of day stands until it is moved: for tests and simulations.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Moved>);
+pub struct ManualClock(Arc<ManualTime>);
 
 #[derive(Debug)]
-struct Moved {
+struct ManualTime {
     now_ms: AtomicI64,
     /// What passed beside the runtime's own time.
     passed_ms: AtomicU64,
@@ -116,7 +116,7 @@ struct Moved {
 impl ManualClock {
     /// A clock that stands at `ms` milliseconds since 1970.
     pub fn at_ms(ms: i64) -> Self {
-        Self(Arc::new(Moved {
+        Self(Arc::new(ManualTime {
             now_ms: ms.into(),
             passed_ms: 0.into(),
         }))

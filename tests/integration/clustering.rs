@@ -15,7 +15,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::unstable::dml::SupertableProvider;
 use datafusion_supertable::unstable::dml::compact::{
-    Ending, Optimized, Request, Scope, optimize_as,
+    GroupOutcome, Optimized, Request, Scope, optimize_as,
 };
 use datafusion_supertable::unstable::format::SuperfileId;
 use datafusion_supertable::unstable::table::Snapshot;
@@ -101,7 +101,7 @@ async fn optimize(ctx: &SessionContext, request: &Request) -> Vec<Optimized> {
 }
 
 fn is_committed(group: &Optimized) -> bool {
-    matches!(group.ending, Ending::Committed(_))
+    matches!(group.outcome, GroupOutcome::Committed(_))
 }
 
 /// All rows, each with its values and its id.
@@ -178,7 +178,7 @@ async fn a_filter_on_any_column_reads_at_most_a_quarter_of_a_table_that_was_clus
             read <= groups.len() * 3,
             "{curve}: both read {read} of {all}"
         );
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
 }
 
@@ -204,7 +204,7 @@ async fn what_was_committed_before_a_compaction_was_given_up_stays_and_the_next_
         );
         // And here it is dropped.
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert_eq!(rows(&ctx).await, before);
     let kept = runs(&*snapshot(&ctx).await);
     assert!((3..8).contains(&kept.len()), "{}", kept.len());
@@ -226,7 +226,7 @@ async fn what_was_committed_before_a_compaction_was_given_up_stays_and_the_next_
     assert_eq!(rows(&ctx).await, before);
     assert_eq!(optimize(&ctx, &request).await, []);
     assert_eq!(snapshot(&ctx).await.version(), now.version());
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test]
@@ -287,7 +287,7 @@ async fn statements_between_and_during_the_groups_are_carried_over() {
             session.settle().await;
         }
         for ctx in [&ctx, &twin] {
-            datafusion_supertable::shutdown(ctx).await;
+            datafusion_supertable::wait_for_background_work(ctx).await;
         }
     }
 }
@@ -310,7 +310,7 @@ async fn two_compactions_at_once_leave_a_clustered_table_and_change_no_row() {
     assert_eq!(optimize(&ctx, &request).await, []);
     assert_eq!(rows(&ctx).await, before);
     other.settle().await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test]
@@ -342,7 +342,7 @@ async fn progress_goes_on_from_group_to_group_in_rows_of_all() {
     );
     // It is over at the end, and only then.
     assert_eq!(done.iter().position(|n| *n == rows), Some(done.len() - 1));
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn a_table_that_is_written_to_stays_clustered_and_its_rows_are_written_a_f
             format!("INSERT INTO t SELECT value * 7 % 64, {n} * 11 % 64, value FROM range(0, 10)");
         run(&ctx, &sql).await.unwrap();
         // One after the other, so that how often there was something to do is known.
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
     let now = snapshot(&ctx).await;
     assert!(unclustered(&now) < 16, "{}", unclustered(&now));
@@ -438,7 +438,7 @@ async fn a_table_larger_than_memory_is_brought_in_order_by_spilling() {
             );
             run(&free, &sql).await.unwrap();
         }
-        datafusion_supertable::shutdown(&free).await;
+        datafusion_supertable::wait_for_background_work(&free).await;
         let request = Request {
             scope,
             targets: Targets::default(),
@@ -458,7 +458,7 @@ async fn a_table_larger_than_memory_is_brought_in_order_by_spilling() {
             matches!(why, DataFusionError::ResourcesExhausted(_)),
             "{why}"
         );
-        datafusion_supertable::shutdown(&starved).await;
+        datafusion_supertable::wait_for_background_work(&starved).await;
         assert_eq!(runs(&*snapshot(&free).await).len(), 0);
 
         let bounded = small(POOL, true);
@@ -474,7 +474,7 @@ async fn a_table_larger_than_memory_is_brought_in_order_by_spilling() {
         let (read, all) = read_by(&free, "k = 5").await;
         assert!(all == 8 && read <= 4, "{read} of {all}");
         for ctx in [&bounded, &free] {
-            datafusion_supertable::shutdown(ctx).await;
+            datafusion_supertable::wait_for_background_work(ctx).await;
         }
     }
 }

@@ -154,7 +154,7 @@ async fn check(dir: &Path, done: &BTreeMap<usize, Done>) {
         );
         assert_eq!(numbers(&ctx, &sql).await, [done.inserts, done.inserts]);
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let left = std::fs::read_dir(dir.join("t/wal/mutations")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "documents of statements that have ended");
 }
@@ -167,7 +167,7 @@ async fn contend(dir: &Path, sessions: Vec<SessionContext>, statements: usize) {
     for (writer, ctx) in sessions.into_iter().enumerate() {
         writers.spawn(async move {
             let done = write(&ctx, writer, statements).await;
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             (writer, done)
         });
     }
@@ -190,7 +190,7 @@ async fn tasks_of_one_session_keep_every_invariant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sessions_that_meet_only_at_the_store_keep_every_invariant() {
     let dir = tempfile::tempdir().unwrap();
-    datafusion_supertable::shutdown(&set_up(dir.path()).await).await;
+    datafusion_supertable::wait_for_background_work(&set_up(dir.path()).await).await;
     let mut sessions = Vec::new();
     for _ in 0..4 {
         sessions.push(open(dir.path()).await);
@@ -206,7 +206,7 @@ pub(crate) fn write_in_a_process(args: &Args) {
         let (writer, statements) = (args.number(1), args.number(2));
         report("open");
         let done = write(&ctx, writer, statements).await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         report(format_args!("{} {}", done.increments, done.inserts));
     });
 }
@@ -219,7 +219,7 @@ fn spawn(dir: &Path, writer: usize, statements: usize) -> Child {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_keep_every_invariant() {
     let dir = tempfile::tempdir().unwrap();
-    datafusion_supertable::shutdown(&set_up(dir.path()).await).await;
+    datafusion_supertable::wait_for_background_work(&set_up(dir.path()).await).await;
     let children: Vec<Child> = (0..4)
         .map(|writer| spawn(dir.path(), writer, 6 * rounds()))
         .collect();
@@ -276,5 +276,5 @@ async fn a_process_that_is_killed_among_others_takes_no_money_along() {
     let sql = format!("SELECT n, 1 FROM t WHERE id = {COUNTER}");
     let counted = numbers(&ctx, &sql).await[0];
     assert!(counted >= written.load(Ordering::Relaxed) as i64);
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }

@@ -110,7 +110,7 @@ async fn base(dir: &TempDir) -> SessionContext {
         let delete = format!("DELETE FROM {table} WHERE id = 3");
         run(&ctx, &delete).await.unwrap();
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     ctx
 }
 
@@ -201,7 +201,7 @@ async fn a_derived_session_that_only_reads_changes_nothing_and_its_base_still_do
             // DataFusion's own front end refuses it too, or does nothing.
             let _ = try_show(&child, last).await;
         }
-        datafusion_supertable::shutdown(&child).await;
+        datafusion_supertable::wait_for_background_work(&child).await;
         assert!(
             files(dir.path()) == before,
             "{way:?}: something was written"
@@ -444,7 +444,7 @@ async fn a_session_registered_for_queries_has_no_function_that_changes_a_table()
         let query = "SELECT count(*) FROM supertable_history('lake.public.t') AS h, lake.public.t";
         assert_eq!(number(ctx, query).await, 6);
     }
-    datafusion_supertable::shutdown(&base).await;
+    datafusion_supertable::wait_for_background_work(&base).await;
     assert!(files(dir.path()) == before);
     // The session that they were made from still has them.
     own(&base, CALLS[0]).await.unwrap();

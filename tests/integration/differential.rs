@@ -92,7 +92,7 @@ async fn program(
     let length = from_environment("SUPERTABLE_DIFFERENTIAL_STATEMENTS", DEFAULT_STATEMENTS);
     for step in 0..length + 2 {
         if generator.one_in(8) {
-            datafusion_supertable::shutdown(&session).await;
+            datafusion_supertable::wait_for_background_work(&session).await;
             session = open(&mut generator.rng, trace).await;
             for table in TABLES {
                 let sql = format!(
@@ -157,7 +157,7 @@ async fn program(
             }
         }
     }
-    datafusion_supertable::shutdown(&session).await;
+    datafusion_supertable::wait_for_background_work(&session).await;
     Ok(())
 }
 
@@ -415,6 +415,6 @@ async fn a_nan_is_found_above_the_greatest_number() {
             .await
             .unwrap();
         assert_eq!(deleted.0, Some(1));
-        datafusion_supertable::shutdown(&session).await;
+        datafusion_supertable::wait_for_background_work(&session).await;
     }
 }

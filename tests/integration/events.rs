@@ -39,7 +39,7 @@ async fn a_statement_is_followed_from_its_intent_to_its_end() {
     run(&ctx, "INSERT INTO t VALUES (1), (2)").await;
     let (capture, guard) = Capture::begin();
     run(&ctx, "DELETE FROM t WHERE id = 1").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     drop(guard);
     let said = capture.said();
     let spans: Vec<_> = said.iter().filter_map(|said| said.span).collect();
@@ -120,7 +120,7 @@ async fn recovery_compaction_and_vacuum_tell_what_they_did() {
     for id in 0..3 {
         run(&ctx, &format!("INSERT INTO t VALUES ({id})")).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let (capture, guard) = Capture::begin();
     run(&ctx, "SELECT * FROM supertable_optimize('t')").await;
     run(
@@ -129,7 +129,7 @@ async fn recovery_compaction_and_vacuum_tell_what_they_did() {
     )
     .await;
     run(&ctx, "SELECT * FROM supertable_recover('t')").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     drop(guard);
     let said = capture.said();
     let spans: Vec<_> = said.iter().filter_map(|said| said.span).collect();

@@ -337,8 +337,8 @@ async fn holds(steps: Vec<Step>, pushdown: bool) {
     );
     run(&other, &open).await;
     compare(&other, &model, &history).await;
-    datafusion_supertable::shutdown(&session).await;
-    datafusion_supertable::shutdown(&other).await;
+    datafusion_supertable::wait_for_background_work(&session).await;
+    datafusion_supertable::wait_for_background_work(&other).await;
 }
 
 proptest! {

@@ -194,7 +194,7 @@ async fn statements_under_faults(cloud: Cloud, seed: u64) -> Tally {
             Err(error) => {
                 assert_typed(sql, &error);
                 // What it has left behind is ended by anyone who comes.
-                datafusion_supertable::shutdown(&lying).await;
+                datafusion_supertable::wait_for_background_work(&lying).await;
                 judge.run(RECOVER).await;
                 let found = rows(&judge.ctx).await.unwrap();
                 let happened = found == statement.after;
@@ -215,7 +215,7 @@ async fn statements_under_faults(cloud: Cloud, seed: u64) -> Tally {
             }
         }
     }
-    datafusion_supertable::shutdown(&lying).await;
+    datafusion_supertable::wait_for_background_work(&lying).await;
     judge.settle().await;
 
     // By the clock of those for whom all that was left is dead, nothing changes, and nothing stays.

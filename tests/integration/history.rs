@@ -48,7 +48,7 @@ async fn with_table(directory: &TempDir) -> SessionContext {
     rows(&ctx, "INSERT INTO t VALUES (1, 10), (2, 20)")
         .await
         .unwrap();
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     ctx
 }
 
@@ -145,7 +145,7 @@ async fn without_the_hook_a_catalog_creates_nothing_and_never_loses_a_table() {
         // Refused by the catalog; DataFusion puts words of its own over that for a DROP.
         assert!(rows(&ctx, sql).await.is_err(), "{sql}");
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let other = with_catalog(&directory).await;
     let shown = rows(&other, "SELECT sum(n) AS s FROM lake.public.t")
         .await
@@ -185,7 +185,7 @@ async fn of_sessions_that_create_one_table_at_once_one_succeeds() {
         let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert_eq!(won, 1, "{outcomes:?}");
         for ctx in &sessions {
-            datafusion_supertable::shutdown(ctx).await;
+            datafusion_supertable::wait_for_background_work(ctx).await;
         }
     }
 }
@@ -205,7 +205,7 @@ async fn a_change_feed_of_many_rows_stays_within_little_memory() {
     .await
     .unwrap();
     rows(&writer, "UPDATE t SET v = v + 1").await.unwrap();
-    datafusion_supertable::shutdown(&writer).await;
+    datafusion_supertable::wait_for_background_work(&writer).await;
 
     let runtime = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(48 << 20)))

@@ -316,7 +316,7 @@ impl datafusion::logical_expr::ScalarUDFImpl for Meddler {
                     format!("CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION '{location}'");
                 run(&ctx, &sql).await.unwrap();
                 run(&ctx, "UPDATE t SET n = n + 1").await.unwrap();
-                datafusion_supertable::shutdown(&ctx).await;
+                datafusion_supertable::wait_for_background_work(&ctx).await;
             });
         })
         .join()

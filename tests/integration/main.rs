@@ -7,7 +7,6 @@
     clippy::panic
 )]
 
-mod adopted;
 mod architecture;
 mod cases;
 mod circles;
@@ -20,6 +19,7 @@ mod differential;
 mod error_kinds;
 mod events;
 mod evolution;
+mod external_files;
 mod faults;
 mod fuzz;
 mod history;

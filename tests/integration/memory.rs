@@ -86,7 +86,7 @@ async fn a_large_upsert_in_bounded_memory_sorts_and_is_done_wholly_or_not_at_all
     let plan = explain(&bounded, &upsert()).await;
     assert!(plan.contains("SortMergeJoin"), "{plan}");
     let outcome = run(&bounded, &upsert()).await;
-    datafusion_supertable::shutdown(&bounded).await;
+    datafusion_supertable::wait_for_background_work(&bounded).await;
     let rows = number(&free, "SELECT count(*) FROM t").await;
     let changed = "SELECT count(*) FROM t WHERE v = k * 2 AND s LIKE 'the source %'";
     match outcome {
@@ -131,7 +131,7 @@ async fn a_statement_without_enough_memory_fails_and_changes_nothing() {
         matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)),
         "{error}"
     );
-    datafusion_supertable::shutdown(&starved).await;
+    datafusion_supertable::wait_for_background_work(&starved).await;
     assert_eq!(number(&free, "SELECT count(*) FROM t").await, ROWS);
     assert_eq!(number(&free, "SELECT sum(v) FROM t").await, 0);
 }
@@ -176,5 +176,5 @@ async fn rows_that_do_not_fit_are_sorted_in_a_part_of_the_pool_and_written_in_th
     );
     assert_eq!(number(&ctx, "SELECT max(k) FROM o").await, 0);
     assert_eq!(ctx.runtime_env().memory_pool.reserved(), 0);
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }

@@ -76,7 +76,7 @@ async fn an_update_that_runs_again_writes_its_rows_in_order_too() {
             assert!(values.is_sorted(), "{file}");
         }
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 fn superfiles(dir: &Path) -> Vec<String> {
@@ -119,7 +119,7 @@ async fn superfiles_in_order_are_read_without_a_sort_also_after_deletes() {
     assert!(plan_of(&ctx, query).await.contains("SortExec"));
     let (ours, plain) = both(&ctx, "SELECT k, v FROM t ORDER BY k, v").await;
     assert_eq!(ours, plain);
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test]
@@ -144,6 +144,6 @@ async fn bounds_say_nothing_about_nulls_so_they_forbid_to_chain_superfiles() {
         assert_eq!(ours, plain, "{order}");
         let (ours, plain) = both(&ctx, &format!("SELECT k FROM t ORDER BY {order} LIMIT 6")).await;
         assert_eq!(ours, plain, "{order}");
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
 }

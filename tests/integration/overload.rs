@@ -66,7 +66,7 @@ async fn table() -> Arc<InMemory> {
     ] {
         run(&ctx, sql).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     store
 }
 
@@ -74,7 +74,7 @@ async fn table() -> Arc<InMemory> {
 async fn rows(store: &Arc<InMemory>) -> String {
     let ctx = session(store, &Plan::healthy()).await;
     let rows = run(&ctx, "SELECT * FROM t ORDER BY id").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     rows
 }
 
@@ -164,7 +164,7 @@ async fn table_with_conditions() -> Arc<InMemory> {
     ] {
         run(&ctx, sql).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     store
 }
 
@@ -196,7 +196,7 @@ async fn a_statement_that_fails_after_many_superfiles_takes_all_of_them_back() {
         run(&ctx, "SET datafusion.execution.target_partitions = 1").await;
         run(&ctx, "SET datafusion.execution.batch_size = 500").await;
         let error = try_run(&ctx, sql).await.expect_err(sql);
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         let log = plan.log();
         let written = log.iter().filter(|o| o.describe() == "put superfile");
         assert!(written.count() > 0, "{sql} fails too early: {error}");
@@ -213,7 +213,7 @@ async fn a_statement_that_fails_after_many_superfiles_takes_all_of_them_back() {
         let ctx = session(&store, &plan).await;
         run(&ctx, "SET supertable.target_file_rows = 4000").await;
         try_run(&ctx, sql).await.expect_err(sql);
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         assert_eq!(beside_metadata(&store).await, there, "{sql}");
         nothing_is_left(&base, &store, sql).await;
     }
@@ -228,7 +228,7 @@ async fn a_disk_that_gets_full_in_the_middle_of_any_statement_leaves_the_table_a
         let healthy = Arc::new(base.fork());
         let ctx = session(&healthy, &Plan::healthy()).await;
         run(&ctx, sql).await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         let after = rows(&healthy).await;
         for n in 1.. {
             let of = format!("{sql}, full from write {n} on");
@@ -236,7 +236,7 @@ async fn a_disk_that_gets_full_in_the_middle_of_any_statement_leaves_the_table_a
             let plan = Plan::full_from(n);
             let ctx = session(&store, &plan).await;
             let outcome = try_run(&ctx, sql).await;
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             let now = rows(&store).await;
             match &outcome {
                 Ok(_) => assert_eq!(now, after, "{of}"),
@@ -258,7 +258,7 @@ async fn a_disk_that_gets_full_in_the_middle_of_any_statement_leaves_the_table_a
             let _ = try_run(&ctx, "SELECT count(*) FROM t WHERE id < 0").await;
             run(&ctx, "INSERT INTO t (id, v) VALUES (9999, 'later')").await;
             run(&ctx, "DELETE FROM t WHERE id = 9999").await;
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             nothing_is_left(&base, &store, &of).await;
             let at_last = rows(&store).await;
             match &outcome {
@@ -371,15 +371,15 @@ async fn a_real_disk_that_is_full_fails_the_statement_and_serves_the_next_one_wh
         assert_eq!(run(&ctx, "SELECT * FROM t ORDER BY id").await, before);
         let _ = std::fs::remove_file(&ballast);
         let _ = std::fs::remove_file(disk.path().join("probe"));
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
     run(&ctx, "INSERT INTO t VALUES (1000, 'fits')").await;
     run(&ctx, "DELETE FROM t WHERE id = 1000").await;
     assert_eq!(run(&ctx, "SELECT * FROM t ORDER BY id").await, before);
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let again = on_disk(disk.path()).await;
     assert_eq!(run(&again, "SELECT * FROM t ORDER BY id").await, before);
-    datafusion_supertable::shutdown(&again).await;
+    datafusion_supertable::wait_for_background_work(&again).await;
 }
 
 #[tokio::test]
@@ -394,7 +394,7 @@ async fn a_file_system_that_is_read_only_can_be_read_and_a_write_says_why_it_can
     )
     .await;
     run(&ctx, "DELETE FROM t WHERE id = 5").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let before = run(&ctx, "SELECT * FROM t ORDER BY id").await;
     disk.remount("ro");
     let reader = on_disk(disk.path()).await;
@@ -410,10 +410,10 @@ async fn a_file_system_that_is_read_only_can_be_read_and_a_write_says_why_it_can
             "{error}"
         );
     }
-    datafusion_supertable::shutdown(&reader).await;
+    datafusion_supertable::wait_for_background_work(&reader).await;
     disk.remount("rw");
     run(&reader, "INSERT INTO t VALUES (1000, 'fits')").await;
-    datafusion_supertable::shutdown(&reader).await;
+    datafusion_supertable::wait_for_background_work(&reader).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -430,20 +430,20 @@ async fn a_statement_cancelled_at_any_moment_leaves_nothing_visible_and_nothing_
         let healthy = Arc::new(base.fork());
         let ctx = session(&healthy, &Plan::healthy()).await;
         run(&ctx, sql).await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         drop(ctx);
         let after = rows(&healthy).await;
         for moment in 0.. {
             let of = format!("{sql}, cancelled after {moment} half round trips");
             let store = Arc::new(base.fork());
             let ctx = session(&store, &Plan::with_latency(LATENCY)).await;
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             let limit = LATENCY / 2 * moment + LATENCY / 4;
             let ended = tokio::time::timeout(limit, try_run(&ctx, sql))
                 .await
                 .is_ok();
             cancelled += u32::from(!ended);
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             let now = rows(&store).await;
             assert!([&before, &after].contains(&&now), "{of}: {now}");
             assert!(!ended || now == after, "{of}");
@@ -527,7 +527,7 @@ pub(crate) fn use_a_table_of_many_files(args: &Args) {
         );
         run(&writer, &insert).await;
         run(&writer, "DELETE FROM t WHERE id % 2 = 0").await;
-        datafusion_supertable::shutdown(&writer).await;
+        datafusion_supertable::wait_for_background_work(&writer).await;
         // One that knows nothing yet.
         let ctx = on_disk(&dir).await;
         let sum = run(&ctx, "SELECT count(v) AS n, sum(id) AS s FROM t").await;
@@ -546,7 +546,7 @@ pub(crate) fn use_a_table_of_many_files(args: &Args) {
             "SELECT * FROM supertable_vacuum('t', retain => INTERVAL '0' SECOND)",
         )
         .await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     });
     done.store(true, std::sync::atomic::Ordering::SeqCst);
     child::report(counter.join().unwrap());

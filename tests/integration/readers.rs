@@ -172,7 +172,7 @@ async fn a_reader_written_from_the_specification_reads_every_version_as_we_do() 
             versions.push(now);
         }
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let made = HISTORY
         .iter()
         .filter(|sql| !sql.starts_with("COPY"))
@@ -227,7 +227,7 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
     ] {
         batches(&ctx, &here(sql)).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     // Only what the current version needs is left: whatever is damaged is met.
     batches(
         &ctx,
@@ -273,7 +273,7 @@ async fn the_independent_reader_refuses_what_is_damaged_changed_newer_or_gone() 
     batches(&ctx, &copy).await;
     let refused = read(&root, &[]).unwrap_err();
     assert!(refused.contains("was changed"), "{refused}");
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 /// The physical name of the column `name`, as the table's schema has it.
@@ -342,7 +342,7 @@ async fn other_engines_read_superfiles_by_the_physical_names_of_columns() {
     let before: BTreeSet<PathBuf> = first.union(&second).cloned().collect();
     let third: BTreeSet<PathBuf> = superfiles().difference(&before).cloned().collect();
     let ids = rows(&ctx, "SELECT _id FROM t WHERE id = 1").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert!(!first.is_empty() && !second.is_empty() && !third.is_empty());
 
     let columns = read(&root, &["--columns"]).unwrap();

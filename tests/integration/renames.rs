@@ -532,7 +532,7 @@ pub(crate) fn rename_in_a_process(arguments: &Args) {
             Ok(()) => report("renamed"),
             Err(error) => report(format!("{:?}", error.kind())),
         }
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     });
 }
 
@@ -583,6 +583,6 @@ async fn of_processes_that_rename_tables_to_one_name_one_succeeds_and_the_others
             let found = found.map(|table| number_of(&table.schema()));
             assert_eq!(found, (number != *winner).then_some(number));
         }
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
 }

@@ -61,7 +61,7 @@ async fn a_table_that_is_dropped_is_not_kept_in_memory_by_its_session() {
             run(&ctx, &sql).await.unwrap();
         }
         let background = background(&ctx, name).await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         assert!(!background.is_over(), "{name}");
         let drop = format!("DROP TABLE {name}");
         let dropped = datafusion_supertable::sql(&ctx, &drop).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_counter_incremented_by_many_sessions_ends_at_their_sum() {
                     assert_eq!(kind, Some(ErrorKind::Conflict), "{error}");
                 }
             }
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
         });
     }
     while let Some(done) = writers.join_next().await {

@@ -27,7 +27,7 @@ async fn session(plan: &Arc<Plan>) -> SessionContext {
     ] {
         run(&ctx, statement).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     ctx
 }
 
@@ -53,7 +53,7 @@ async fn a_point_delete_in_sql_takes_five_round_trips_and_touches_one_superfile(
     let start = tokio::time::Instant::now();
     let count = run(&ctx, "DELETE FROM t WHERE id = 123456").await;
     let trips = start.elapsed().as_millis() / LATENCY.as_millis();
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert_eq!(count[0].column(0).as_primitive::<UInt64Type>().value(0), 1);
     let log = plan.log().split_off(before);
     let bytes: usize = log.iter().map(|o| o.bytes).sum();
@@ -83,7 +83,7 @@ async fn a_statement_that_prunes_everything_reads_no_superfile_and_commits_nothi
     let ctx = session(&plan).await;
     let before = plan.log().len();
     let count = run(&ctx, "DELETE FROM t WHERE id > 1000000").await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert_eq!(count[0].column(0).as_primitive::<UInt64Type>().value(0), 0);
     let log = plan.log().split_off(before);
     assert!(superfiles_read(&log).is_empty(), "{log:#?}");
@@ -124,7 +124,7 @@ async fn a_delete_of_whole_superfiles_reads_only_the_one_at_the_edge() {
     let left = run(&ctx, "SELECT min(id), max(id), count(*) FROM t").await;
     let left = |i: usize| left[0].column(i).as_primitive::<Int64Type>().value(0);
     assert_eq!((left(0), left(1), left(2)), (49_999, 119_999, 20_001));
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +150,7 @@ async fn a_delete_of_everything_reads_no_superfile() {
         );
         let rows = run(&ctx, "SELECT count(*) FROM t").await;
         assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), 0);
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
 }
 
@@ -178,7 +178,7 @@ async fn statements_that_match_no_row_commit_nothing() {
     ] {
         assert_eq!(count(&run(&ctx, statement).await), 0, "{statement}");
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let log = plan.log().split_off(before);
     assert_eq!(commits(&log), 0, "{log:#?}");
     assert!(

@@ -187,7 +187,7 @@ impl AsyncDB for Database {
     }
 
     async fn shutdown(&mut self) {
-        datafusion_supertable::shutdown(&self.session).await;
+        datafusion_supertable::wait_for_background_work(&self.session).await;
     }
 
     fn engine_name(&self) -> &str {

@@ -69,7 +69,7 @@ async fn table_with_leftovers() -> Arc<InMemory> {
     ] {
         run(&ctx, sql).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     // By a clock of long ago: for people it began long ago.
     let clock = ManualClock::at_ms(1_700_000_000_000);
     let storage = Storage::new(
@@ -123,14 +123,14 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
             run(&ctx, "SELECT * FROM supertable_recover('t')").await;
             run(&ctx, "SET supertable.auto_compact = true").await;
             run(&ctx, "SET supertable.read_only = true").await;
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             let before = objects(&copy).await;
             for sql in WRITES {
                 let error = try_run(&ctx, sql).await.unwrap_err();
                 let ours = Error::find_in(&error).unwrap_or_else(|| panic!("{sql}: {error}"));
                 assert_eq!(ours.kind(), ErrorKind::ReadOnly, "{sql}: {error}");
             }
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
             assert_eq!(objects(&copy).await, before);
             continue;
         }
@@ -146,7 +146,7 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
                 "{error}"
             );
         }
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         assert_eq!(writes(&plan), Vec::<String>::new());
         assert_eq!(objects(&store).await, before);
     }
@@ -156,7 +156,7 @@ async fn a_session_that_only_reads_sends_no_request_that_writes_and_says_so() {
     run(&ctx, OPEN).await;
     let recovered = run(&ctx, "SELECT * FROM supertable_recover('t')").await;
     assert!(recovered.contains("undone"), "{recovered}");
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert!(!writes(&plan).is_empty());
 }
 
@@ -182,7 +182,7 @@ async fn a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing() {
     open_catalog(&writer, "lake", "mem://bucket/lake/").unwrap();
     let sql = "CREATE TABLE lake.public.a AS SELECT 1 AS n";
     datafusion_supertable::sql(&writer, sql).await.unwrap();
-    datafusion_supertable::shutdown(&writer).await;
+    datafusion_supertable::wait_for_background_work(&writer).await;
     let plan = Plan::healthy();
     let ctx = on_store(&store, &plan);
     run(&ctx, "SET supertable.read_only = true").await;
@@ -198,7 +198,7 @@ async fn a_catalog_in_a_session_that_only_reads_creates_and_drops_nothing() {
         let ours = Error::find_in(&error).unwrap_or_else(|| panic!("{sql}: {error}"));
         assert_eq!(ours.kind(), ErrorKind::ReadOnly, "{sql}: {error}");
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert_eq!(writes(&plan), Vec::<String>::new());
 }
 
@@ -235,7 +235,7 @@ async fn a_symbolic_link_in_a_table_leads_nowhere_whatever_it_stands_for() {
         )
         .await;
         run(&ctx, "DELETE FROM t WHERE id = 3").await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         let mut victim = dir.path().join("t").join(folder);
         if !ending.is_empty() {
             victim = fs::read_dir(&victim)
@@ -262,7 +262,7 @@ async fn a_symbolic_link_in_a_table_leads_nowhere_whatever_it_stands_for() {
         let text = error.to_string();
         assert!(text.contains("symbolic links"), "{victim:?}: {text}");
         assert!(!text.contains("outside"), "{text}");
-        datafusion_supertable::shutdown(&fresh).await;
+        datafusion_supertable::wait_for_background_work(&fresh).await;
     }
 }
 
@@ -327,7 +327,7 @@ async fn credentials_are_in_no_error_plan_log_answer_or_object() {
     ] {
         shown += &run(&ctx, sql).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     assert!(!shown.contains(SECRET), "{shown}");
     let log = capture.text();
     assert!(log.len() > 500, "nothing was captured: {log}");
@@ -382,7 +382,7 @@ async fn a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says
     let ctx = on_store(&store, &plan);
     // Opening tries to recover, which is no reason not to read.
     run(&ctx, OPEN).await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     for sql in READS {
         run(&ctx, sql).await;
     }
@@ -405,7 +405,7 @@ async fn a_store_that_forbids_writing_is_read_and_each_write_fails_soon_and_says
             error.to_string().contains("403 Forbidden"),
             "{sql}: {error}"
         );
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         let tried = writes(&plan).len() - tried;
         assert!(tried < 12, "{sql}: {tried} writes were tried");
     }

@@ -65,7 +65,7 @@ async fn table() -> Arc<InMemory> {
     ] {
         show(&ctx, sql).await;
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     store
 }
 
@@ -80,7 +80,7 @@ async fn every_kind_of_statement_that_another_process_undid_runs_again() {
             panic!("{sql}: {error}");
         }
         assert_eq!(plan.undoings_left(), 0, "{sql}");
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
         let ctx = on_store(&store, &Plan::healthy());
         show(&ctx, OPEN).await;
         assert_eq!(number(&ctx, question).await, answer, "{sql}");

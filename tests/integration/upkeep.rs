@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::unstable::dml::SupertableProvider;
-use datafusion_supertable::unstable::dml::compact::{Ending, optimize, prepare};
+use datafusion_supertable::unstable::dml::compact::{GroupOutcome, optimize, prepare};
 use datafusion_supertable::unstable::format::OpKind;
 use datafusion_supertable::unstable::scan::{Pin, ROW_ID};
 use datafusion_supertable::unstable::table::compaction::Targets;
@@ -107,19 +107,19 @@ impl Session {
         rows
     }
 
-    async fn optimize(&self, targets: Targets) -> Vec<Ending> {
+    async fn optimize(&self, targets: Targets) -> Vec<GroupOutcome> {
         let provider = self.provider().await;
         let context = self.0.task_ctx();
         optimize(provider.access(), &context, targets, false)
             .await
             .unwrap()
             .into_iter()
-            .map(|group| group.ending)
+            .map(|group| group.outcome)
             .collect()
     }
 
     async fn settle(&self) {
-        datafusion_supertable::shutdown(&self.0).await;
+        datafusion_supertable::wait_for_background_work(&self.0).await;
     }
 }
 
@@ -145,8 +145,11 @@ async fn a_compaction_keeps_values_and_row_ids_and_the_order_of_rows() {
         fill(&session).await;
         let before = session.rows().await;
         assert_eq!(session.superfiles().await, 4);
-        let endings = session.optimize(Targets::default()).await;
-        assert!(matches!(endings[..], [Ending::Committed(_)]), "{endings:?}");
+        let outcomes = session.optimize(Targets::default()).await;
+        assert!(
+            matches!(outcomes[..], [GroupOutcome::Committed(_)]),
+            "{outcomes:?}"
+        );
         assert_eq!(session.rows().await, before);
         assert_eq!(session.superfiles().await, 1);
         let snapshot = session.table().await.snapshot().await.unwrap();
@@ -292,8 +295,11 @@ async fn an_overwrite_that_a_compaction_comes_before_runs_again_and_replaces_the
     tokio::task::spawn_blocking(move || arrived.recv().unwrap())
         .await
         .unwrap();
-    let endings = other.optimize(Targets::default()).await;
-    assert!(matches!(endings[..], [Ending::Committed(_)]), "{endings:?}");
+    let outcomes = other.optimize(Targets::default()).await;
+    assert!(
+        matches!(outcomes[..], [GroupOutcome::Committed(_)]),
+        "{outcomes:?}"
+    );
     go.send(()).unwrap();
     overwrite.await.unwrap().unwrap();
     let rows = other.rows().await;
@@ -341,10 +347,10 @@ async fn compactions_and_statements_at_once_change_no_other_row() {
     let compactions = |s: Session| async move {
         let mut committed = 0;
         for _ in 0..6 {
-            let endings = s.optimize(small).await;
-            committed += endings
+            let outcomes = s.optimize(small).await;
+            committed += outcomes
                 .iter()
-                .filter(|e| matches!(e, Ending::Committed(_)))
+                .filter(|e| matches!(e, GroupOutcome::Committed(_)))
                 .count();
         }
         (s, committed)
@@ -483,8 +489,11 @@ async fn a_sorted_compaction_works_within_little_memory() {
     let config = SessionConfig::new().with_target_partitions(2);
     let small = Session(SessionContext::new_with_config_rt(config, runtime));
     small.attach(dir.path()).await;
-    let endings = small.optimize(Targets::default()).await;
-    assert!(matches!(endings[..], [Ending::Committed(_)]), "{endings:?}");
+    let outcomes = small.optimize(Targets::default()).await;
+    assert!(
+        matches!(outcomes[..], [GroupOutcome::Committed(_)]),
+        "{outcomes:?}"
+    );
     assert_eq!(small.run("SELECT id FROM t").await, 200_000);
     small.settle().await;
 }

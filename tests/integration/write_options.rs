@@ -82,7 +82,7 @@ async fn superfiles_are_written_as_the_table_says_and_before_that_as_the_session
     let id = newest.row_group(0).column(0);
     assert_eq!(id.compression(), Compression::SNAPPY);
     assert!(id.column_index_offset().is_none());
-    datafusion_supertable::shutdown(&session).await;
+    datafusion_supertable::wait_for_background_work(&session).await;
 }
 
 /// Ids of nested fields are in the files: that is what finds them after a rename.
@@ -110,5 +110,5 @@ async fn every_field_of_a_superfile_has_its_id() {
     };
     assert_eq!(ids(root.get_fields()), [1, 2]);
     assert_eq!(ids(s.get_fields()), [3, 4]);
-    datafusion_supertable::shutdown(&session).await;
+    datafusion_supertable::wait_for_background_work(&session).await;
 }

@@ -224,9 +224,9 @@ class Entry:
     rows: int
     size: int
     first_row_id: int | None
-    seal: bytes | None  # lengths and hashes of the file's end
+    footer_checksum: bytes | None  # lengths and hashes of the file's end
     in_place: tuple | None  # (path, tag) of a file that is read where its owner has it
-    adopted: dict | None  # field id -> ("name", name in the file) or ("constant", text or None)
+    external: dict | None  # field id -> ("name", name in the file) or ("constant", text or None)
     tombstones: Tombstones | None
 
     # What a reference to a node sums up.
@@ -261,7 +261,7 @@ def statistics(p):
     return p.int(32), p.option(lambda: bound(p)), p.option(lambda: bound(p)), p.option(p.uint), p.bool(), p.bool()
 
 
-def adopted(p):
+def external(p):
     p.string()  # where the file was
     name, constant = lambda: ("name", p.string()), lambda: ("constant", p.option(p.string))
     return dict(p.seq(lambda: (p.int(32), variant(p, name, constant))))
@@ -276,14 +276,14 @@ def entry(p):
     id, rows, size = p.uuid(), p.uint(), p.uint()
     p.int()  # when it was written
     first_row_id = p.option(lambda: int.from_bytes(p.take(16), "big"))
-    seal, in_place = p.option(p.bytes), p.option(lambda: (p.string(), p.string()))
-    columns = p.option(lambda: adopted(p))
+    footer_checksum, in_place = p.option(p.bytes), p.option(lambda: (p.string(), p.string()))
+    columns = p.option(lambda: external(p))
     p.option(lambda: clustering(p)), p.seq(lambda: statistics(p))
     tombstones = p.option(lambda: Tombstones(p.uuid(), p.hash(), p.uint(), p.uint()))
     p.uint(), p.uint(32)  # when its rows last moved; how many versions have deleted rows of it
-    if seal is not None and len(seal) != 40 or in_place and seal is None:
-        raise Refused(f"{p.name}: superfile {id} has no seal that can be")
-    return Entry(id, rows, size, first_row_id, seal, in_place, columns, tombstones)
+    if footer_checksum is not None and len(footer_checksum) != 40 or in_place and footer_checksum is None:
+        raise Refused(f"{p.name}: superfile {id} has no footer_checksum that can be")
+    return Entry(id, rows, size, first_row_id, footer_checksum, in_place, columns, tombstones)
 
 
 def decode_leaf(data, node, name):
@@ -332,15 +332,15 @@ def check_file(data, entry, name):
     """Compares a superfile's bytes with its entry, and then with the checksums in its footer."""
     if len(data) != entry.size:
         raise Refused(f"{name} has {len(data)} bytes, not {entry.size}")
-    if entry.seal is None:
+    if entry.footer_checksum is None:
         return
-    footer, index = struct.unpack("<II", entry.seal[:8])
+    footer, index = struct.unpack("<II", entry.footer_checksum[:8])
     start = len(data) - footer
     if not 12 <= footer <= len(data) or index > start:
         raise Refused(f"{name}: a footer of {footer} bytes in a file of {len(data)}")
-    if hash_of(data[start:])[:16] != entry.seal[8:24]:
+    if hash_of(data[start:])[:16] != entry.footer_checksum[8:24]:
         raise Refused(f"{name}: its footer is not the one that the manifest names")
-    if hash_of(data[start - index : start])[:16] != entry.seal[24:]:
+    if hash_of(data[start - index : start])[:16] != entry.footer_checksum[24:]:
         raise Refused(f"{name}: its page indexes are not those that the manifest names")
     # The table stands before the end of the footer's struct, the footer's length and the magic.
     table = data[start:-9]

@@ -145,12 +145,12 @@ class Table:
 
     def column(self, entry, stored, field, initial_defaults):
         """The column `field` of the table as the superfile has it, by field id; never by name alone."""
-        where = Members(entry.adopted)
+        where = Members(entry.external)
         found = where.find(field, stored.schema)
         if found is not None:
             chunks = stored.column(found).combine_chunks()
             return conform(chunks, stored.schema.field(found), field, where)
-        kind, text = (entry.adopted or {}).get(field_id(field), (None, None))
+        kind, text = (entry.external or {}).get(field_id(field), (None, None))
         if kind is None:
             text = initial_defaults.get(field_id(field))
         return constant(text, field.type, entry.rows)
@@ -159,15 +159,15 @@ class Table:
 class Members:
     """Which member of a struct, or column of a file, holds a field of the table."""
 
-    def __init__(self, adopted):
-        self.adopted = adopted
+    def __init__(self, external):
+        self.external = external
 
     def find(self, field, among):
         for i, candidate in enumerate(among):
-            if self.adopted is None:
+            if self.external is None:
                 same = field_id(candidate) is not None and field_id(candidate) == field_id(field)
             else:
-                same = self.adopted.get(field_id(field)) == ("name", candidate.name)
+                same = self.external.get(field_id(field)) == ("name", candidate.name)
             if same:
                 return i
         return None

@@ -20,12 +20,12 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 
-use super::aim::{Aim, Said};
 use super::cluster::ClusterBy;
-use super::moved::Moved;
+use super::moved::MoveRecorder;
+use super::order_request::{ClusteringOfGroup, OrderRequest};
 use super::progress::Progress;
 use super::reading::Reading;
-use super::request::{Ending, Optimized, Request};
+use super::request::{GroupOutcome, Optimized, Request};
 use crate::config::SupertableOptions;
 use crate::dml::provider::TableAccess;
 use crate::dml::write::sort_memory;
@@ -36,7 +36,7 @@ use crate::format::state_doc::OpKind;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
 use crate::scan::scan_order;
 use crate::table::compaction::{Group, Targets, plan, plan_clustered};
-use crate::table::{CommitOutcome, Effect, Mutation, Reruns, RowIdSource, RunEnd, Snapshot};
+use crate::table::{AttemptEnd, Attempts, CommitOutcome, Effect, Mutation, RowIdSource, Snapshot};
 
 /// How many small superfiles of one size a compaction after writes waits for.
 pub(crate) const AUTO_FILES_PER_TIER: usize = 16;
@@ -98,15 +98,15 @@ impl Job<'_> {
             options.check_writable("OPTIMIZE")?;
         }
         let snapshot = self.access.table.snapshot().await?;
-        let aim = Aim::of(self.request, self.access, self.context, &snapshot)?;
-        let groups = self.groups(&snapshot, aim.as_ref());
+        let order = OrderRequest::of(self.request, self.access, self.context, &snapshot)?;
+        let groups = self.groups(&snapshot, order.as_ref());
         let rows = groups.iter().map(|group| group.rows).sum();
         let mut progress = Progress::of(rows, self.quiet);
         let mut done = Vec::with_capacity(groups.len());
         for group in groups {
             let ended = match self.request.dry_run {
                 true => Optimized::planned(&group),
-                false => self.compact(group, aim.as_ref(), &progress).await?,
+                false => self.compact(group, order.as_ref(), &progress).await?,
             };
             progress.add(&ended);
             done.push(ended);
@@ -115,9 +115,9 @@ impl Job<'_> {
         Ok(done)
     }
 
-    fn groups(&self, snapshot: &Snapshot, aim: Option<&Aim>) -> Vec<Group> {
+    fn groups(&self, snapshot: &Snapshot, order: Option<&OrderRequest>) -> Vec<Group> {
         let entries = snapshot.manifest().entries().map(Arc::as_ref);
-        let Some(Aim { along, .. }) = aim else {
+        let Some(OrderRequest { along, .. }) = order else {
             return plan(entries, &self.request.targets);
         };
         let mut groups = plan_clustered(entries, along, &self.request.targets);
@@ -138,11 +138,11 @@ impl Job<'_> {
     async fn compact(
         &self,
         group: Group,
-        aim: Option<&Aim>,
+        order: Option<&OrderRequest>,
         progress: &Progress,
     ) -> Result<Optimized> {
         let mut report = Optimized::planned(&group);
-        let mut reruns = Reruns::of("OPTIMIZE", &self.access.table);
+        let mut attempts = Attempts::of("OPTIMIZE", &self.access.table);
         loop {
             let snapshot = self.access.table.snapshot().await?;
             let sources: HashSet<SuperfileId> = group
@@ -152,16 +152,16 @@ impl Job<'_> {
                 .filter(|id| snapshot.manifest().get(id).is_some())
                 .collect();
             let one_of_many = sources.len() == 1 && group.sources.len() > 1;
-            if sources.is_empty() || (one_of_many && aim.is_none()) {
-                report.ending = Ending::Overtaken;
+            if sources.is_empty() || (one_of_many && order.is_none()) {
+                report.outcome = GroupOutcome::Superseded;
                 return Ok(report);
             }
-            let said = aim.map(|aim| Said::of(&group, aim));
+            let clustering = order.map(|order| ClusteringOfGroup::of(&group, order));
             let what = What {
                 snapshot: &snapshot,
                 sources: &sources,
-                by: aim.and_then(|aim| aim.by.as_ref()),
-                said,
+                by: order.and_then(|order| order.by.as_ref()),
+                clustering,
             };
             let prepared = match self.prepare(&what, progress).await {
                 Ok(prepared) => prepared,
@@ -174,8 +174,8 @@ impl Job<'_> {
             let written = &prepared.effect.add;
             report.superfiles = written.len();
             report.bytes_after = written.iter().map(|entry| entry.size).sum();
-            let why = match RunEnd::of(prepared.commit().await)? {
-                RunEnd::Committed { version, .. } => {
+            let why = match AttemptEnd::of(prepared.commit().await)? {
+                AttemptEnd::Committed { version, .. } => {
                     tracing::info!(
                         version,
                         sources = report.sources,
@@ -183,18 +183,18 @@ impl Job<'_> {
                         rows = report.rows,
                         "compacted"
                     );
-                    report.ending = Ending::Committed(version);
+                    report.outcome = GroupOutcome::Committed(version);
                     return Ok(report);
                 }
-                RunEnd::Nothing => {
-                    report.ending = Ending::Overtaken;
+                AttemptEnd::Nothing => {
+                    report.outcome = GroupOutcome::Superseded;
                     return Ok(report);
                 }
-                RunEnd::Lost(why) => why,
+                AttemptEnd::Lost(why) => why,
             };
-            if reruns.after_loss(&why).await.is_err() {
+            if attempts.after_loss(&why).await.is_err() {
                 (report.superfiles, report.bytes_after) = (0, 0);
-                report.ending = Ending::GivenUp(why);
+                report.outcome = GroupOutcome::GivenUp(why);
                 return Ok(report);
             }
         }
@@ -266,7 +266,7 @@ impl Job<'_> {
         if self.quiet {
             writer = writer.quiet();
         }
-        let mut moved = Moved::new(context.memory_pool());
+        let mut moved = MoveRecorder::new(context.memory_pool());
         let mut next = first_batch(&mut rows, mutation).await?;
         while let Some(batch) = next {
             moved.add(&batch, file_at, position_at)?;
@@ -284,8 +284,8 @@ impl Job<'_> {
             );
         }
         let mut add = writer.finish().await?;
-        if let Some(said) = &what.said {
-            said.to(&mut add);
+        if let Some(clustering) = &what.clustering {
+            clustering.to(&mut add);
         }
         let moves = match moved.into_maps()? {
             Some(maps) => {
@@ -316,8 +316,8 @@ struct What<'a> {
     snapshot: &'a Arc<Snapshot>,
     sources: &'a HashSet<SuperfileId>,
     by: Option<&'a ClusterBy>,
-    /// What is said of the superfiles that come of it.
-    said: Option<Said>,
+    /// How the superfiles that come of it are clustered.
+    clustering: Option<ClusteringOfGroup>,
 }
 
 /// What a compaction of the table aims at: superfiles as large as its writers close them, so that what it
@@ -374,8 +374,8 @@ pub(crate) fn compact_after_write(access: &Arc<TableAccess>, context: &Arc<TaskC
         };
         // Most writes leave nothing to do, and that is known without asking the store.
         let known = access.table.cached_snapshot();
-        let something = |aim: Option<Aim>| !job.groups(&known, aim.as_ref()).is_empty();
-        let done = match Aim::of(&request, &access, &context, &known).map(something) {
+        let something = |order: Option<OrderRequest>| !job.groups(&known, order.as_ref()).is_empty();
+        let done = match OrderRequest::of(&request, &access, &context, &known).map(something) {
             Ok(false) => return,
             Ok(true) => job.run().await.map(drop),
             Err(error) => Err(error),
@@ -425,7 +425,7 @@ pub async fn prepare(
         snapshot,
         sources,
         by: None,
-        said: None,
+        clustering: None,
     };
     job.prepare(&what, &Progress::of(0, true)).await
 }

@@ -1,6 +1,6 @@
 //! The record of where a compaction's rows went.
 //!
-//! Owns the runs, and giving up on them when they take too much memory. Does not own what they are for
+//! Owns the ranges, and giving up on them when they take too much memory. Does not own what they are for
 //! (`table::apply`).
 //!
 //! Invariant: what is handed out names each row once.
@@ -15,33 +15,33 @@ use datafusion::execution::memory_pool::{
     MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
 
-use crate::format::{RowMoves, Run};
+use crate::format::{MovedRange, RowMoves};
 
 /// Memory for the record of where the rows of one group went, at most; and of a pool that is bounded, an eighth. A group that needs more, which a sort
 /// of many rows does, is compacted without it: then a change of its rows makes it start again.
 const MOVES_BYTES: usize = 128 << 20;
 
 /// Where the rows went that were written so far, by the ordinal of their superfile.
-pub(crate) struct Moved {
-    runs: BTreeMap<i32, Vec<Run>>,
+pub(crate) struct MoveRecorder {
+    ranges: BTreeMap<i32, Vec<MovedRange>>,
     written: u64,
     memory: MemoryReservation,
     at_most: usize,
     /// It took too much memory, and is not kept.
-    given_up: bool,
+    over_budget: bool,
 }
 
-impl Moved {
+impl MoveRecorder {
     pub(crate) fn new(pool: &Arc<dyn MemoryPool>) -> Self {
         Self {
-            runs: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             written: 0,
             at_most: match pool.memory_limit() {
                 MemoryLimit::Finite(bytes) => MOVES_BYTES.min(bytes / 8),
                 _ => MOVES_BYTES,
             },
             memory: MemoryConsumer::new("supertable moved rows").register(pool),
-            given_up: false,
+            over_budget: false,
         }
     }
 
@@ -62,24 +62,24 @@ impl Moved {
         for (file, position) in files.iter().zip(positions) {
             let place = u32::try_from(self.written);
             self.written += 1;
-            if self.given_up {
+            if self.over_budget {
                 continue;
             }
             let (Ok(from), Ok(to)) = (u32::try_from(*position), place) else {
                 self.give_up();
                 continue;
             };
-            let runs = self.runs.entry(*file).or_default();
-            if let Some(run) = runs.last_mut()
-                && run.from.checked_add(run.rows) == Some(from)
-                && run.to.checked_add(run.rows) == Some(to)
+            let ranges = self.ranges.entry(*file).or_default();
+            if let Some(range) = ranges.last_mut()
+                && range.from.checked_add(range.rows) == Some(from)
+                && range.to.checked_add(range.rows) == Some(to)
             {
-                run.rows += 1;
+                range.rows += 1;
                 continue;
             }
-            let before = runs.capacity();
-            runs.push(Run { from, rows: 1, to });
-            grown += (runs.capacity() - before) * size_of::<Run>();
+            let before = ranges.capacity();
+            ranges.push(MovedRange { from, rows: 1, to });
+            grown += (ranges.capacity() - before) * size_of::<MovedRange>();
         }
         if grown > 0
             && (self.memory.size() + grown > self.at_most || self.memory.try_grow(grown).is_err())
@@ -90,20 +90,20 @@ impl Moved {
     }
 
     fn give_up(&mut self) {
-        self.given_up = true;
-        self.runs.clear();
+        self.over_budget = true;
+        self.ranges.clear();
         self.memory.free();
     }
 
     /// The map of each source; `None` if they were not kept.
     pub(crate) fn into_maps(self) -> Result<Option<Vec<(i32, RowMoves)>>> {
-        if self.given_up {
+        if self.over_budget {
             return Ok(None);
         }
         let maps = self
-            .runs
+            .ranges
             .into_iter()
-            .map(|(file, runs)| match RowMoves::new(runs) {
+            .map(|(file, ranges)| match RowMoves::new(ranges) {
                 Ok(map) => Ok((file, map)),
                 Err(error) => exec_err!("a compaction read a row twice: {error}"),
             });

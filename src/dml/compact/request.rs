@@ -17,18 +17,18 @@ pub struct Optimized {
     /// The bytes of those.
     pub bytes_after: u64,
     /// How it ended.
-    pub ending: Ending,
+    pub outcome: GroupOutcome,
 }
 
 /// How one group ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum GroupOutcome {
     /// In force since this version.
     Committed(u64),
     /// Not carried out: only a plan was asked for.
     Planned,
     /// Others took its sources first; what was left was not worth it.
-    Overtaken,
+    Superseded,
     /// Others changed its sources again and again; nothing was changed.
     GivenUp(String),
 }
@@ -77,7 +77,7 @@ impl Optimized {
             bytes_before: group.bytes,
             superfiles: 0,
             bytes_after: 0,
-            ending: Ending::Planned,
+            outcome: GroupOutcome::Planned,
         }
     }
 }

@@ -12,16 +12,16 @@ use crate::format::manifest::TableMetadata;
 #[derive(Debug)]
 pub(crate) struct Definition {
     declared: Declared,
-    first: Slot,
+    first: Cell,
 }
 
-type Slot = OnceLock<Box<Shown>>;
+type Cell = OnceLock<Box<Shown>>;
 
 /// What the table was shown as once.
 #[derive(Debug)]
 struct Shown {
     text: String,
-    next: Slot,
+    next: Cell,
 }
 
 impl Definition {
@@ -29,7 +29,7 @@ impl Definition {
     pub(crate) fn new(declared: Declared) -> Self {
         Self {
             declared,
-            first: Slot::new(),
+            first: Cell::new(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Definition {
             let shown = slot.get_or_init(|| {
                 Box::new(Shown {
                     text: wanted.clone(),
-                    next: Slot::new(),
+                    next: Cell::new(),
                 })
             });
             if shown.text == wanted {

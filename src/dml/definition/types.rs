@@ -1,6 +1,6 @@
 //! The types of columns in SQL.
 //!
-//! DataFusion's SQL has no name for some types that a table can have (those of adopted files, of a query's result,
+//! DataFusion's SQL has no name for some types that a table can have (those of external files, of a query's result,
 //! of a table that Rust made), and gives a `TIMESTAMP WITH TIME ZONE` the zone of the session that reads it. Those are
 //! called `ARROW('…')`, with the type's name in Arrow, in which `arrow_cast` and `arrow_typeof` know it.
 

@@ -6,14 +6,14 @@
 //! | correlated `EXISTS` over an aggregate | #24960 | forgets that there is a row for no rows | `unnest` |
 //! | correlated `EXISTS` with `OFFSET` or `LIMIT` | #25283 | drops the offset | `unnest` |
 //! | correlated `EXISTS` over `ROLLUP`, `CUBE`, grouping sets | #25519 | forgets the row of the empty set | `unnest` |
-//! | a comparison of a cast that loses something | #14303, #23095 | compares what stands before the cast | `seal` |
-//! | `i ^ i` and other simplifications that forget NULL | #24246 | `0`, also where `i` is NULL | `seal` |
-//! | `c NOT IN (1) OR c NOT IN (2)`, two lists on one operand under `NOT` | found here | joins the lists as if `c` were never NULL | `seal` |
+//! | a comparison of a cast that loses something | #14303, #23095 | compares what stands before the cast | `barrier` |
+//! | `i ^ i` and other simplifications that forget NULL | #24246 | `0`, also where `i` is NULL | `barrier` |
+//! | `c NOT IN (1) OR c NOT IN (2)`, two lists on one operand under `NOT` | found here | joins the lists as if `c` were never NULL | `barrier` |
 //! | `x NOT IN (SELECT …)` below `OR`, `NOT` or an expression; a constant `x` | found here | overlooks NULLs | `subquery` |
 //! | a predicate on a list, struct or map with `pushdown_filters` | kin of #25268 | takes rows for which it is not true | `scan::source` does not take such filters |
-//! | `a.x = b.x` above a join on `a.k IS NOT DISTINCT FROM b.k` | found here | draws the equality into a join in which NULLs are equal | `seal`, `key` |
+//! | `a.x = b.x` above a join on `a.k IS NOT DISTINCT FROM b.k` | found here | draws the equality into a join in which NULLs are equal | `barrier`, `key` |
 //! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
-//! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `seal`, `scan::defaults` |
+//! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `barrier`, `scan::defaults` |
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
 //! | an outer sort-merge join whose filter reads a `NOT NULL` column | found here | fails on rows without a partner | `join_fence` |
@@ -23,7 +23,7 @@
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |
-//! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `seal`, `exact` |
+//! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `barrier`, `exact` |
 //! | a group or a distinct value of floats | found here | is `0.0` for `-0.0`, too | `key`: outer values are kept in their bits |
 //!
 //! Each row that can be told by an answer has a test here that fails as soon as DataFusion gives the right one:

@@ -5,13 +5,14 @@
 //! the optimiser sees a statement over supertables,
 //! - [`subquery`] replaces subqueries that it gets wrong by joins that it gets right ([`unnest`]: correlated
 //!   ones);
-//! - [`seal`] leaves visible the forms of conditions that it is known to keep, and hides all others in
+//! - [`barrier`] leaves visible the forms of conditions that it is known to keep, and hides all others in
 //!   functions ([`exact`]);
 //! - [`join_fence`] keeps it from joins that it gets wrong;
 //! - [`prepared`] keeps it from a prepared statement until that has its parameters.
 //!
 //! [`faults`] is the table of what is known to be wrong, each with the test that fails when it no longer is.
 
+mod barrier;
 mod exact;
 pub(crate) mod faults;
 mod join;
@@ -23,7 +24,6 @@ pub(crate) mod prepared;
 mod references;
 mod refuse;
 mod rewrite;
-mod seal;
 mod settings;
 mod subquery;
 mod trust;

@@ -8,10 +8,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Sort};
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
+use super::barrier::{Barrier, Mode};
 use super::key::independent;
 use super::names::Names;
 use super::references::{as_named_before, input_schema};
-use super::seal::{Mode, Sealer};
 use super::settings::Settings;
 use super::subquery::Subqueries;
 
@@ -54,10 +54,10 @@ impl Rewrite<'_> {
         let plan = plan
             .map_subqueries(|child| Ok(Transformed::yes(self.node(child)?)))?
             .data;
-        self.seal(plan)
+        self.add_barriers(plan)
     }
 
-    fn seal(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+    fn add_barriers(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = match plan {
             LogicalPlan::Aggregate(aggregate) => grouped_by_all(aggregate)?,
             LogicalPlan::Distinct(Distinct::All(rows)) => distinct_for_sure(&rows)?,
@@ -76,47 +76,47 @@ impl Rewrite<'_> {
             }
             _ => return Ok(plan),
         };
-        let sealer = Sealer {
+        let barrier = Barrier {
             schema: &schema,
             config: &self.config,
             mode: self.mode,
         };
-        let sealed = match plan {
+        let hidden = match plan {
             LogicalPlan::Join(mut join) => {
                 join.on = join
                     .on
                     .into_iter()
-                    .map(|(l, r)| Ok((sealer.key(l)?, sealer.key(r)?)))
+                    .map(|(l, r)| Ok((barrier.key(l)?, barrier.key(r)?)))
                     .collect::<Result<_>>()?;
                 join.filter = match join.filter.take() {
-                    Some(filter) => Some(sealer.predicate(filter)?),
+                    Some(filter) => Some(barrier.predicate(filter)?),
                     None => None,
                 };
                 return Ok(LogicalPlan::Join(join));
             }
             LogicalPlan::Sort(sort) => LogicalPlan::Sort(Sort {
-                expr: sealer.order(sort.expr)?,
+                expr: barrier.order(sort.expr)?,
                 ..sort
             }),
             LogicalPlan::Filter(_) => {
-                plan.map_expressions(|e| Ok(Transformed::yes(sealer.predicate(e)?)))?
+                plan.map_expressions(|e| Ok(Transformed::yes(barrier.predicate(e)?)))?
                     .data
             }
             // Its expressions keep their names, and take no alias.
             LogicalPlan::Window(_) => {
-                plan.map_expressions(|e| Ok(Transformed::yes(sealer.value(e)?)))?
+                plan.map_expressions(|e| Ok(Transformed::yes(barrier.value(e)?)))?
                     .data
             }
             other => {
                 other
                     .map_expressions(|e| {
-                        let sealed = sealer.value(e.clone())?;
-                        Ok(Transformed::yes(as_named_before(&e, sealed)))
+                        let hidden = barrier.value(e.clone())?;
+                        Ok(Transformed::yes(as_named_before(&e, hidden)))
                     })?
                     .data
             }
         };
-        sealed.recompute_schema()
+        hidden.recompute_schema()
     }
 }
 

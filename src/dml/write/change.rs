@@ -35,7 +35,7 @@ use crate::dml::write::check::Checks;
 use crate::dml::write::collect::{Addresses, CollectedRows};
 use crate::dml::write::gather::{GatherAddressesExec, is_gathered};
 use crate::dml::write::receipt::commit;
-use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
+use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, attempt_end, statement_span};
 use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
 use crate::dml::write::spill::{plan_in, spilling_session};
@@ -48,7 +48,7 @@ use crate::scan::Pin;
 use crate::scan::row_address::ROW_ID_TYPE;
 use crate::scan::scan_method::scan_method;
 use crate::scan::scan_order;
-use crate::table::{Effect, Mutation, RowIdSource, Snapshot};
+use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource, Snapshot};
 use crate::wal::Env;
 
 /// What a rewritten statement does with the rows that reach its sink.
@@ -213,7 +213,7 @@ impl Attempt for ChangeSink {
         stream: SendableRecordBatchStream,
         pin: &Pin,
         context: &Arc<TaskContext>,
-    ) -> Result<Run> {
+    ) -> Result<AttemptEnd> {
         let snapshot = pin.snapshot().await?;
         self.access.conditions.check_current(&snapshot)?;
         let mutation = pin.table().begin(
@@ -232,11 +232,11 @@ impl Attempt for ChangeSink {
                 return Err(e);
             }
         };
-        let run = Run::of(commit(mutation, effect, context).await)?;
-        if matches!(run, Run::Done(_)) {
+        let end = attempt_end(commit(mutation, effect, context).await)?;
+        if !matches!(end, AttemptEnd::Lost(_)) {
             compact_after_write(&self.access, context);
         }
-        Ok(run)
+        Ok(end)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::dml::compact::compact_after_write;
 use crate::dml::provider::TableAccess;
 use crate::dml::write::check::Checks;
 use crate::dml::write::receipt::commit;
-use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, Run, statement_span};
+use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, attempt_end, statement_span};
 use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
 use crate::dml::write::superfiles::{conform, first_batch, superfile_writer, write_order};
@@ -32,7 +32,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::session_schema;
-use crate::table::{Effect, Mutation, RowIdSource};
+use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource};
 
 /// What the planning rule knows of an `INSERT`.
 #[derive(Debug, Clone)]
@@ -185,8 +185,9 @@ impl DataSink for InsertSink {
         }
         let attempt = self.attempt(data, &self.pin, context);
         match attempt.instrument(statement_span(self.words)).await? {
-            Run::Done(rows) => Ok(rows),
-            Run::Lost(conflict) => Err(Error::new(
+            AttemptEnd::Committed { rows_affected, .. } => Ok(rows_affected),
+            AttemptEnd::Nothing => Ok(0),
+            AttemptEnd::Lost(conflict) => Err(Error::new(
                 ErrorKind::Conflict,
                 self.words,
                 format!("{conflict}; nothing was changed, and the statement can be run again"),
@@ -203,7 +204,7 @@ impl Attempt for InsertSink {
         data: SendableRecordBatchStream,
         pin: &Pin,
         context: &Arc<TaskContext>,
-    ) -> Result<Run> {
+    ) -> Result<AttemptEnd> {
         let snapshot = pin.snapshot().await?;
         self.access.conditions.check_current(&snapshot)?;
         let (op, drop, rows_deleted) = match self.overwrite {
@@ -238,11 +239,11 @@ impl Attempt for InsertSink {
         MetricBuilder::new(&self.metrics)
             .global_counter("superfiles_written")
             .add(effect.add.len());
-        let run = Run::of(commit(mutation, effect, context).await)?;
-        if matches!(run, Run::Done(_)) {
+        let end = attempt_end(commit(mutation, effect, context).await)?;
+        if !matches!(end, AttemptEnd::Lost(_)) {
             compact_after_write(&self.access, context);
         }
-        Ok(run)
+        Ok(end)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A statement that lost against another one runs again.
 //!
 //! Owns the loop: attempt, and on a conflict a pause, a plan over the versions that are current
-//! then, and another attempt; how often is `table::reruns`' to say. Does not own what an attempt does, nor what a conflict is.
+//! then, and another attempt; how often is `table::attempts`' to say. Does not own what an attempt does, nor what a conflict is.
 //!
 //! Invariant: an attempt that lost left nothing visible. What a caller sees after the last one is an
 //! error of kind `Conflict`: nothing was changed, and the statement may be run again.
@@ -22,35 +22,24 @@ use crate::dml::write::receipt::Receipt;
 use crate::dml::write::sort::SortInPartExec;
 use crate::error::{Error, ErrorKind};
 use crate::scan::Pin;
-use crate::table::{CommitOutcome, ConflictReason, Reruns, RunEnd, Table};
+use crate::table::{AttemptEnd, Attempts, CommitOutcome, ConflictReason, Table};
 
-/// How one attempt ended.
-pub(crate) enum Run {
-    /// It is committed; so many rows.
-    Done(u64),
-    /// Another statement was first; in words.
-    Lost(String),
-}
-
-impl Run {
-    /// The end of an attempt whose commit ended like this.
-    pub(crate) fn of(outcome: crate::error::Result<CommitOutcome>) -> Result<Self> {
-        match outcome {
-            // Rows of the old schema cannot be added, however often they are made.
-            Ok(CommitOutcome::Conflict(c)) if c.reason == ConflictReason::SchemaChanged => {
-                Err(Error::new(
-                    ErrorKind::Conflict,
-                    "table",
-                    format!("{c}, once this session has opened the table again"),
-                )
-                .into())
-            }
-            outcome => Ok(match RunEnd::of(outcome)? {
-                RunEnd::Committed { rows_affected, .. } => Self::Done(rows_affected),
-                RunEnd::Nothing => Self::Done(0),
-                RunEnd::Lost(why) => Self::Lost(why),
-            }),
+/// How an attempt ended whose rows were made for the table's columns, and whose commit ended like this.
+///
+/// # Errors
+/// Those of `outcome` that another attempt would not heal: rows of the old columns cannot be added, however often
+/// they are made.
+pub(crate) fn attempt_end(outcome: crate::error::Result<CommitOutcome>) -> Result<AttemptEnd> {
+    match outcome {
+        Ok(CommitOutcome::Conflict(c)) if c.reason == ConflictReason::SchemaChanged => {
+            Err(Error::new(
+                ErrorKind::Conflict,
+                "table",
+                format!("{c}, once this session has opened the table again"),
+            )
+            .into())
         }
+        outcome => Ok(AttemptEnd::of(outcome)?),
     }
 }
 
@@ -63,7 +52,7 @@ pub(crate) trait Attempt: Send + Sync {
         rows: SendableRecordBatchStream,
         pin: &Pin,
         context: &Arc<TaskContext>,
-    ) -> Result<Run>;
+    ) -> Result<AttemptEnd>;
 }
 
 /// A statement that was planned over the versions that are current now.
@@ -131,18 +120,19 @@ impl Rerun {
         context: &Arc<TaskContext>,
         reruns: Count,
     ) -> Result<u64> {
-        let mut pauses = Reruns::of(self.statement.as_str(), &self.table);
+        let mut attempts = Attempts::of(self.statement.as_str(), &self.table);
         let mut rows = rows;
         let mut pin = Arc::clone(pin);
         loop {
             let conflict = match attempt.attempt(rows, &pin, context).await? {
-                Run::Done(rows) => return Ok(rows),
-                Run::Lost(conflict) => conflict,
+                AttemptEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
+                AttemptEnd::Nothing => return Ok(0),
+                AttemptEnd::Lost(conflict) => conflict,
             };
             let Some(session) = &self.session else {
-                return Err(pauses.given_up(conflict).into());
+                return Err(attempts.given_up(conflict).into());
             };
-            pauses.after_loss(conflict).await?;
+            attempts.after_loss(conflict).await?;
             reruns.add(1);
             Receipt::add_rerun(context);
             let again = self.again.plan_again(Arc::clone(session))?;

@@ -19,7 +19,7 @@ use crate::config::SupertableOptions;
 use crate::dml::provider::TableAccess;
 use crate::dml::write::receipt::{Receipt, commit};
 use crate::format::state_doc::OpKind;
-use crate::table::{Effect, Reruns, RunEnd};
+use crate::table::{AttemptEnd, Attempts, Effect};
 
 /// The physical plan of a `TRUNCATE`.
 ///
@@ -64,7 +64,7 @@ impl DataSink for TruncateSink {
     ) -> Result<u64> {
         SupertableOptions::of(context.session_config().options()).check_writable("TRUNCATE")?;
         let table = &self.access.table;
-        let mut reruns = Reruns::of("TRUNCATE", table);
+        let mut attempts = Attempts::of("TRUNCATE", table);
         loop {
             let snapshot = table.snapshot().await?;
             let effect = Effect {
@@ -73,11 +73,11 @@ impl DataSink for TruncateSink {
                 ..Effect::default()
             };
             let mutation = table.begin(OpKind::Truncate, snapshot, "TRUNCATE".to_owned());
-            match RunEnd::of(commit(mutation, effect, context).await)? {
-                RunEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
-                RunEnd::Nothing => return Ok(0),
-                RunEnd::Lost(why) => {
-                    reruns.after_loss(why).await?;
+            match AttemptEnd::of(commit(mutation, effect, context).await)? {
+                AttemptEnd::Committed { rows_affected, .. } => return Ok(rows_affected),
+                AttemptEnd::Nothing => return Ok(0),
+                AttemptEnd::Lost(why) => {
+                    attempts.after_loss(why).await?;
                     Receipt::add_rerun(context);
                 }
             }

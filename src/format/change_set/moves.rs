@@ -4,23 +4,23 @@
 //! not own what a commit makes of it: tombstones that came meanwhile are carried over with it.
 //!
 //! A *place* counts the rows of all superfiles that the change set adds, in its order. The map is a list
-//! of runs by ascending position; positions in no run were deleted already. Rows that stay in their order
-//! make one run for each gap, so the map of a compaction without a sort is a few bytes.
+//! of ranges by ascending position; positions in no range were deleted already. Rows that stay in their order
+//! make one range for each gap, so the map of a compaction without a sort is a few bytes.
 //!
 //! ```text
-//! runs    varint                 how many
-//! then, for each run
-//! gap     varint                 positions between the end of the run before and this run
+//! ranges    varint                 how many
+//! then, for each range
+//! gap     varint                 positions between the end of the range before and this range
 //! rows    varint                 its length, at least 1
-//! step    varint, zigzagged      its first place, less the place after the run before
+//! step    varint, zigzagged      its first place, less the place after the range before
 //! ```
 //!
-//! Varints are LEB128. Invariant: runs ascend, do not touch or overlap where they could be one, and
+//! Varints are LEB128. Invariant: ranges ascend, do not touch or overlap where they could be one, and
 //! neither positions nor places exceed 32 bits; `decode(encode(m)) == m`.
 
 /// Rows that moved together: consecutive before and after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct MovedRange {
     /// The first row's position in the source.
     pub from: u32,
     /// How many rows.
@@ -29,7 +29,7 @@ pub struct Run {
     pub to: u32,
 }
 
-impl Run {
+impl MovedRange {
     fn end(&self) -> u64 {
         u64::from(self.from) + u64::from(self.rows)
     }
@@ -42,11 +42,11 @@ impl Run {
 /// How a map of moves is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MovesError {
-    /// The bytes end within a run, or go on after the last.
+    /// The bytes end within a range, or go on after the last.
     #[error("the map of moved rows has another length than it announces")]
     Length,
     /// A number does not fit.
-    #[error("a run of moved rows is out of range")]
+    #[error("the moved rows end within a range, or go on after the last")]
     Range,
     /// A row is moved twice, or two rows to one place.
     #[error("the map of moved rows overlaps itself")]
@@ -56,65 +56,65 @@ pub enum MovesError {
 /// Where the rows of one source are now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowMoves {
-    runs: Vec<Run>,
+    ranges: Vec<MovedRange>,
 }
 
 impl RowMoves {
-    /// The map made of these runs, in any order.
+    /// The map made of these ranges, in any order.
     ///
     /// # Errors
-    /// [`MovesError`] when runs are empty, overlap, or leave 32 bits.
-    pub fn new(mut runs: Vec<Run>) -> Result<Self, MovesError> {
-        runs.sort_unstable_by_key(|run| run.from);
-        let mut joined: Vec<Run> = Vec::new();
-        for run in runs {
-            if run.rows == 0 || run.end() > 1 << 32 || run.end_place() > 1 << 32 {
+    /// [`MovesError`] when ranges are empty, overlap, or leave 32 bits.
+    pub fn new(mut ranges: Vec<MovedRange>) -> Result<Self, MovesError> {
+        ranges.sort_unstable_by_key(|range| range.from);
+        let mut joined: Vec<MovedRange> = Vec::new();
+        for range in ranges {
+            if range.rows == 0 || range.end() > 1 << 32 || range.end_place() > 1 << 32 {
                 return Err(MovesError::Range);
             }
             if let Some(last) = joined.last_mut() {
-                if last.end() > u64::from(run.from) {
+                if last.end() > u64::from(range.from) {
                     return Err(MovesError::Overlap);
                 }
-                if last.end() == u64::from(run.from) && last.end_place() == u64::from(run.to) {
-                    last.rows = last.rows.checked_add(run.rows).ok_or(MovesError::Range)?;
+                if last.end() == u64::from(range.from) && last.end_place() == u64::from(range.to) {
+                    last.rows = last.rows.checked_add(range.rows).ok_or(MovesError::Range)?;
                     continue;
                 }
             }
-            joined.push(run);
+            joined.push(range);
         }
         joined.shrink_to_fit();
-        Ok(Self { runs: joined })
+        Ok(Self { ranges: joined })
     }
 
-    /// The runs, by ascending position.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    /// The ranges, by ascending position.
+    pub fn ranges(&self) -> &[MovedRange] {
+        &self.ranges
     }
 
     /// How many rows moved.
     pub fn rows(&self) -> u64 {
-        self.runs.iter().map(|run| u64::from(run.rows)).sum()
+        self.ranges.iter().map(|range| u64::from(range.rows)).sum()
     }
 
     /// Where the row at `position` is now; `None` if it was deleted already.
     pub fn place_of(&self, position: u32) -> Option<u32> {
-        let after = self.runs.partition_point(|run| run.from <= position);
-        let run = self.runs.get(after.checked_sub(1)?)?;
-        let offset = position - run.from;
-        (offset < run.rows).then(|| run.to + offset)
+        let after = self.ranges.partition_point(|range| range.from <= position);
+        let range = self.ranges.get(after.checked_sub(1)?)?;
+        let offset = position - range.from;
+        (offset < range.rows).then(|| range.to + offset)
     }
 
     /// The map's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1 + self.runs.len() * 4);
-        push(&mut out, self.runs.len() as u64);
+        let mut out = Vec::with_capacity(1 + self.ranges.len() * 4);
+        push(&mut out, self.ranges.len() as u64);
         let (mut position, mut place) = (0_u64, 0_i64);
-        for run in &self.runs {
-            push(&mut out, u64::from(run.from) - position);
-            push(&mut out, u64::from(run.rows));
-            push(&mut out, zigzag(i64::from(run.to) - place));
-            position = run.end();
-            place = i64::from(run.to) + i64::from(run.rows);
+        for range in &self.ranges {
+            push(&mut out, u64::from(range.from) - position);
+            push(&mut out, u64::from(range.rows));
+            push(&mut out, zigzag(i64::from(range.to) - place));
+            position = range.end();
+            place = i64::from(range.to) + i64::from(range.rows);
         }
         out
     }
@@ -126,11 +126,11 @@ impl RowMoves {
     pub fn decode(bytes: &[u8]) -> Result<Self, MovesError> {
         let mut rest = bytes;
         let count = usize::try_from(pull(&mut rest)?).map_err(|_| MovesError::Length)?;
-        // A run takes three bytes at least: a lying count reserves no memory.
+        // A range takes three bytes at least: a lying count reserves no memory.
         if count > rest.len() / 3 {
             return Err(MovesError::Length);
         }
-        let mut runs = Vec::with_capacity(count);
+        let mut ranges = Vec::with_capacity(count);
         let (mut position, mut place) = (0_u64, 0_i64);
         let narrow = |n: u64| u32::try_from(n).map_err(|_| MovesError::Range);
         for _ in 0..count {
@@ -141,17 +141,17 @@ impl RowMoves {
                 .checked_add(unzigzag(pull(&mut rest)?))
                 .ok_or(MovesError::Range)?;
             let to = u32::try_from(to).map_err(|_| MovesError::Range)?;
-            let run = Run { from, rows, to };
-            position = run.end();
+            let range = MovedRange { from, rows, to };
+            position = range.end();
             place = i64::from(to) + i64::from(rows);
-            runs.push(run);
+            ranges.push(range);
         }
         if !rest.is_empty() {
             return Err(MovesError::Length);
         }
-        let moves = Self::new(runs)?;
-        // The one spelling of a map has no two runs that could be one.
-        if moves.runs.len() != count {
+        let moves = Self::new(ranges)?;
+        // The one spelling of a map has no two ranges that could be one.
+        if moves.ranges.len() != count {
             return Err(MovesError::Overlap);
         }
         Ok(moves)
@@ -198,14 +198,14 @@ mod tests {
 
     use super::*;
 
-    fn run(from: u32, rows: u32, to: u32) -> Run {
-        Run { from, rows, to }
+    fn range(from: u32, rows: u32, to: u32) -> MovedRange {
+        MovedRange { from, rows, to }
     }
 
     #[test]
     fn rows_that_stay_in_their_order_are_one_run() {
-        let moves = RowMoves::new(vec![run(10, 5, 110), run(0, 10, 100)]).unwrap();
-        assert_eq!(moves.runs(), [run(0, 15, 100)]);
+        let moves = RowMoves::new(vec![range(10, 5, 110), range(0, 10, 100)]).unwrap();
+        assert_eq!(moves.ranges(), [range(0, 15, 100)]);
         assert_eq!(moves.encode().len(), 5);
         assert_eq!(moves.place_of(14), Some(114));
         assert_eq!(moves.place_of(15), None);
@@ -214,16 +214,16 @@ mod tests {
     #[test]
     fn overlaps_and_numbers_beyond_32_bits_are_refused() {
         assert_eq!(
-            RowMoves::new(vec![run(0, 2, 0), run(1, 1, 5)]),
+            RowMoves::new(vec![range(0, 2, 0), range(1, 1, 5)]),
             Err(MovesError::Overlap)
         );
-        assert_eq!(RowMoves::new(vec![run(0, 0, 0)]), Err(MovesError::Range));
+        assert_eq!(RowMoves::new(vec![range(0, 0, 0)]), Err(MovesError::Range));
         assert_eq!(
-            RowMoves::new(vec![run(u32::MAX, 2, 0)]),
+            RowMoves::new(vec![range(u32::MAX, 2, 0)]),
             Err(MovesError::Range)
         );
         assert_eq!(
-            RowMoves::new(vec![run(0, 2, u32::MAX)]),
+            RowMoves::new(vec![range(0, 2, u32::MAX)]),
             Err(MovesError::Range)
         );
     }
@@ -235,10 +235,10 @@ mod tests {
             reverse: bool,
         ) {
             let n = rows.len() as u32;
-            let runs = (0..n).zip(&rows).map(|(i, (from, _))| {
-                run(*from, 1, if reverse { n - 1 - i } else { i })
+            let ranges = (0..n).zip(&rows).map(|(i, (from, _))| {
+                range(*from, 1, if reverse { n - 1 - i } else { i })
             });
-            let moves = RowMoves::new(runs.collect()).unwrap();
+            let moves = RowMoves::new(ranges.collect()).unwrap();
             prop_assert_eq!(moves.rows(), u64::from(n));
             let bytes = moves.encode();
             prop_assert_eq!(RowMoves::decode(&bytes), Ok(moves.clone()));

@@ -244,7 +244,7 @@ fn edit_entries(
                 let entry = SuperfileEntry {
                     tombstones: Some(update.tombstones),
                     moved_at: update.moved_at,
-                    touched: entry.touched.saturating_add(1),
+                    delete_count: entry.delete_count.saturating_add(1),
                     ..entry.as_ref().clone()
                 };
                 shape::check_entry(&entry)?;

@@ -4,9 +4,9 @@
 //!
 //! Invariant: none of its own; `shape` states what each must satisfy.
 
-use crate::format::adopted::Adopted;
 use crate::format::clustering::Clustering;
-use crate::format::footer::FooterSeal;
+use crate::format::external::ExternalFile;
+use crate::format::footer::FooterChecksum;
 use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId};
 use crate::format::in_place::InPlace;
 use crate::format::stats::SuperfileStats;
@@ -51,12 +51,12 @@ pub struct SuperfileEntry {
     pub created_at_ms: i64,
     /// Where the ids of its rows come from.
     pub row_ids: RowIds,
-    /// What its end hashes to. `None` if the end is too long to be sealed.
-    pub seal: Option<FooterSeal>,
+    /// What its end hashes to. `None` if the end is too long to have one.
+    pub footer_checksum: Option<FooterChecksum>,
     /// Where it is, if it is not the table's own but read where its owner has it.
     pub in_place: Option<InPlace>,
     /// What it was, if others wrote it.
-    pub adopted: Option<Adopted>,
+    pub external: Option<ExternalFile>,
     /// Along what it was written, and with which others; `None` for what statements write.
     pub clustering: Option<Clustering>,
     /// What is known of its columns; holds for all physical rows.
@@ -70,7 +70,7 @@ pub struct SuperfileEntry {
     pub moved_at: u64,
     /// How many versions have deleted rows of it: what its tombstones have cost to write, which says
     /// when it pays to write it anew. Starts at 0; counted where the manifest is edited.
-    pub touched: u32,
+    pub delete_count: u32,
 }
 
 impl SuperfileEntry {
@@ -82,14 +82,14 @@ impl SuperfileEntry {
             size,
             created_at_ms,
             row_ids,
-            seal: None,
+            footer_checksum: None,
             in_place: None,
-            adopted: None,
+            external: None,
             clustering: None,
             stats: SuperfileStats::default(),
             tombstones: None,
             moved_at: 0,
-            touched: 0,
+            delete_count: 0,
         }
     }
 

@@ -10,10 +10,10 @@ use super::entry::{RowIds, SuperfileEntry, TombstoneRef};
 use super::error::ManifestError;
 use super::shape;
 use super::stats_wire::{WireColumn, stats, wire_stats};
-use crate::format::adopted::{Adopted, StoredAs};
 use crate::format::clustering::{ClusterKey, Clustering, Layout};
 use crate::format::envelope::{self, EnvelopeError};
-use crate::format::footer::FooterSeal;
+use crate::format::external::{ColumnSource, ExternalFile};
+use crate::format::footer::FooterChecksum;
 use crate::format::ids::{ContentHash, RowId, SuperfileId};
 use crate::format::in_place::InPlace;
 
@@ -35,14 +35,14 @@ pub(super) struct WireEntry {
     size: u64,
     created_at_ms: i64,
     first_row_id: Option<[u8; 16]>,
-    seal: Option<Vec<u8>>,
+    footer_checksum: Option<Vec<u8>>,
     in_place: Option<WireInPlace>,
-    adopted: Option<WireAdopted>,
+    external: Option<WireExternalFile>,
     clustering: Option<WireClustering>,
     stats: Vec<WireColumn>,
     tombstones: Option<WireTombstones>,
     moved_at: u64,
-    touched: u32,
+    delete_count: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,14 +52,14 @@ struct WireInPlace {
 }
 
 #[derive(Serialize, Deserialize)]
-struct WireAdopted {
+struct WireExternalFile {
     source: String,
-    columns: Vec<(i32, WireStoredAs)>,
+    columns: Vec<(i32, WireColumnSource)>,
 }
 
 /// The order of the variants is part of the format.
 #[derive(Serialize, Deserialize)]
-enum WireStoredAs {
+enum WireColumnSource {
     Name(String),
     Constant(Option<String>),
 }
@@ -100,12 +100,14 @@ impl From<&SuperfileEntry> for WireEntry {
                 RowIds::Span(first) => Some(first.as_i128().to_be_bytes()),
                 RowIds::Stored => None,
             },
-            seal: entry.seal.map(|seal| seal.to_bytes().to_vec()),
+            footer_checksum: entry
+                .footer_checksum
+                .map(|checksum| checksum.to_bytes().to_vec()),
             in_place: entry.in_place.as_ref().map(|file| WireInPlace {
                 path: file.place().to_string(),
                 tag: file.tag().to_owned(),
             }),
-            adopted: entry.adopted.as_ref().map(WireAdopted::from),
+            external: entry.external.as_ref().map(WireExternalFile::from),
             clustering: entry.clustering.as_ref().map(WireClustering::from),
             stats: wire_stats(&entry.stats),
             tombstones: entry.tombstones.as_ref().map(|t| WireTombstones {
@@ -115,7 +117,7 @@ impl From<&SuperfileEntry> for WireEntry {
                 size: t.size,
             }),
             moved_at: entry.moved_at,
-            touched: entry.touched,
+            delete_count: entry.delete_count,
         }
     }
 }
@@ -125,8 +127,8 @@ impl TryFrom<WireEntry> for SuperfileEntry {
 
     fn try_from(wire: WireEntry) -> Result<Self, ManifestError> {
         let superfile: SuperfileId = Uuid::from_bytes(wire.id).into();
-        let seal = wire.seal.map(|bytes| {
-            FooterSeal::from_bytes(&bytes).ok_or(ManifestError::BadSeal { superfile })
+        let checksum = wire.footer_checksum.map(|bytes| {
+            FooterChecksum::from_bytes(&bytes).ok_or(ManifestError::BadFooterChecksum { superfile })
         });
         let in_place = wire.in_place.map(|file| {
             InPlace::parse(&file.path, &file.tag).ok_or(ManifestError::BadPlace { superfile })
@@ -140,9 +142,9 @@ impl TryFrom<WireEntry> for SuperfileEntry {
                 Some(first) => RowIds::Span(RowId::from_i128(i128::from_be_bytes(first))),
                 None => RowIds::Stored,
             },
-            seal: seal.transpose()?,
+            footer_checksum: checksum.transpose()?,
             in_place: in_place.transpose()?,
-            adopted: wire.adopted.map(Adopted::try_from).transpose()?,
+            external: wire.external.map(ExternalFile::try_from).transpose()?,
             clustering: wire.clustering.map(Clustering::from),
             stats: stats(wire.stats)?,
             tombstones: wire.tombstones.map(|t| TombstoneRef {
@@ -152,45 +154,45 @@ impl TryFrom<WireEntry> for SuperfileEntry {
                 size: t.size,
             }),
             moved_at: wire.moved_at,
-            touched: wire.touched,
+            delete_count: wire.delete_count,
         };
         shape::check_entry(&entry)?;
         Ok(entry)
     }
 }
 
-impl From<&Adopted> for WireAdopted {
-    fn from(adopted: &Adopted) -> Self {
-        let stored = |stored: &StoredAs| match stored {
-            StoredAs::Name(name) => WireStoredAs::Name(name.clone()),
-            StoredAs::Constant(value) => WireStoredAs::Constant(value.clone()),
+impl From<&ExternalFile> for WireExternalFile {
+    fn from(external: &ExternalFile) -> Self {
+        let stored = |stored: &ColumnSource| match stored {
+            ColumnSource::Name(name) => WireColumnSource::Name(name.clone()),
+            ColumnSource::Constant(value) => WireColumnSource::Constant(value.clone()),
         };
-        let columns = adopted.columns.iter();
+        let columns = external.columns.iter();
         Self {
-            source: adopted.source.clone(),
+            source: external.source.clone(),
             columns: columns.map(|(id, s)| (*id, stored(s))).collect(),
         }
     }
 }
 
-impl TryFrom<WireAdopted> for Adopted {
+impl TryFrom<WireExternalFile> for ExternalFile {
     type Error = ManifestError;
 
-    fn try_from(wire: WireAdopted) -> Result<Self, ManifestError> {
-        let mut adopted = Self {
+    fn try_from(wire: WireExternalFile) -> Result<Self, ManifestError> {
+        let mut external = Self {
             source: wire.source,
             ..Self::default()
         };
         for (field_id, stored) in wire.columns {
             let stored = match stored {
-                WireStoredAs::Name(name) => StoredAs::Name(name),
-                WireStoredAs::Constant(value) => StoredAs::Constant(value),
+                WireColumnSource::Name(name) => ColumnSource::Name(name),
+                WireColumnSource::Constant(value) => ColumnSource::Constant(value),
             };
-            if adopted.columns.insert(field_id, stored).is_some() {
+            if external.columns.insert(field_id, stored).is_some() {
                 return Err(ManifestError::DuplicateColumn { field_id });
             }
         }
-        Ok(adopted)
+        Ok(external)
     }
 }
 

@@ -29,17 +29,17 @@ pub enum ManifestError {
         /// The most it may have.
         max: usize,
     },
-    /// What is recorded of a file that is read in place is none of a file that may be, or its seal is missing.
+    /// What is recorded of a file that is read in place is none of a file that may be, or its footer checksum is missing.
     #[error(
-        "superfile {superfile} is said to be read in place, but not where, in which state, or with which seal"
+        "superfile {superfile} is said to be read in place, but not where, in which state, or with which footer checksum"
     )]
     BadPlace {
         /// The superfile.
         superfile: SuperfileId,
     },
-    /// The seal of a superfile's end is not one.
-    #[error("the seal of superfile {superfile} is malformed")]
-    BadSeal {
+    /// The checksum of a superfile's footer is none.
+    #[error("the footer checksum of superfile {superfile} is malformed")]
+    BadFooterChecksum {
         /// The superfile.
         superfile: SuperfileId,
     },

@@ -32,28 +32,28 @@ use crate::format::ids::ContentHash;
 pub struct ManifestLoader {
     root: ContentHash,
     header: ManifestHeader,
-    groups: Vec<GroupSlot>,
+    groups: Vec<GroupState>,
     /// Where the bytes of a wanted node go. One node may be wanted in several places only if two
     /// subtrees are equal, which the order of ids rules out.
-    wanted: HashMap<ContentHash, Place>,
+    wanted: HashMap<ContentHash, NodePosition>,
     known_leaves: HashMap<ContentHash, Arc<Leaf>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum NodePosition {
     Group(usize),
     Leaf(usize, usize),
 }
 
 #[derive(Debug)]
-enum GroupSlot {
+enum GroupState {
     Done(Arc<Group>),
     Wanted(NodeRef),
-    Leaves(NodeRef, Vec<LeafSlot>),
+    Leaves(NodeRef, Vec<LeafState>),
 }
 
 #[derive(Debug)]
-enum LeafSlot {
+enum LeafState {
     Done(Arc<Leaf>),
     Wanted(NodeRef),
 }
@@ -81,10 +81,10 @@ impl ManifestLoader {
         let mut slots = Vec::with_capacity(groups.len());
         for (i, node) in groups.into_iter().enumerate() {
             match known_groups.remove(&node.hash) {
-                Some(group) => slots.push(GroupSlot::Done(Arc::clone(group))),
+                Some(group) => slots.push(GroupState::Done(Arc::clone(group))),
                 None => {
-                    wanted.insert(node.hash, Place::Group(i));
-                    slots.push(GroupSlot::Wanted(node));
+                    wanted.insert(node.hash, NodePosition::Group(i));
+                    slots.push(GroupState::Wanted(node));
                 }
             }
         }
@@ -121,32 +121,32 @@ impl ManifestLoader {
         let not_asked_for = || ManifestError::NotAskedFor { node: *hash };
         let place = *self.wanted.get(hash).ok_or_else(not_asked_for)?;
         match place {
-            Place::Group(i) => {
+            NodePosition::Group(i) => {
                 let slot = self.groups.get_mut(i).ok_or_else(not_asked_for)?;
-                let GroupSlot::Wanted(node) = *slot else {
+                let GroupState::Wanted(node) = *slot else {
                     return Err(not_asked_for());
                 };
                 let mut leaves = Vec::new();
                 for (j, leaf) in wire::decode_group(bytes, &node)?.into_iter().enumerate() {
                     match self.known_leaves.get(&leaf.hash) {
-                        Some(known) => leaves.push(LeafSlot::Done(Arc::clone(known))),
+                        Some(known) => leaves.push(LeafState::Done(Arc::clone(known))),
                         None => {
-                            self.wanted.insert(leaf.hash, Place::Leaf(i, j));
-                            leaves.push(LeafSlot::Wanted(leaf));
+                            self.wanted.insert(leaf.hash, NodePosition::Leaf(i, j));
+                            leaves.push(LeafState::Wanted(leaf));
                         }
                     }
                 }
-                *slot = GroupSlot::Leaves(node, leaves);
+                *slot = GroupState::Leaves(node, leaves);
             }
-            Place::Leaf(i, j) => {
-                let Some(GroupSlot::Leaves(_, leaves)) = self.groups.get_mut(i) else {
+            NodePosition::Leaf(i, j) => {
+                let Some(GroupState::Leaves(_, leaves)) = self.groups.get_mut(i) else {
                     return Err(not_asked_for());
                 };
                 let slot = leaves.get_mut(j).ok_or_else(not_asked_for)?;
-                let LeafSlot::Wanted(node) = slot else {
+                let LeafState::Wanted(node) = slot else {
                     return Err(not_asked_for());
                 };
-                *slot = LeafSlot::Done(Leaf::decode(bytes, node)?);
+                *slot = LeafState::Done(Leaf::decode(bytes, node)?);
             }
         }
         self.wanted.remove(hash);
@@ -164,14 +164,14 @@ impl ManifestLoader {
         let mut groups = Vec::with_capacity(self.groups.len());
         for slot in self.groups {
             groups.push(match slot {
-                GroupSlot::Done(group) => group,
-                GroupSlot::Wanted(_) => return Err(incomplete()),
-                GroupSlot::Leaves(node, leaves) => {
+                GroupState::Done(group) => group,
+                GroupState::Wanted(_) => return Err(incomplete()),
+                GroupState::Leaves(node, leaves) => {
                     let leaves = leaves
                         .into_iter()
                         .map(|leaf| match leaf {
-                            LeafSlot::Done(leaf) => Ok(leaf),
-                            LeafSlot::Wanted(_) => Err(incomplete()),
+                            LeafState::Done(leaf) => Ok(leaf),
+                            LeafState::Wanted(_) => Err(incomplete()),
                         })
                         .collect::<Result<Vec<_>, _>>()?;
                     Group::stored(&node, leaves)

@@ -19,7 +19,7 @@ pub(crate) fn check_entry(entry: &SuperfileEntry) -> Result<(), ManifestError> {
             rows: entry.rows,
         });
     }
-    if entry.in_place.is_some() && entry.seal.is_none() {
+    if entry.in_place.is_some() && entry.footer_checksum.is_none() {
         return Err(ManifestError::BadPlace {
             superfile: entry.id,
         });

@@ -28,11 +28,11 @@
 //! commit     wal_id [u8;16] · op string · version u64 · inserted u64 · deleted u64 · updated u64
 //!            statement string · started_at_ms i64
 //! entry      id [u8;16] · rows u64 · size u64 · created_at_ms i64 · first_row_id option<[u8;16]>
-//!            seal option<bytes>: see `format::footer`
-//!            in_place option<(path string, tag string)>: see `format::in_place`; not without a seal
-//!            adopted option<adopted> · clustering option<clustering>
-//!            stats seq<column> · tombstones option<tombstones> · moved_at u64 · touched u32
-//! adopted    source string · columns seq<(field_id i32, stored)>; see `format::adopted`
+//!            footer_checksum option<bytes>: see `format::footer`
+//!            in_place option<(path string, tag string)>: see `format::in_place`; not without a footer checksum
+//!            external option<external> · clustering option<clustering>
+//!            stats seq<column> · tombstones option<tombstones> · moved_at u64 · delete_count u32
+//! external    source string · columns seq<(field_id i32, stored)>; see `format::external`
 //! stored     0 the field of this name: string · 1 the value of all rows: option<string>
 //! clustering layout (0 Z-order · 1 Hilbert · 2 the declared order · 3 as stored)
 //!            columns seq<field_id i32> · run [u8;16] · bytes u64; see `format::clustering`
@@ -105,7 +105,7 @@ pub(super) fn encode_root(
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
     };
-    Ok(envelope::seal(ROOT, &wire)?)
+    Ok(envelope::encode(ROOT, &wire)?)
 }
 
 pub(super) fn decode_root(
@@ -149,7 +149,7 @@ pub(super) fn encode_group(
         salt: salt.into_bytes(),
         leaves: leaves.iter().map(WireRef::from).collect(),
     };
-    Ok(envelope::seal(GROUP, &wire)?)
+    Ok(envelope::encode(GROUP, &wire)?)
 }
 
 pub(super) fn decode_group(bytes: &[u8], node: &NodeRef) -> Result<Vec<NodeRef>, ManifestError> {
@@ -175,7 +175,7 @@ pub(super) fn encode_leaf(
             .map(|e| WireEntry::from(e.as_ref()))
             .collect(),
     };
-    Ok(envelope::seal(LEAF, &wire)?)
+    Ok(envelope::encode(LEAF, &wire)?)
 }
 
 pub(super) fn decode_leaf(
@@ -200,7 +200,7 @@ pub(super) fn decode_leaf(
 
 /// A table's metadata on its own, for change sets.
 pub(crate) fn encode_metadata(metadata: &TableMetadata) -> Result<Bytes, ManifestError> {
-    let (_, bytes) = envelope::seal(METADATA, &WireMetadata::try_from(metadata)?)?;
+    let (_, bytes) = envelope::encode(METADATA, &WireMetadata::try_from(metadata)?)?;
     Ok(bytes)
 }
 

@@ -123,14 +123,14 @@ pub(crate) fn entry(n: u128) -> SuperfileEntry {
         size: 65_536,
         created_at_ms: 1_700_000_000_123,
         row_ids: RowIds::Span(RowId::new(1_700_000_000_000, 7, 0)),
-        seal: FooterSeal::of(b"index", b"footer"),
+        footer_checksum: FooterChecksum::of(b"index", b"footer"),
         in_place: None,
-        adopted: None,
+        external: None,
         clustering: None,
         stats: stats(),
         tombstones: None,
         moved_at: 0,
-        touched: 0,
+        delete_count: 0,
     }
 }
 
@@ -147,14 +147,14 @@ pub(crate) fn commit(n: u64) -> CommitRecord {
     }
 }
 
-fn adopted() -> Adopted {
-    let name = |name: &str| StoredAs::Name(name.to_owned());
-    Adopted {
+fn external() -> ExternalFile {
+    let name = |name: &str| ColumnSource::Name(name.to_owned());
+    ExternalFile {
         source: "s3://bucket/in/a.parquet#\"etag\"".to_owned(),
         columns: [
             (1, name("id")),
-            (2, StoredAs::Constant(Some("2024".to_owned()))),
-            (3, StoredAs::Constant(None)),
+            (2, ColumnSource::Constant(Some("2024".to_owned()))),
+            (3, ColumnSource::Constant(None)),
         ]
         .into(),
     }
@@ -189,9 +189,9 @@ pub(crate) fn manifest(n: u128) -> Manifest {
                 RowIds::Stored
             },
             moved_at: u64::from(i % 3 == 1) * 2,
-            touched: u32::from(i % 3 == 1),
+            delete_count: u32::from(i % 3 == 1),
             in_place: (i % 3 == 2).then(|| InPlace::parse("/in/a.parquet", "\"etag\"").unwrap()),
-            adopted: (i % 3 == 2).then(adopted),
+            external: (i % 3 == 2).then(external),
             clustering: (i % 3 == 0).then(clustering),
             ..entry(i)
         })
@@ -388,10 +388,10 @@ prop_compose! {
     }
 }
 
-fn any_stored() -> impl Strategy<Value = StoredAs> {
+fn any_stored() -> impl Strategy<Value = ColumnSource> {
     prop_oneof![
-        ".{0,8}".prop_map(StoredAs::Name),
-        prop::option::of(".{0,8}").prop_map(StoredAs::Constant),
+        ".{0,8}".prop_map(ColumnSource::Name),
+        prop::option::of(".{0,8}").prop_map(ColumnSource::Constant),
     ]
 }
 
@@ -399,8 +399,8 @@ prop_compose! {
     fn any_adopted()(
         source in ".{0,40}",
         columns in prop::collection::btree_map(any::<i32>(), any_stored(), 0..4),
-    ) -> Adopted {
-        Adopted { source, columns }
+    ) -> ExternalFile {
+        ExternalFile { source, columns }
     }
 }
 
@@ -418,22 +418,27 @@ prop_compose! {
 /// What is known of a file apart from its columns.
 fn any_facts() -> impl Strategy<
     Value = (
-        Option<FooterSeal>,
+        Option<FooterChecksum>,
         Option<InPlace>,
-        Option<Adopted>,
+        Option<ExternalFile>,
         Option<Clustering>,
     ),
 > {
-    let seal = any::<[u8; 8]>().prop_map(|bytes| FooterSeal::of(&[], &bytes));
+    let checksum = any::<[u8; 8]>().prop_map(|bytes| FooterChecksum::of(&[], &bytes));
     let file = ("[a-z]{1,9}", ".{1,20}").prop_map(|(name, tag)| InPlace::parse(&name, &tag));
     (
-        prop_oneof![Just(None), seal],
+        prop_oneof![Just(None), checksum],
         prop_oneof![Just(None), file],
         prop::option::of(any_adopted()),
         prop::option::of(any_clustering()),
     )
-        .prop_map(|(seal, file, adopted, clustering)| {
-            (seal, file.filter(|_| seal.is_some()), adopted, clustering)
+        .prop_map(|(checksum, file, external, clustering)| {
+            (
+                checksum,
+                file.filter(|_| checksum.is_some()),
+                external,
+                clustering,
+            )
         })
 }
 
@@ -447,8 +452,8 @@ prop_compose! {
         columns in prop::collection::btree_map(any::<i32>(), any_column(), 0..6),
         tombstones in prop::option::of(any_tombstones(rows)),
         moved_at in any::<u64>(),
-        touched in any::<u32>(),
-        (seal, in_place, adopted, clustering) in any_facts(),
+        delete_count in any::<u32>(),
+        (checksum, in_place, external, clustering) in any_facts(),
     ) -> SuperfileEntry {
         SuperfileEntry {
             id: Uuid::from_u128(id).into(),
@@ -456,14 +461,14 @@ prop_compose! {
             size,
             created_at_ms,
             row_ids: first.map_or(RowIds::Stored, |v| RowIds::Span(RowId::from_i128(v))),
-            seal,
+            footer_checksum: checksum,
             in_place,
-            adopted,
+            external,
             clustering,
             stats: SuperfileStats { columns },
             tombstones,
             moved_at,
-            touched,
+            delete_count,
         }
     }
 }
@@ -577,7 +582,7 @@ prop_compose! {
         ChangeSet {
             op,
             base_version: counts[3],
-            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, touched: 0, ..e }).collect(),
+            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, delete_count: 0, ..e }).collect(),
             tombstone,
             drop: drops
                 .into_iter()

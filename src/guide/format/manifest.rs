@@ -97,16 +97,16 @@
 //! | `size` | u64 | its bytes |
 //! | `created_at_ms` | i64 | when it was written |
 //! | `first_row_id` | `option<[u8; 16]>` | see [`superfiles`](super::superfiles#row-ids); absent: the file stores the ids |
-//! | `seal` | `option<bytes>` | 40 bytes, the [hashes of the file's end](super::superfiles#checksums); absent if the end takes more than 256 MiB |
-//! | `in_place` | `option<(path string, tag string)>` | the file is not the table's own but is read here; not without `seal` |
-//! | `adopted` | `option<adopted>` | the file was written by others; see below |
+//! | `footer_checksum` | `option<bytes>` | 40 bytes, the [hashes of the file's end](super::superfiles#checksums); absent if the end takes more than 256 MiB |
+//! | `in_place` | `option<(path string, tag string)>` | the file is not the table's own but is read here; not without `footer_checksum` |
+//! | `external` | `option<external>` | the file was written by others; see below |
 //! | `clustering` | `option<clustering>` | along what the file was written; see below |
 //! | `stats` | `seq<column>` | what is known of its columns; no column twice |
 //! | `tombstones` | `option<(sidecar [u8; 16], hash [u8; 32], cardinality u64, size u64)>` | the sidecar in force: id, blake3, number of positions, bytes; absent while no row is deleted |
 //! | `moved_at` | u64 | the last version in which a change set that moves rows tombstoned it; 0: never |
-//! | `touched` | u32 | how many versions have deleted rows of it |
+//! | `delete_count` | u32 | how many versions have deleted rows of it |
 //!
-//! **adopted**: `source` string (where the file was, and which state of it: a table takes no state of an object twice),
+//! **external**: `source` string (where the file was, and which state of it: a table takes no state of an object twice),
 //! `columns` `seq<(field_id i32, stored)>`, no field twice. *stored* is an enum: 0 `name` string, the field is the file's field
 //! of this name, in the column or struct that it belongs to; 1 `option<string>`, the field is not in the file and all
 //! rows have this value, as text, or NULL. A field that is not listed is not in the file.

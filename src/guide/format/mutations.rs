@@ -53,7 +53,7 @@
 //! | `kind` | Utf8 | `ADD` | `TOMBSTONE` | `DROP` |
 //! | `superfile` | FixedSizeBinary(16) | its id | its id | its id |
 //! | `rows` | UInt64 | physical rows | rows of `delta` | rows that were live at the base |
-//! | `entry` | Binary? | its [entry](super::manifest#leaf-stblleaf), with `moved_at` and `touched` 0 | | |
+//! | `entry` | Binary? | its [entry](super::manifest#leaf-stblleaf), with `moved_at` and `delete_count` 0 | | |
 //! | `base` | FixedSizeBinary(16)? | | sidecar in force at the base, if there was one | the same |
 //! | `sidecar` | FixedSizeBinary(16)? | | the staged sidecar | |
 //! | `sidecar_hash` | FixedSizeBinary(32)? | | its blake3 | |

@@ -78,7 +78,7 @@
 //! | `pending` | the parent's `commits` and `pending`, without those whose documents are known to be gone, durably |
 //!
 //! A change set *moves* rows if it removes some (it tombstones or drops) and adds some. An entry's `moved_at` becomes this
-//! version when a change set that moves rows tombstones the superfile; its `touched` grows by one with each new sidecar.
+//! version when a change set that moves rows tombstones the superfile; its `delete_count` grows by one with each new sidecar.
 //! A superfile all of whose rows are deleted leaves the manifest. Every draft draws a new salt for its nodes.
 //!
 //! # Judging: what conflicts

@@ -80,14 +80,14 @@
 //!
 //! # Checksums
 //!
-//! Every byte of a superfile is covered. The manifest entry has the lengths and hashes of the file's end, its *seal*; the
-//! footer, which the seal covers, has a checksum of each block of the rest.
+//! Every byte of a superfile is covered. The manifest entry has the lengths and hashes of the file's end, its
+//! *footer checksum*; the footer, which it covers, has a checksum of each block of the rest.
 //!
 //! ```text
 //! pages … | page indexes: index_len bytes | footer: footer_len bytes, to the end of the file
 //!           whatever lies between            metadata, its length (4), "PAR1" (4)
 //!
-//! offset  size  the seal
+//! offset  size  the footer checksum
 //! 0       4     footer_len, u32 little-endian
 //! 4       4     index_len, u32 little-endian: 0 if there are none
 //! 8       16    the first half of the blake3 of the footer
@@ -124,11 +124,11 @@
 //!
 //! To write the field, hold the last nine bytes of the Parquet file back, compute the checksums of all before, and write the
 //! field, the byte 0, the footer's new length (the old one and that of the field) and the magic. No offset in the
-//! file changes. Size and seal in the entry are those of the result.
+//! file changes. Size and footer checksum in the entry are those of the result.
 //!
 //! # External files
 //!
-//! An *external file* is a Parquet file that its owner wrote and that an entry names (the entry has `adopted`). Its columns
+//! An *external file* is a Parquet file that its owner wrote and that an entry names (the entry has `external`). Its columns
 //! carry no field ids of the table, so the entry says where its fields are; its rows have no stored ids, so the entry
 //! has `first_row_id`. A column `_id` of such a file is not a row id. Its types may differ more from the table's than
 //! those of superfiles: dictionaries, a coarser unit of time, another name of the zone UTC, a decimal with a smaller

@@ -135,11 +135,11 @@ impl Layout {
         if entry.in_place.is_none() {
             file = file.with_extension(entry.id);
         }
-        if let Some(seal) = entry.seal {
-            file = file.with_extension(seal);
+        if let Some(checksum) = entry.footer_checksum {
+            file = file.with_extension(checksum);
         }
-        if let Some(adopted) = &entry.adopted {
-            file = file.with_extension(Arc::new(adopted.columns.clone()));
+        if let Some(external) = &entry.external {
+            file = file.with_extension(Arc::new(external.columns.clone()));
         }
         let mark = match rows {
             Some(Rows::At(positions)) => {

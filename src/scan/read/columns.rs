@@ -9,13 +9,13 @@
 //! place. Does not own which columns a file lacks (DataFusion fills them in), nor other differences of types: a wider
 //! type is a cast, which DataFusion adds, and so is a column of strings as a view of them.
 //!
-//! A file of this table carries the ids in its own schema; a column without one is none of the table's. An adopted file carries none that mean
+//! A file of this table carries the ids in its own schema; a column without one is none of the table's. An external file carries none that mean
 //! anything here: its manifest entry says which field is which, by the names of the day when it was
-//! adopted.
+//! external.
 //!
 //! Invariant: a column of the file is visible under a name only if it has the field id of the
 //! table's column of that name. In particular a dropped column never comes back under the name of a
-//! new one, and a column `_id` of an adopted file is never taken for row ids.
+//! new one, and a column `_id` of an external file is never taken for row ids.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::format::manifest::{FIELD_ID_KEY, ROW_ID_FIELD_ID, field_id};
-use crate::format::{AdoptedColumns, StoredAs};
+use crate::format::{ColumnSource, ExternalColumns};
 use crate::scan::row_address::{RESERVED_PREFIX, stored_row_id_name};
 use crate::scan::schema::declared_type;
 
@@ -43,13 +43,13 @@ use crate::scan::schema::declared_type;
 pub(crate) fn renamed(
     metadata: Arc<ParquetMetaData>,
     stored: &Schema,
-    adopted: Option<&AdoptedColumns>,
+    external: Option<&ExternalColumns>,
 ) -> Result<Arc<ParquetMetaData>> {
     let file = metadata.file_metadata();
-    if adopted.is_none() && is_current(file.schema(), stored) {
+    if external.is_none() && is_current(file.schema(), stored) {
         return Ok(metadata);
     }
-    let names = Names { adopted };
+    let names = Names { external };
     let fields = names.root(file.schema().get_fields(), stored)?;
     let root = Type::group_type_builder(file.schema().name())
         .with_fields(fields)
@@ -65,18 +65,18 @@ pub(crate) fn renamed(
     let row_groups = metadata
         .row_groups()
         .iter()
-        .map(|group| row_group(group, &schema, adopted.is_some()))
+        .map(|group| row_group(group, &schema, external.is_some()))
         .collect::<Result<Vec<_>>>()?;
     let file = FileMetaData::new(
         file.version(),
         file.num_rows(),
         file.created_by().map(str::to_owned),
-        Some(key_values(file, &arrow, constants(stored, adopted))),
+        Some(key_values(file, &arrow, constants(stored, external))),
         Arc::clone(&schema),
         file.column_orders().cloned(),
     );
     let column_index = metadata.column_index().cloned().map(|mut index| {
-        for group in index.iter_mut().filter(|_| adopted.is_some()) {
+        for group in index.iter_mut().filter(|_| external.is_some()) {
             for (column, index) in schema.columns().iter().zip(group) {
                 if is_float(column) {
                     *index = ColumnIndexMetaData::NONE;
@@ -134,7 +134,7 @@ fn id_of(node: &Type) -> Option<i32> {
 
 /// How the fields of a file find those of the table.
 struct Names<'a> {
-    adopted: Option<&'a AdoptedColumns>,
+    external: Option<&'a ExternalColumns>,
 }
 
 impl Names<'_> {
@@ -143,7 +143,7 @@ impl Names<'_> {
             .iter()
             .enumerate()
             .map(|(i, column)| {
-                if self.adopted.is_none() && is_row_id(column) {
+                if self.external.is_none() && is_row_id(column) {
                     return self.node(column, stored_row_id_name(stored), None, None);
                 }
                 match self.field(column, stored.fields()) {
@@ -159,10 +159,10 @@ impl Names<'_> {
 
     /// The field of the table, of those at the same place, that `node` of the file holds.
     fn field<'f>(&self, node: &Type, among: &'f Fields) -> Option<&'f FieldRef> {
-        match (self.adopted, id_of(node)) {
-            (Some(adopted), _) => among.iter().find(|field| {
-                let stored = field_id(field).and_then(|id| adopted.get(&id));
-                matches!(stored, Some(StoredAs::Name(name)) if name == node.name())
+        match (self.external, id_of(node)) {
+            (Some(external), _) => among.iter().find(|field| {
+                let stored = field_id(field).and_then(|id| external.get(&id));
+                matches!(stored, Some(ColumnSource::Name(name)) if name == node.name())
             }),
             (None, Some(id)) => among.iter().find(|field| field_id(field) == Some(id)),
             (None, None) => None,
@@ -385,10 +385,10 @@ pub(crate) type Constants = BTreeMap<String, Option<String>>;
 /// The key of the file's metadata, and so of its Arrow schema's, that holds [`Constants`] as JSON.
 pub(crate) const CONSTANTS_KEY: &str = "supertable.constants";
 
-fn constants(stored: &Schema, adopted: Option<&AdoptedColumns>) -> Constants {
-    let constant = |field: &FieldRef| match adopted?.get(&field_id(field)?)? {
-        StoredAs::Constant(text) => Some((field.name().clone(), text.clone())),
-        StoredAs::Name(_) => None,
+fn constants(stored: &Schema, external: Option<&ExternalColumns>) -> Constants {
+    let constant = |field: &FieldRef| match external?.get(&field_id(field)?)? {
+        ColumnSource::Constant(text) => Some((field.name().clone(), text.clone())),
+        ColumnSource::Name(_) => None,
     };
     stored.fields().iter().filter_map(constant).collect()
 }
@@ -414,13 +414,13 @@ fn key_values(file: &FileMetaData, arrow: &Schema, constants: Constants) -> Vec<
 fn row_group(
     group: &RowGroupMetaData,
     schema: &SchemaDescPtr,
-    adopted: bool,
+    external: bool,
 ) -> Result<RowGroupMetaData> {
     let columns = group
         .columns()
         .iter()
         .zip(schema.columns())
-        .map(|(chunk, column)| column_chunk(chunk, column, adopted))
+        .map(|(chunk, column)| column_chunk(chunk, column, external))
         .collect::<Result<Vec<_>>>()?;
     let mut builder = RowGroupMetaData::builder(Arc::clone(schema))
         .set_num_rows(group.num_rows())
@@ -439,9 +439,9 @@ fn row_group(
 fn column_chunk(
     chunk: &ColumnChunkMetaData,
     column: &ColumnDescPtr,
-    adopted: bool,
+    external: bool,
 ) -> Result<ColumnChunkMetaData> {
-    let distrusted = adopted && is_float(column);
+    let distrusted = external && is_float(column);
     let mut builder = ColumnChunkMetaData::builder(Arc::clone(column))
         .set_encodings_mask(*chunk.encodings_mask())
         .set_num_values(chunk.num_values())
@@ -465,7 +465,7 @@ fn column_chunk(
     }
     if let Some(statistics) = chunk.statistics()
         && !distrusted
-        && !(adopted && statistics.is_min_max_deprecated())
+        && !(external && statistics.is_min_max_deprecated())
     {
         builder = builder.set_statistics(statistics.clone());
     }

@@ -1,7 +1,7 @@
 //! Values of columns that a superfile does not hold.
 //!
 //! Owns what a row reads in a column that was added after the row's superfile was written: the
-//! column's initial default, or NULL; and in one that an adopted file has in the name of its directory.
+//! column's initial default, or NULL; and in one that an external file has in the name of its directory.
 //! Adds to DataFusion's own adaptation of expressions
 //! to a file: beside that, the casts of times to a finer unit are hidden from its optimiser, which is wrong about them. The cast of a narrower type and the NULL of an absent column are that one's.
 //!

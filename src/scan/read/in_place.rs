@@ -256,7 +256,7 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::format::Place;
+    use crate::format::ExternalPath;
 
     /// A store that watches `f`, which holds "before", and the store below.
     async fn watched(
@@ -267,7 +267,7 @@ mod tests {
         let path = Path::from("f");
         inner.put(&path, "before".into()).await.unwrap();
         let tag = tag_of(&inner.head(&path).await.unwrap(), &url);
-        let file = InPlace::new(Place::parse("/f").unwrap(), tag).unwrap();
+        let file = InPlace::new(ExternalPath::parse("/f").unwrap(), tag).unwrap();
         let store = InPlaceStore::one(Arc::clone(&inner), &url, &path, &file);
         (store, inner)
     }

@@ -1,7 +1,7 @@
 //! Parquet readers of superfiles: what differs from DataFusion's own.
 //!
-//! - **Footers are verified.** A superfile whose manifest entry has a seal ([`FooterSeal`]) is decoded only
-//!   after its footer's bytes, and those of its page indexes, hash to what the seal says. So no decoder
+//! - **Footers are verified.** A superfile whose manifest entry has a checksum ([`FooterChecksum`]) is decoded only
+//!   after its footer's bytes, and those of its page indexes, hash to what the checksum says. So no decoder
 //!   sees a damaged one, and lengths being known, one request of the right size fetches it. What was
 //!   verified is kept in the session's cache of metadata.
 //! - **All other bytes are verified**, too: the footer of a superfile that this crate wrote holds checksums of them;
@@ -13,7 +13,7 @@
 //!   its session cache serves, and then reads the page index of every file that a predicate may
 //!   prune, each time anew. Asked for both at once, the cache holds both, and a statement on a
 //!   superfile that the session knows reads nothing but data: one round trip less for every point
-//!   `DELETE`. Without a predicate nobody needs a page index, except in an adopted file: the part of
+//!   `DELETE`. Without a predicate nobody needs a page index, except in an external file: the part of
 //!   it that cannot be trusted has to be taken out before anybody else reads it.
 //! - **The next row group is read ahead**; see [`read_ahead`](super::read_ahead).
 
@@ -41,7 +41,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataP
 
 use crate::error::{Error, ErrorKind};
 use crate::format::checksums::BlockChecksums;
-use crate::format::{AdoptedColumns, FooterSeal};
+use crate::format::{ExternalColumns, FooterChecksum};
 use crate::scan::read::columns::renamed;
 use crate::scan::read::in_place::own;
 use crate::scan::read::read_ahead::{Piece, ReadAhead, Reader};
@@ -100,13 +100,15 @@ impl ParquetFileReaderFactory for SuperfileReaders {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
         let path = file.object_meta.location.clone();
-        let adopted = file.extension::<Arc<AdoptedColumns>>().cloned();
-        let sealed = file.extension::<FooterSeal>().map(|seal| Sealed {
-            seal: *seal,
-            meta: file.object_meta.clone(),
-            store: Arc::clone(&self.store),
-            cache: Arc::clone(&self.cache),
-        });
+        let external = file.extension::<Arc<ExternalColumns>>().cloned();
+        let checked = file
+            .extension::<FooterChecksum>()
+            .map(|checksum| CheckedFooter {
+                checksum: *checksum,
+                meta: file.object_meta.clone(),
+                store: Arc::clone(&self.store),
+                cache: Arc::clone(&self.cache),
+            });
         let inner =
             self.inner
                 .create_reader(partition_index, file.clone(), metadata_size_hint, metrics)?;
@@ -114,7 +116,7 @@ impl ParquetFileReaderFactory for SuperfileReaders {
         let ahead = {
             let (readers, metrics) = (Arc::clone(&self.inner), metrics.clone());
             let (checksums, path) = (Arc::clone(&checksums), path.clone());
-            let is_sealed = sealed.is_some();
+            let is_checked = checked.is_some();
             Piece::new(&self.ahead, file.clone(), move || {
                 let inner = readers.create_reader(
                     partition_index,
@@ -129,7 +131,7 @@ impl ParquetFileReaderFactory for SuperfileReaders {
                         checksums: Arc::clone(checksums),
                     }),
                     Some(None) => inner,
-                    None if !is_sealed => inner,
+                    None if !is_checked => inner,
                     None => return internal_err!("a superfile is read ahead of its footer"),
                 })
             })
@@ -137,11 +139,11 @@ impl ParquetFileReaderFactory for SuperfileReaders {
         Ok(Box::new(SuperfileReader {
             inner,
             ahead,
-            sealed,
+            checked,
             checksums,
-            indexed: self.indexed || adopted.is_some(),
+            indexed: self.indexed || external.is_some(),
             path,
-            adopted,
+            external,
             stored: Arc::clone(&self.stored),
             renamed: Arc::clone(&self.renamed),
         }))
@@ -151,12 +153,12 @@ impl ParquetFileReaderFactory for SuperfileReaders {
 struct SuperfileReader {
     inner: Reader,
     ahead: Piece,
-    sealed: Option<Sealed>,
+    checked: Option<CheckedFooter>,
     /// What the file's bytes are compared with, as soon as its footer is known; nothing, if it has no checksums.
     checksums: Arc<OnceLock<Option<Arc<BlockChecksums>>>>,
     indexed: bool,
     path: Path,
-    adopted: Option<Arc<AdoptedColumns>>,
+    external: Option<Arc<ExternalColumns>>,
     stored: SchemaRef,
     renamed: Arc<Mutex<HashMap<Path, VerifiedEnd>>>,
 }
@@ -172,7 +174,7 @@ impl SuperfileReader {
 
     fn rename(&self, end: VerifiedEnd) -> ParquetResult<Arc<ParquetMetaData>> {
         let raw = end.metadata;
-        let named = renamed(Arc::clone(&raw), &self.stored, self.adopted.as_deref())?;
+        let named = renamed(Arc::clone(&raw), &self.stored, self.external.as_deref())?;
         // One whose page index is yet to come would be in the way of the one that has it.
         if !Arc::ptr_eq(&raw, &named) && (!self.indexed || named.offset_index().is_some()) {
             let mut kept = self.renamed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,8 +200,8 @@ impl SuperfileReader {
             self.checksums.get_or_init(|| known.checksums);
             return Ok(known.metadata);
         }
-        if let Some(sealed) = &self.sealed {
-            let end = sealed.end(self.indexed).await.map_err(as_parquet)?;
+        if let Some(checked) = &self.checked {
+            let end = checked.end(self.indexed).await.map_err(as_parquet)?;
             self.checksums.get_or_init(|| end.checksums.clone());
             return self.rename(end);
         }
@@ -223,13 +225,13 @@ impl SuperfileReader {
     /// What the file's bytes are compared with. A reader may be asked for bytes that was never asked for metadata:
     /// DataFusion reads pages with another one than Bloom filters.
     async fn checksums(&mut self) -> Result<Option<Arc<BlockChecksums>>, Error> {
-        let Some(sealed) = &self.sealed else {
+        let Some(checked) = &self.checked else {
             return Ok(None);
         };
         if let Some(known) = self.checksums.get() {
             return Ok(known.clone());
         }
-        let end = sealed.end(false).await?;
+        let end = checked.end(false).await?;
         Ok(self.checksums.get_or_init(|| end.checksums).clone())
     }
 
@@ -252,9 +254,9 @@ impl AsyncFileReader for SuperfileReader {
                 return Ok(bytes.into_iter().next().unwrap_or_default());
             }
             // DataFusion may load page indexes on its own, for a filter that it learnt at run time.
-            match &self.sealed {
-                Some(sealed) if sealed.is_in_index(&range) => {
-                    sealed.part_of_index(range).await.map_err(as_parquet)
+            match &self.checked {
+                Some(checked) if checked.is_in_index(&range) => {
+                    checked.part_of_index(range).await.map_err(as_parquet)
                 }
                 _ => {
                     let bytes = self.inner.get_bytes(range).await;
@@ -291,26 +293,26 @@ impl AsyncFileReader for SuperfileReader {
 }
 
 /// A file whose end is known by its hashes.
-struct Sealed {
-    seal: FooterSeal,
+struct CheckedFooter {
+    checksum: FooterChecksum,
     meta: ObjectMeta,
     store: Arc<dyn ObjectStore>,
     cache: Arc<FileMetadataCache>,
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for CheckedFooter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealed")
+        f.debug_struct("CheckedFooter")
             .field("meta", &self.meta)
             .finish_non_exhaustive()
     }
 }
 
-impl Sealed {
+impl CheckedFooter {
     /// Where the page indexes begin and the footer does.
     fn bounds(&self) -> Option<(u64, u64)> {
-        let footer = self.meta.size.checked_sub(self.seal.footer_len())?;
-        Some((footer.checked_sub(self.seal.index_len())?, footer))
+        let footer = self.meta.size.checked_sub(self.checksum.footer_len())?;
+        Some((footer.checked_sub(self.checksum.index_len())?, footer))
     }
 
     fn is_in_index(&self, range: &Range<u64>) -> bool {
@@ -323,7 +325,7 @@ impl Sealed {
         let (index, footer) = self
             .bounds()
             .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
-        let with_index = with_index && self.seal.index_len() > 0;
+        let with_index = with_index && self.checksum.index_len() > 0;
         let known = self.cached();
         let end = match known {
             Some(known) if !with_index || has_index(&known.metadata) => return Ok(known),
@@ -345,10 +347,10 @@ impl Sealed {
                 let (indexes, end) = bytes
                     .split_at_checked(length)
                     .ok_or_else(|| self.corrupt("is shorter than its footer"))?;
-                if !self.seal.is_footer(end) {
+                if !self.checksum.is_footer(end) {
                     return Err(self.corrupt("its footer does not hash to what the manifest says"));
                 }
-                if with_index && !self.seal.is_index(indexes) {
+                if with_index && !self.checksum.is_index(indexes) {
                     return Err(self.bad_index());
                 }
                 let checksums = BlockChecksums::of_footer(end, self.meta.size)
@@ -413,7 +415,7 @@ impl Sealed {
 
     async fn index(&self, range: Range<u64>) -> Result<Bytes, Error> {
         let bytes = self.read(range).await?;
-        match self.seal.is_index(&bytes) {
+        match self.checksum.is_index(&bytes) {
             true => Ok(bytes),
             false => Err(self.bad_index()),
         }
@@ -501,22 +503,22 @@ mod tests {
 
     use super::*;
 
-    /// A file, and its end's seal.
-    fn file() -> (Vec<u8>, FooterSeal) {
+    /// A file, and its end's checksum.
+    fn file() -> (Vec<u8>, FooterChecksum) {
         let ids = Int64Array::from_iter_values(0..50);
         let batch = RecordBatch::try_from_iter([("id", Arc::new(ids) as _)]).unwrap();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         let bytes = writer.into_inner().unwrap();
-        let end = crate::table::judge_end(&bytes, bytes.len() as u64).unwrap();
-        (bytes, end.seal.unwrap())
+        let end = crate::table::read_end(&bytes, bytes.len() as u64).unwrap();
+        (bytes, end.checksum.unwrap())
     }
 
     /// Reads the metadata of `bytes` as those of a file that was `size` bytes long.
     async fn read(
         bytes: Vec<u8>,
         size: usize,
-        seal: FooterSeal,
+        checksum: FooterChecksum,
         with_index: bool,
     ) -> Result<Arc<ParquetMetaData>, Error> {
         let store = InMemory::new();
@@ -533,27 +535,27 @@ mod tests {
             .cache_manager
             .get_file_metadata_cache();
         let store = Arc::new(store);
-        let sealed = Sealed {
-            seal,
+        let checked = CheckedFooter {
+            checksum,
             meta,
             store,
             cache,
         };
-        Ok(sealed.end(with_index).await?.metadata)
+        Ok(checked.end(with_index).await?.metadata)
     }
 
     #[tokio::test]
     async fn every_flipped_bit_of_footer_and_page_indexes_is_an_error_that_names_the_file() {
-        let (bytes, seal) = file();
+        let (bytes, checksum) = file();
         let size = bytes.len();
-        let sound = read(bytes.clone(), size, seal, true).await.unwrap();
+        let sound = read(bytes.clone(), size, checksum, true).await.unwrap();
         assert!(has_index(&sound));
-        assert!(seal.index_len() > 0 && seal.footer_len() > 100);
-        let end = (seal.index_len() + seal.footer_len()) as usize;
+        assert!(checksum.index_len() > 0 && checksum.footer_len() > 100);
+        let end = (checksum.index_len() + checksum.footer_len()) as usize;
         for bit in (size - end) * 8..size * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let error = read(damaged, size, seal, true).await.unwrap_err();
+            let error = read(damaged, size, checksum, true).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "bit {bit}: {error}");
             assert_eq!(error.subject(), "superfiles/f.parquet");
         }
@@ -561,28 +563,28 @@ mod tests {
 
     #[tokio::test]
     async fn every_truncation_is_an_error_and_what_is_appended_does_no_harm() {
-        let (bytes, seal) = file();
+        let (bytes, checksum) = file();
         let size = bytes.len();
         for end in 0..size {
             for with_index in [false, true] {
                 let cut = bytes[..end].to_vec();
-                let error = read(cut, size, seal, with_index).await.unwrap_err();
+                let error = read(cut, size, checksum, with_index).await.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{end} bytes: {error}");
             }
         }
         let longer = [bytes.as_slice(), b"more"].concat();
-        let read = read(longer, size, seal, true).await.unwrap();
+        let read = read(longer, size, checksum, true).await.unwrap();
         assert_eq!(read.file_metadata().num_rows(), 50);
     }
 
     #[tokio::test]
     async fn a_damaged_page_index_harms_only_those_who_read_it() {
-        let (bytes, seal) = file();
+        let (bytes, checksum) = file();
         let size = bytes.len();
         let mut damaged = bytes.clone();
-        damaged[size - (seal.footer_len() + seal.index_len()) as usize] ^= 1;
-        let read_without = read(damaged.clone(), size, seal, false).await.unwrap();
+        damaged[size - (checksum.footer_len() + checksum.index_len()) as usize] ^= 1;
+        let read_without = read(damaged.clone(), size, checksum, false).await.unwrap();
         assert!(!has_index(&read_without));
-        assert!(read(damaged, size, seal, true).await.is_err());
+        assert!(read(damaged, size, checksum, true).await.is_err());
     }
 }

@@ -33,7 +33,7 @@ use crate::sql::table::check_bloom_filters;
 use crate::sql::zones::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
-use crate::table::{Effect, Reruns, RunEnd, Table};
+use crate::table::{AttemptEnd, Attempts, Effect, Table};
 
 /// Declares a column of a type that is put in the place of this one.
 const CREATE: &str = "CREATE EXTERNAL TABLE t (c INT) STORED AS SUPERTABLE LOCATION '/'";
@@ -124,7 +124,7 @@ fn parsed(state: &SessionState, text: &str) -> Result<Alter> {
 /// # Errors
 /// A change is refused; nothing is changed then.
 pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
-    let mut reruns = Reruns::of("ALTER TABLE", table);
+    let mut attempts = Attempts::of("ALTER TABLE", table);
     loop {
         let snapshot = table.snapshot().await?;
         let metadata = snapshot.metadata();
@@ -150,13 +150,13 @@ pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -
             ..Effect::default()
         };
         let mutation = table.begin(OpKind::Alter, snapshot, statement.to_owned());
-        match RunEnd::of(mutation.commit(effect).await)? {
-            RunEnd::Committed { version, .. } => return Ok(Altered { version, columns }),
-            RunEnd::Nothing => {
+        match AttemptEnd::of(mutation.commit(effect).await)? {
+            AttemptEnd::Committed { version, .. } => return Ok(Altered { version, columns }),
+            AttemptEnd::Nothing => {
                 let version = table.cached_snapshot().version();
                 return Ok(Altered { version, columns });
             }
-            RunEnd::Lost(why) => reruns.after_loss(why).await?,
+            AttemptEnd::Lost(why) => attempts.after_loss(why).await?,
         }
     }
 }

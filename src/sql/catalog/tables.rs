@@ -26,7 +26,7 @@ use crate::dml::definition::Declared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Head, paths};
 use crate::sql::table::CreateOptions;
-use crate::table::{Reruns, SWUNG};
+use crate::table::{Attempts, VERSION_CHANGED};
 
 /// Directories that are looked into at once.
 const CONCURRENT: usize = 32;
@@ -194,7 +194,7 @@ impl SupertableCatalog {
         schema: &str,
         name: &str,
     ) -> Result<bool> {
-        let mut reruns = None;
+        let mut attempts = None;
         loop {
             // Each time anew: the table may have been renamed, which changes its pointer as a commit does.
             let Some(found) = find(&self.state, schema, name).await? else {
@@ -204,11 +204,11 @@ impl SupertableCatalog {
             let table = found.provider.table();
             match table.drop_unchanged(&found.snapshot).await {
                 Ok(false) => {
-                    let reruns = reruns.get_or_insert_with(|| {
-                        Reruns::of(format!("DROP TABLE {schema}.{name}"), table)
+                    let attempts = attempts.get_or_insert_with(|| {
+                        Attempts::of(format!("DROP TABLE {schema}.{name}"), table)
                             .at_most(table.limits().commit_attempts)
                     });
-                    reruns.after_loss(SWUNG).await?;
+                    attempts.after_loss(VERSION_CHANGED).await?;
                 }
                 Ok(true) => {
                     let place = encode(schema)?;

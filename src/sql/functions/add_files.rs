@@ -10,7 +10,7 @@ use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result;
 use futures::FutureExt;
 
-use crate::sql::adopt::execute::{Added, add_files};
+use crate::sql::add_files::execute::{Added, add_files};
 use crate::sql::functions::args::{Call, Signature, required};
 use crate::sql::functions::rows::{batch, effect_table};
 

@@ -141,7 +141,7 @@ fn feed_schema(columns: &SchemaRef) -> OwnResult<SchemaRef> {
 
 /// A version whose changes are wanted.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct ChangedVersion {
     version: u64,
     root: ContentHash,
     parent: ContentHash,
@@ -211,7 +211,7 @@ impl Feed {
     }
 
     /// The versions after `from`, oldest first, but for those in which rows only moved.
-    async fn steps(&self, from: Moment, to: &Arc<Snapshot>) -> OwnResult<VecDeque<Step>> {
+    async fn steps(&self, from: Moment, to: &Arc<Snapshot>) -> OwnResult<VecDeque<ChangedVersion>> {
         if self.by_parameter {
             check_columns(&self.columns, to)?;
         }
@@ -248,7 +248,7 @@ impl Feed {
             let Some(parent) = header.parent else { break };
             let ops = || header.commits.iter().map(|commit| commit.op);
             if !ops().all(|op| op == OpKind::Compact) {
-                steps.push_front(Step {
+                steps.push_front(ChangedVersion {
                     version: header.version,
                     root: info.root,
                     parent,
@@ -267,7 +267,7 @@ impl Feed {
     async fn step(
         &self,
         context: &Arc<TaskContext>,
-        step: Step,
+        step: ChangedVersion,
         metadata: &Arc<TableMetadata>,
         known: &Arc<Snapshot>,
     ) -> Result<(Arc<Snapshot>, Batches)> {
@@ -307,7 +307,7 @@ impl Feed {
     async fn compare(
         &self,
         context: &Arc<TaskContext>,
-        step: Step,
+        step: ChangedVersion,
         rows: u64,
         gone: Option<Arc<dyn TableProvider>>,
         come: Option<Arc<dyn TableProvider>>,

@@ -132,7 +132,7 @@ fn files_batch(
         Arc::new(
             entries
                 .iter()
-                .map(|e| Some(location_of(&e.adopted.as_ref()?.source)))
+                .map(|e| Some(location_of(&e.external.as_ref()?.source)))
                 .collect::<StringArray>(),
         ),
         Arc::new(columns_map(columns, entries)?),

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use crate::config::CLUSTER_BY;
 use crate::dml::TableAccess;
 use crate::dml::compact::cluster::ClusterBy;
-use crate::dml::compact::{Ending, Optimized, Request, Scope, optimize_as, targets_of};
+use crate::dml::compact::{GroupOutcome, Optimized, Request, Scope, optimize_as, targets_of};
 use crate::error::{Error, ErrorKind};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::sql::functions::args::{Call, Signature, argument_err};
@@ -210,12 +210,12 @@ impl Work {
         let groups = self.choice.carry_out(provider.access(), context).await?;
         let number = |n: usize| n as u64;
         // What a plan or a group without effect would have come to is not known.
-        let done = |group: &Optimized| matches!(group.ending, Ending::Committed(_));
+        let done = |group: &Optimized| matches!(group.outcome, GroupOutcome::Committed(_));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(
                 groups
                     .iter()
-                    .map(|g| Some(action(&g.ending)))
+                    .map(|g| Some(action(&g.outcome)))
                     .collect::<StringArray>(),
             ),
             Arc::new(
@@ -248,11 +248,11 @@ impl Work {
     }
 }
 
-fn action(ending: &Ending) -> String {
-    match ending {
-        Ending::Committed(version) => format!("compacted in version {version}"),
-        Ending::Planned => "would be compacted".to_owned(),
-        Ending::Overtaken => "left: other statements took its rows first".to_owned(),
-        Ending::GivenUp(why) => format!("left: {why}"),
+fn action(outcome: &GroupOutcome) -> String {
+    match outcome {
+        GroupOutcome::Committed(version) => format!("compacted in version {version}"),
+        GroupOutcome::Planned => "would be compacted".to_owned(),
+        GroupOutcome::Superseded => "left: other statements took its rows first".to_owned(),
+        GroupOutcome::GivenUp(why) => format!("left: {why}"),
     }
 }

@@ -64,7 +64,7 @@ impl TableFunctionImpl for Wal {
                     stream::iter(ids)
                         .map(move |id| {
                             let table = table.clone();
-                            async move { (id, table.look_at_document(&id).await) }
+                            async move { (id, table.observe_document(&id).await) }
                         })
                         .buffered(concurrency)
                         // What ended since the listing is not in flight.

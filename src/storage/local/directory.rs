@@ -71,7 +71,7 @@ impl Directory {
         let target = resolve(&self.root, key)?;
         let dir = target.parent().unwrap_or(&self.root);
         durable.file_syncs.fetch_add(1, Ordering::Relaxed);
-        staged.seal().map_err(|e| io_error(key, "write", e))?;
+        staged.sync().map_err(|e| io_error(key, "write", e))?;
         let published = self
             .again_if_directories_vanished(|| {
                 durable.ensure_dir(dir)?;

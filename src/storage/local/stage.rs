@@ -62,7 +62,7 @@ impl Staged {
 
     /// Makes the content durable. The modification time is part of the ETag: it is set here, with
     /// all the precision there is, rather than taken from the kernel's coarse clock.
-    pub(super) fn seal(&mut self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
         self.set_modified(SystemTime::now())?;
         self.file.sync_all()
     }

@@ -19,7 +19,7 @@ use crate::format::tombstones::Sidecar;
 /// Adds the places of the rows that `deleted` holds and the compaction copied; returns how many.
 pub(super) fn carry(moved: &RowMoves, deleted: &RoaringBitmap, places: &mut RoaringBitmap) -> u64 {
     let mut carried = 0;
-    for run in moved.runs() {
+    for run in moved.ranges() {
         let last = run.from + (run.rows - 1);
         for position in deleted.range(run.from..=last) {
             places.insert(run.to + (position - run.from));
@@ -31,7 +31,7 @@ pub(super) fn carry(moved: &RowMoves, deleted: &RoaringBitmap, places: &mut Roar
 
 /// Adds the places of all rows of a source.
 pub(super) fn carry_all(moved: &RowMoves, places: &mut RoaringBitmap) {
-    for run in moved.runs() {
+    for run in moved.ranges() {
         places.insert_range(run.to..=run.to + (run.rows - 1));
     }
 }

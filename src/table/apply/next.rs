@@ -89,7 +89,7 @@ impl View<'_> {
 static UNCHANGED: Tombstones = Tombstones::Unchanged;
 
 /// What one change of a superfile comes to.
-enum Verdict {
+enum EntryJudgement {
     /// The superfile is in this state, and so many rows were gone already.
     Change(State, u64),
     /// Nothing is left to do; so many rows were gone already.
@@ -183,8 +183,8 @@ impl<'a> Next<'a> {
                 return conflict(ConflictReason::NoLongerEmpty);
             }
         }
-        let adopts = (change_set.add.iter()).any(|entry| entry.adopted.is_some());
-        if adopts && !restores && self.restored_at > base {
+        let adds_external = (change_set.add.iter()).any(|entry| entry.external.is_some());
+        if adds_external && !restores && self.restored_at > base {
             return conflict(ConflictReason::Restored);
         }
         if !change_set.add.is_empty() && self.schema_changed_at > base {
@@ -231,7 +231,7 @@ impl<'a> Next<'a> {
             let verdict = match &change.moved {
                 Some(moved) if change_set.op == OpKind::Compact => {
                     let places = &mut deleted_places;
-                    self.judge_source(change_set, change, moved, places, &inconsistent)?
+                    self.judge_compaction_source(change_set, change, moved, places, &inconsistent)?
                 }
                 _ => self.judge_drop(change_set, change, &inconsistent)?,
             };
@@ -244,11 +244,11 @@ impl<'a> Next<'a> {
                 return Err(inconsistent(Some(superfile), "it is named twice"));
             }
             match verdict {
-                Verdict::Conflict(reason) => {
+                EntryJudgement::Conflict(reason) => {
                     return Ok(Judgement::Conflict(Conflict::of(superfile, reason)));
                 }
-                Verdict::Nothing(lost) => effect.lost += lost,
-                Verdict::Change(state, lost) => {
+                EntryJudgement::Nothing(lost) => effect.lost += lost,
+                EntryJudgement::Change(state, lost) => {
                     effect.lost += lost;
                     effect.states.push((superfile, state));
                 }
@@ -274,10 +274,10 @@ impl<'a> Next<'a> {
         change_set: &ChangeSet,
         change: &TombstoneChange,
         inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
-    ) -> Result<Verdict, ApplyError> {
+    ) -> Result<EntryJudgement, ApplyError> {
         let inconsistent = |what| inconsistent(Some(change.superfile), what);
         let Some(state) = self.look_up(&change.superfile) else {
-            return Ok(self.judge_gone(change_set, change.delta.len()));
+            return Ok(self.judge_missing_superfile(change_set, change.delta.len()));
         };
         let entry = state.entry;
         if change
@@ -299,7 +299,7 @@ impl<'a> Next<'a> {
             } else {
                 Tombstones::Staged(change.union, change.delta.clone())
             };
-            return Ok(Verdict::Change(
+            return Ok(EntryJudgement::Change(
                 State {
                     tombstones,
                     deleted,
@@ -311,17 +311,17 @@ impl<'a> Next<'a> {
         let mut union = self.bitmap(&state)?;
         let lost = union.intersection_len(&change.delta);
         if lost > 0 {
-            if is_strict(change_set) {
-                return Ok(Verdict::Conflict(ConflictReason::RowsChanged {
+            if needs_rows_unchanged(change_set) {
+                return Ok(EntryJudgement::Conflict(ConflictReason::RowsChanged {
                     rows: lost,
                 }));
             }
             if state.moved_at > change_set.base_version {
-                return Ok(Verdict::Conflict(ConflictReason::RowsMoved));
+                return Ok(EntryJudgement::Conflict(ConflictReason::RowsMoved));
             }
         }
         if lost == change.delta.len() {
-            return Ok(Verdict::Nothing(lost));
+            return Ok(EntryJudgement::Nothing(lost));
         }
         union |= &change.delta;
         let deleted = union.len();
@@ -330,7 +330,7 @@ impl<'a> Next<'a> {
         } else {
             Tombstones::Computed(union)
         };
-        Ok(Verdict::Change(
+        Ok(EntryJudgement::Change(
             State {
                 tombstones,
                 deleted,
@@ -345,10 +345,10 @@ impl<'a> Next<'a> {
         change_set: &ChangeSet,
         change: &DropChange,
         inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
-    ) -> Result<Verdict, ApplyError> {
+    ) -> Result<EntryJudgement, ApplyError> {
         let inconsistent = |what| inconsistent(Some(change.superfile), what);
         let Some(state) = self.look_up(&change.superfile) else {
-            return Ok(self.judge_gone(change_set, change.live_rows));
+            return Ok(self.judge_missing_superfile(change_set, change.live_rows));
         };
         let live = state.entry.rows.saturating_sub(state.deleted);
         let unchanged = state.is_as_of(change.base);
@@ -357,18 +357,22 @@ impl<'a> Next<'a> {
         }
         if !unchanged {
             if change_set.op == OpKind::Compact {
-                return Ok(Verdict::Conflict(ConflictReason::CompactionSourceChanged));
+                return Ok(EntryJudgement::Conflict(
+                    ConflictReason::CompactionSourceChanged,
+                ));
             }
-            if is_strict(change_set) {
+            if needs_rows_unchanged(change_set) {
                 let rows = change.live_rows.saturating_sub(live);
-                return Ok(Verdict::Conflict(ConflictReason::RowsChanged { rows }));
+                return Ok(EntryJudgement::Conflict(ConflictReason::RowsChanged {
+                    rows,
+                }));
             }
             // More live rows than at the base: tombstones were taken back (a restore).
             if state.moved_at > change_set.base_version || live > change.live_rows {
-                return Ok(Verdict::Conflict(ConflictReason::RowsMoved));
+                return Ok(EntryJudgement::Conflict(ConflictReason::RowsMoved));
             }
         }
-        Ok(Verdict::Change(
+        Ok(EntryJudgement::Change(
             State {
                 tombstones: Tombstones::Dropped,
                 deleted: state.entry.rows,
@@ -379,24 +383,24 @@ impl<'a> Next<'a> {
     }
 
     /// What became of a compaction's source: rows that went since are deleted in the copy too.
-    fn judge_source(
+    fn judge_compaction_source(
         &self,
         change_set: &ChangeSet,
         change: &DropChange,
         moved: &RowMoves,
         deleted_places: &mut RoaringBitmap,
         inconsistent: &impl Fn(Option<SuperfileId>, &'static str) -> ApplyError,
-    ) -> Result<Verdict, ApplyError> {
+    ) -> Result<EntryJudgement, ApplyError> {
         let inconsistent = |what| inconsistent(Some(change.superfile), what);
         let Some(state) = self.look_up(&change.superfile) else {
             if self.moved_at > change_set.base_version {
-                return Ok(Verdict::Conflict(ConflictReason::SuperfileGone));
+                return Ok(EntryJudgement::Conflict(ConflictReason::SuperfileGone));
             }
             carry_all(moved, deleted_places);
-            return Ok(Verdict::Nothing(change.live_rows));
+            return Ok(EntryJudgement::Nothing(change.live_rows));
         };
         let rows = state.entry.rows;
-        let past_the_end = (moved.runs().last())
+        let past_the_end = (moved.ranges().last())
             .is_some_and(|run| u64::from(run.from) + u64::from(run.rows) > rows);
         if past_the_end || moved.rows() != change.live_rows {
             return Err(inconsistent("it moved rows that are none"));
@@ -409,10 +413,12 @@ impl<'a> Next<'a> {
             let carried = carry(moved, &self.bitmap(&state)?, deleted_places);
             // Rows that were deleted at the base and are back (a restore) have no copy.
             if state.deleted.saturating_sub(carried) != rows.saturating_sub(change.live_rows) {
-                return Ok(Verdict::Conflict(ConflictReason::CompactionSourceChanged));
+                return Ok(EntryJudgement::Conflict(
+                    ConflictReason::CompactionSourceChanged,
+                ));
             }
         }
-        Ok(Verdict::Change(
+        Ok(EntryJudgement::Change(
             State {
                 tombstones: Tombstones::Dropped,
                 deleted: rows,
@@ -423,11 +429,11 @@ impl<'a> Next<'a> {
     }
 
     /// A target superfile is not there any more, and with it `rows` that the change set removes.
-    fn judge_gone(&self, change_set: &ChangeSet, rows: u64) -> Verdict {
-        if is_strict(change_set) || self.moved_at > change_set.base_version {
-            Verdict::Conflict(ConflictReason::SuperfileGone)
+    fn judge_missing_superfile(&self, change_set: &ChangeSet, rows: u64) -> EntryJudgement {
+        if needs_rows_unchanged(change_set) || self.moved_at > change_set.base_version {
+            EntryJudgement::Conflict(ConflictReason::SuperfileGone)
         } else {
-            Verdict::Nothing(rows)
+            EntryJudgement::Nothing(rows)
         }
     }
 
@@ -538,7 +544,7 @@ fn is_same_file(one: &SuperfileEntry, other: &SuperfileEntry) -> bool {
 }
 
 /// Whether every row that the change set removes must still be as it was: it may have copied it.
-fn is_strict(change_set: &ChangeSet) -> bool {
+fn needs_rows_unchanged(change_set: &ChangeSet) -> bool {
     matches!(
         change_set.op,
         OpKind::Update | OpKind::Merge | OpKind::Compact

@@ -301,7 +301,7 @@ impl Committer {
                         .complete_in(batch, &record.wal_id, end, Some(&committed));
                 }
                 self.cleanup.sweep_in_background(&committed);
-                self.observer.look_around_in_background();
+                self.observer.poll_other_writers();
                 Ok(TurnResult::Advanced)
             }
             Swung::Lost(observed) => {

@@ -13,7 +13,7 @@ pub(crate) struct Contention {
     /// Then it is worth observing before drafting, and committing in a group.
     contended: AtomicBool,
     /// When this process last looked whether others wait.
-    looked_around: Mutex<tokio::time::Instant>,
+    polled_at: Mutex<tokio::time::Instant>,
 }
 
 impl Contention {
@@ -21,7 +21,7 @@ impl Contention {
     pub(crate) fn new() -> Self {
         Self {
             contended: AtomicBool::default(),
-            looked_around: Mutex::new(tokio::time::Instant::now()),
+            polled_at: Mutex::new(tokio::time::Instant::now()),
         }
     }
 
@@ -35,10 +35,10 @@ impl Contention {
 
     /// Whether it is time to look whether others wait: `every` so often, and always while `others_write`. Counts as
     /// a look if it is.
-    pub(crate) fn is_look_due(&self, others_write: bool, every: Duration) -> bool {
+    pub(crate) fn is_poll_due(&self, others_write: bool, every: Duration) -> bool {
         let now = tokio::time::Instant::now();
         let mut last = self
-            .looked_around
+            .polled_at
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !others_write && now.duration_since(*last) < every {

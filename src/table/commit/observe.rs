@@ -317,10 +317,10 @@ impl Observer {
 
     /// Looks whether other processes' mutations wait to be committed: now and then, and after each commit while
     /// others are known to write. A fast writer would otherwise win race after race and never hear of them.
-    pub(crate) fn look_around_in_background(self: &Arc<Self>) {
+    pub(crate) fn poll_other_writers(self: &Arc<Self>) {
         let others_write = self.head.others_wrote_within(OTHERS_WRITE_FOR);
-        let every = self.context.limits.look_around_every;
-        if !self.contention.is_look_due(others_write, every) {
+        let every = self.context.limits.poll_others_every;
+        if !self.contention.is_poll_due(others_write, every) {
             return;
         }
         let observer = Arc::clone(self);

@@ -315,7 +315,7 @@ impl Owner {
             Append::Fenced(absent_up_to) => {
                 // What was taken can also be an INTENT that landed late, of a mutation that was APPENDED before
                 // unheard of, and committed: then what it staged is in use.
-                match self.look_up_end(absent_up_to).await {
+                match self.find_outcome(absent_up_to).await {
                     Ok(Resolution::Undone) => {
                         let error = self.undone();
                         self.abandon_in_background(true);
@@ -329,7 +329,7 @@ impl Owner {
             }
             Append::Appended(..) | Append::Ended => {
                 self.committer.registry.deactivate(&id);
-                let end = self.look_up_end(self.statement.base.version()).await?;
+                let end = self.find_outcome(self.statement.base.version()).await?;
                 if matches!(end, Resolution::Undone) {
                     // What was staged after another process had undone the rest.
                     self.abandon_in_background(true);
@@ -340,7 +340,7 @@ impl Owner {
     }
 
     /// The end of this mutation, which is known to have ended, by the versions after `since`.
-    async fn look_up_end(&self, since: u64) -> Result<Resolution> {
+    async fn find_outcome(&self, since: u64) -> Result<Resolution> {
         let id = self.driver.id();
         let lookup = self.committer.history.find_in_current(&id, since).await;
         lookup

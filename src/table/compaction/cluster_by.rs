@@ -194,12 +194,13 @@ impl ClusterBy {
 
     /// Whether a table with these properties says that it is clustered by this column.
     pub fn mentions(properties: &BTreeMap<String, String>, column: &str) -> bool {
-        Self::said(properties).is_some_and(|by| by.columns.iter().any(|name| name == column))
+        Self::from_properties(properties)
+            .is_some_and(|by| by.columns.iter().any(|name| name == column))
     }
 
     /// Gives a column its new name in a table's properties.
     pub fn rename(metadata: &mut TableMetadata, from: &str, to: &str) {
-        let Some(mut by) = Self::said(&metadata.properties) else {
+        let Some(mut by) = Self::from_properties(&metadata.properties) else {
             return;
         };
         let mut renamed = false;
@@ -213,7 +214,7 @@ impl ClusterBy {
         }
     }
 
-    fn said(properties: &BTreeMap<String, String>) -> Option<Self> {
+    fn from_properties(properties: &BTreeMap<String, String>) -> Option<Self> {
         properties.get(CLUSTER_BY)?.parse().ok()
     }
 }

@@ -215,9 +215,9 @@ fn is_worn(entry: &SuperfileEntry) -> bool {
         return false;
     };
     // Each version wrote a sidecar of all that was deleted by then: half of the last one on average.
-    let spent = u64::from(entry.touched).saturating_mul(STATEMENT_BYTES + tombstones.size / 2);
+    let spent = u64::from(entry.delete_count).saturating_mul(STATEMENT_BYTES + tombstones.size / 2);
     spent >= live_bytes(entry)
-        && entry.touched >= WORN_VERSIONS
+        && entry.delete_count >= WORN_VERSIONS
         && entry.deleted_rows() >= entry.rows / WORN_SHARE
 }
 
@@ -312,9 +312,9 @@ mod tests {
 
     #[test]
     fn one_statement_that_deletes_much_wears_a_superfile_less_than_many_that_delete_little() {
-        let worn = |touched, deleted| {
+        let worn = |delete_count, deleted| {
             let file = SuperfileEntry {
-                touched,
+                delete_count,
                 ..entry(1, 100_000, deleted, 1 << 20)
             };
             !plan(&[file], &targets(256 << 20, Some(8))).is_empty()
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn what_is_written_anew_takes_small_ones_along_but_not_more_than_itself() {
         let worn = SuperfileEntry {
-            touched: 1_000,
+            delete_count: 1_000,
             ..entry(3, 10_000, 500, 100_000)
         };
         let files = [
@@ -359,7 +359,7 @@ mod tests {
             let large = files.iter_mut().max_by_key(|file| file.rows).unwrap();
             let deleted = large.deleted_rows() + 1;
             let sidecar = 64 + 2 * deleted;
-            large.touched += 1;
+            large.delete_count += 1;
             large.tombstones = Some(TombstoneRef {
                 sidecar: Uuid::from_u128(next).into(),
                 hash: ContentHash::of(b""),

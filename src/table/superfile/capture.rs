@@ -1,7 +1,7 @@
 //! A superfile as it is uploaded: it gets its checksums, and its end is remembered.
 //!
 //! The encoder writes a file from front to back and hands its bytes to the store; nobody sees the footer
-//! as a whole. Reading it back would cost a request for each superfile, and would seal what the store
+//! as a whole. Reading it back would cost a request for each superfile, and would hash what the store
 //! answers instead of what was written.
 //!
 //! Owns: a store wrapper that computes the checksums of the Parquet files that pass through it, puts them into
@@ -28,22 +28,22 @@ use object_store::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
-use super::footer::{LONGEST_END, end_of, seal_of};
+use super::footer::{LONGEST_END, checksum_of, end_of};
 use crate::error::{Error, ErrorKind};
 use crate::format::checksums::{Checksummer, END_LEN};
-use crate::format::footer::FooterSeal;
+use crate::format::footer::FooterChecksum;
 
 /// Bytes of a file's end that are held while it is written.
 const KEPT: usize = 2 << 20;
 
 /// The last bytes of a file that is written from front to back.
 #[derive(Debug, Default)]
-struct End {
+struct LastBytes {
     bytes: Vec<u8>,
     size: u64,
 }
 
-impl End {
+impl LastBytes {
     fn extend(&mut self, payload: &PutPayload) {
         for piece in payload {
             self.size += piece.len() as u64;
@@ -62,7 +62,7 @@ impl End {
     }
 }
 
-type Ends = Arc<Mutex<HashMap<Path, End>>>;
+type Ends = Arc<Mutex<HashMap<Path, LastBytes>>>;
 
 /// A store that remembers the ends of files until they are asked for.
 #[derive(Debug, Clone)]
@@ -79,16 +79,16 @@ impl EndCapture {
         }
     }
 
-    /// The size of the file at `path`, which passed through here as a whole, and the seal of its end, which is
+    /// The size of the file at `path`, which passed through here as a whole, and the checksum of its end, which is
     /// forgotten.
     ///
     /// # Errors
-    /// The file did not pass through here, or its end cannot be sealed: then a flipped bit in it would go unnoticed.
+    /// The file did not pass through here, or its end is too long for a checksum: then a flipped bit in it would go unnoticed.
     pub(crate) async fn take(
         &self,
         path: &Path,
         metadata: &ParquetMetaData,
-    ) -> std::result::Result<(u64, FooterSeal), Error> {
+    ) -> std::result::Result<(u64, FooterChecksum), Error> {
         let end = self
             .ends
             .lock()
@@ -111,17 +111,17 @@ impl EndCapture {
         let at = usize::try_from(length)
             .ok()
             .and_then(|length| end.bytes.len().checked_sub(length));
-        let seal = match at {
-            Some(at) => seal_of(end.bytes.get(at..).unwrap_or_default()),
+        let checksum = match at {
+            Some(at) => checksum_of(end.bytes.get(at..).unwrap_or_default()),
             None => {
                 let bytes = self.inner.get_range(path, start..end.size).await;
-                seal_of(&bytes.map_err(|e| {
-                    storage("its end cannot be read back to be sealed; nothing was changed")
+                checksum_of(&bytes.map_err(|e| {
+                    storage("its end cannot be read back to be checked; nothing was changed")
                         .with_source(e)
                 })?)
             }
         };
-        Ok((end.size, seal.ok_or_else(no_footer)?))
+        Ok((end.size, checksum.ok_or_else(no_footer)?))
     }
 }
 
@@ -143,7 +143,7 @@ impl ObjectStore for EndCapture {
         payload.iter().for_each(|piece| checksums.add(piece));
         let pieces = with_checksums(payload.into_iter().collect(), checksums, location)?;
         let payload = PutPayload::from_iter(pieces);
-        let mut end = End::default();
+        let mut end = LastBytes::default();
         end.extend(&payload);
         let done = self.inner.put_opts(location, payload, opts).await?;
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +162,7 @@ impl ObjectStore for EndCapture {
             checksums: Checksummer::default(),
             held: VecDeque::new(),
             part_len: None,
-            end: End::default(),
+            end: LastBytes::default(),
             ends: Arc::clone(&self.ends),
         }))
     }
@@ -208,7 +208,7 @@ struct CapturedUpload {
     held: VecDeque<PutPayload>,
     /// The length of the first part, if there are others.
     part_len: Option<usize>,
-    end: End,
+    end: LastBytes,
     ends: Ends,
 }
 
@@ -380,7 +380,7 @@ mod tests {
             checksums: Checksummer::default(),
             held: VecDeque::new(),
             part_len: None,
-            end: End::default(),
+            end: LastBytes::default(),
             ends: Arc::clone(&capture.ends),
         };
         let mut rest = file.clone();
@@ -390,11 +390,11 @@ mod tests {
         assert!(rest.is_empty());
         upload.complete().await.unwrap();
         let stored = store.get(&path).await.unwrap().bytes().await.unwrap();
-        let (size, seal) = capture.take(&path, metadata).await.unwrap();
+        let (size, checksum) = capture.take(&path, metadata).await.unwrap();
         assert_eq!(size, stored.len() as u64);
-        let footer = stored.len() - seal.footer_len() as usize;
-        assert!(seal.is_footer(&stored[footer..]));
-        assert!(seal.is_index(&stored[footer - seal.index_len() as usize..footer]));
+        let footer = stored.len() - checksum.footer_len() as usize;
+        assert!(checksum.is_footer(&stored[footer..]));
+        assert!(checksum.is_index(&stored[footer - checksum.index_len() as usize..footer]));
         let lengths = lengths.lock().unwrap().clone();
         (stored, lengths)
     }

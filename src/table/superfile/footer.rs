@@ -1,24 +1,24 @@
-//! What the end of a superfile says: its footer, and the seal of it.
+//! What the end of a superfile says: its footer, and the checksum of it.
 //!
 //! Owns: finding page indexes and footer among a file's last bytes, and judging whether they can be decoded. Does not
-//! own what a seal is ([`crate::format::footer`]), nor getting at the bytes (`capture`, or a read).
+//! own what a checksum is ([`crate::format::footer`]), nor getting at the bytes (`capture`, or a read).
 //! Invariant: bytes that are no footer, damaged or hostile, are a typed error, never a panic. No I/O.
 
 use std::sync::Arc;
 
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
-use crate::format::footer::{FooterSeal, TRAILER_LEN, footer_len};
+use crate::format::footer::{FooterChecksum, TRAILER_LEN, footer_len};
 use crate::format::thrift;
 
-/// Longest page indexes and footer that are read back to be sealed.
+/// Longest page indexes and footer that are read back to be checked.
 pub(super) const LONGEST_END: u64 = 256 << 20;
 
-/// The seal of a file whose page indexes and footer are `end`.
-pub(super) fn seal_of(end: &[u8]) -> Option<FooterSeal> {
+/// The checksum of a file whose page indexes and footer are `end`.
+pub(super) fn checksum_of(end: &[u8]) -> Option<FooterChecksum> {
     let footer = usize::try_from(footer_len(end)?).ok()?;
     let (index, footer) = end.split_at_checked(end.len().checked_sub(footer)?)?;
-    FooterSeal::of(index, footer)
+    FooterChecksum::of(index, footer)
 }
 
 /// Where the page indexes begin in a file of `size` bytes that ends in `end`, or its footer if it has none.
@@ -35,11 +35,11 @@ pub(super) fn end_of(metadata: &ParquetMetaData, end: &[u8], size: u64) -> Optio
     Some(first.unwrap_or(footer).min(footer))
 }
 
-/// The metadata of the Parquet file of `size` bytes whose last ones are `end`, and the seal of its end.
+/// The metadata of the Parquet file of `size` bytes whose last ones are `end`, and the checksum of its end.
 ///
 /// # Errors
 /// It is none, or `end` is too short: then as many bytes are needed as the error says.
-pub(crate) fn judge_end(end: &[u8], size: u64) -> std::result::Result<SealedEnd, EndError> {
+pub(crate) fn read_end(end: &[u8], size: u64) -> std::result::Result<FileEnd, EndError> {
     let length = footer_len(end).ok_or(EndError::NotParquet)?;
     if length > size {
         return Err(EndError::NotParquet);
@@ -68,24 +68,24 @@ pub(crate) fn judge_end(end: &[u8], size: u64) -> std::result::Result<SealedEnd,
     let length = match enough(size - start) {
         // Page indexes that are all over a file are not used; see the scan's reader.
         Err(EndError::TooLong(_)) => {
-            return Ok(SealedEnd {
+            return Ok(FileEnd {
                 metadata,
-                seal: None,
+                checksum: None,
             });
         }
         length => length?,
     };
-    let seal = seal_of(end.get(end.len() - length..).unwrap_or_default());
-    Ok(SealedEnd { metadata, seal })
+    let checksum = checksum_of(end.get(end.len() - length..).unwrap_or_default());
+    Ok(FileEnd { metadata, checksum })
 }
 
 /// What is known of a file from its end.
 #[derive(Debug)]
-pub(crate) struct SealedEnd {
+pub(crate) struct FileEnd {
     /// The footer, without page indexes.
     pub(crate) metadata: Arc<ParquetMetaData>,
-    /// The seal, if the end is short enough for one.
-    pub(crate) seal: Option<FooterSeal>,
+    /// The checksum, if the end is short enough for one.
+    pub(crate) checksum: Option<FooterChecksum>,
 }
 
 /// Why the end of a file cannot be judged.

@@ -6,6 +6,6 @@ mod footer;
 mod renamed;
 mod writer;
 
-pub(crate) use footer::{EndError, SealedEnd, judge_end};
+pub(crate) use footer::{EndError, FileEnd, read_end};
 pub(crate) use writer::{RowIdSource, SuperfileWriter, WriterOptions};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};

@@ -278,7 +278,7 @@ impl SuperfileWriter {
                 format!("{written} rows were written instead of {}", open.rows),
             ));
         }
-        let (size, seal) = self.store.take(&path, &metadata).await?;
+        let (size, checksum) = self.store.take(&path, &metadata).await?;
         let stats = superfile_stats(&metadata, &self.options.file_schema, &open.floats)
             .map_err(|e| encoding(&open.id, e))?;
         let row_ids = match &mut self.row_ids {
@@ -286,7 +286,7 @@ impl SuperfileWriter {
             RowIdSource::Stored => RowIds::Stored,
         };
         self.finished.push(SuperfileEntry {
-            seal: Some(seal),
+            footer_checksum: Some(checksum),
             stats,
             ..SuperfileEntry::new(open.id, open.rows, size, self.created_at_ms, row_ids)
         });

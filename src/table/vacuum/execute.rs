@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use super::plan::{InFlight, Listed, Referenced, Retention, Verdict, judge};
+use super::plan::{Disposition, InFlight, Listed, Referenced, Retention, judge};
 use super::report::VacuumReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::paths::{self, ObjectName};
@@ -250,12 +250,12 @@ impl<'t> Vacuum<'t> {
         }
         let mut garbage = Vec::new();
         for object in &candidates {
-            let verdict = judge(object, &self.referenced, &in_flight, self.born_before_ms);
-            match verdict {
-                Verdict::InUse => {}
-                Verdict::InFlight => self.report.in_flight.add(object.size),
-                Verdict::Young => self.report.young.add(object.size),
-                Verdict::Garbage(kind) => garbage.push((kind, object)),
+            let disposition = judge(object, &self.referenced, &in_flight, self.born_before_ms);
+            match disposition {
+                Disposition::InUse => {}
+                Disposition::InFlight => self.report.in_flight.add(object.size),
+                Disposition::Young => self.report.young.add(object.size),
+                Disposition::Garbage(kind) => garbage.push((kind, object)),
             }
         }
         let total = garbage.len();

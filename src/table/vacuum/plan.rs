@@ -1,7 +1,7 @@
 //! What is garbage: the decisions of a vacuum, over values.
 //!
-//! Owns which versions are retained, what they refer to, what live mutations protect, and the verdict
-//! about one listed object. Does not own the order of steps that makes the verdict safe (see
+//! Owns which versions are retained, what they refer to, what live mutations protect, and the disposition
+//! of one listed object. Does not own the order of steps that makes the disposition safe (see
 //! [`super`]), nor any I/O.
 //!
 //! Invariant: an object that a marked version refers to is never garbage, nor one that lies in the id
@@ -200,7 +200,7 @@ pub(crate) enum Kind {
 
 /// What is to be done about one listed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Disposition {
     /// A retained version refers to it, or it is none of vacuum's business.
     InUse,
     /// A mutation under way may come to use it.
@@ -211,31 +211,31 @@ pub(crate) enum Verdict {
     Garbage(Kind),
 }
 
-/// The verdict about one object. `born_before_ms`: what was written later stays.
+/// The disposition of one object. `born_before_ms`: what was written later stays.
 pub(crate) fn judge(
     object: &Listed,
     referenced: &Referenced,
     in_flight: &InFlight,
     born_before_ms: Option<i64>,
-) -> Verdict {
+) -> Disposition {
     if referenced.contains(&object.name) {
-        return Verdict::InUse;
+        return Disposition::InUse;
     }
     let kind = match object.name {
         ObjectName::ManifestNode(_) => Kind::ManifestNode,
         ObjectName::Superfile(_) => Kind::Superfile,
         ObjectName::Sidecar(_) => Kind::Sidecar,
         ObjectName::Pointer | ObjectName::WalDoc(_) | ObjectName::WalArrow(_) => {
-            return Verdict::InUse;
+            return Disposition::InUse;
         }
     };
     if in_flight.protects(object) {
-        return Verdict::InFlight;
+        return Disposition::InFlight;
     }
     if born_before_ms.is_some_and(|limit| object.born_ms() > limit) {
-        return Verdict::Young;
+        return Disposition::Young;
     }
-    Verdict::Garbage(kind)
+    Disposition::Garbage(kind)
 }
 
 #[cfg(test)]
@@ -284,10 +284,10 @@ mod tests {
         let judge = |object: &Listed, in_flight: &InFlight| {
             judge(object, &Referenced::default(), in_flight, None)
         };
-        let garbage = Verdict::Garbage(Kind::Superfile);
+        let garbage = Disposition::Garbage(Kind::Superfile);
         assert_eq!(
             judge(&superfile(&mine, 9, 0), &in_flight),
-            Verdict::InFlight
+            Disposition::InFlight
         );
         assert_eq!(judge(&superfile(&other, 9, 0), &in_flight), garbage);
         assert!(in_flight.may_have_drafts());
@@ -309,8 +309,8 @@ mod tests {
         let mut in_flight = InFlight::default();
         in_flight.add(&document(OpKind::Restore, &mine, 5), false);
         let object = superfile(&other, 9, 0);
-        let verdict = judge(&object, &Referenced::default(), &in_flight, None);
-        assert_eq!(verdict, Verdict::InFlight);
+        let disposition = judge(&object, &Referenced::default(), &in_flight, None);
+        assert_eq!(disposition, Disposition::InFlight);
     }
 
     #[test]
@@ -323,10 +323,10 @@ mod tests {
         // An old id, written late; a young id that an old clock wrote.
         assert_eq!(
             judge(superfile(&block, 1, NOW + 9), NOW + 5),
-            Verdict::Young
+            Disposition::Young
         );
-        assert_eq!(judge(superfile(&block, 1, 0), NOW - 5), Verdict::Young);
-        let garbage = Verdict::Garbage(Kind::Superfile);
+        assert_eq!(judge(superfile(&block, 1, 0), NOW - 5), Disposition::Young);
+        let garbage = Disposition::Garbage(Kind::Superfile);
         assert_eq!(judge(superfile(&block, 1, 0), NOW), garbage);
     }
 
@@ -339,9 +339,9 @@ mod tests {
         let day = BEFORE_UNREADABLE_MS;
         assert_eq!(
             judge(superfile(&block, 1, NOW - day + 1)),
-            Verdict::InFlight
+            Disposition::InFlight
         );
-        let garbage = Verdict::Garbage(Kind::Superfile);
+        let garbage = Disposition::Garbage(Kind::Superfile);
         assert_eq!(judge(superfile(&block, 1, NOW - day)), garbage);
     }
 
@@ -358,8 +358,8 @@ mod tests {
                 size: 1,
                 modified_ms: 0,
             };
-            let verdict = judge(&object, &Referenced::default(), &InFlight::default(), None);
-            assert_eq!(verdict, Verdict::InUse);
+            let disposition = judge(&object, &Referenced::default(), &InFlight::default(), None);
+            assert_eq!(disposition, Disposition::InUse);
         }
     }
 }

@@ -107,7 +107,7 @@ pub(crate) struct TableHead {
     loading: tokio::sync::Mutex<()>,
     /// Whether the pointer is still to be created: only this handle knows the table.
     unseen: AtomicBool,
-    /// When another process's version was last adopted.
+    /// When another process's version was last taken over.
     others_seen: Mutex<Option<tokio::time::Instant>>,
 }
 
@@ -138,7 +138,7 @@ impl TableHead {
         self.unseen.load(Ordering::Acquire)
     }
 
-    /// Whether another process's version was adopted lately.
+    /// Whether another process's version was taken over lately.
     pub(crate) fn others_wrote_within(&self, time: Duration) -> bool {
         let now = tokio::time::Instant::now();
         self.others_seen
@@ -210,7 +210,7 @@ impl TableHead {
             // Known already, but under another name of the pointer's state, which no swing could use.
             let claim = pointer.claim;
             let renamed = tip.snapshot.under(Named { state, claim });
-            return Ok(self.tip.adopt(Arc::new(renamed)));
+            return Ok(self.tip.advance_to(Arc::new(renamed)));
         }
         let known = Some(tip.snapshot.manifest());
         let snapshot = Arc::new(load(&self.reader, &pointer, state, known).await?);
@@ -226,7 +226,7 @@ impl TableHead {
             .others_seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(tokio::time::Instant::now());
-        Ok(self.tip.adopt(snapshot))
+        Ok(self.tip.advance_to(snapshot))
     }
 
     /// Swings the pointer from `base` to the version that follows it: the commit.
@@ -349,7 +349,7 @@ impl TableHead {
                 Some(Named { state, claim: None }),
                 Arc::clone(&self.reader),
             );
-            self.tip.adopt(Arc::new(seen));
+            self.tip.advance_to(Arc::new(seen));
             self.unseen.store(false, Ordering::Release);
             return Ok(Created::Seen);
         }
@@ -399,7 +399,7 @@ impl TableHead {
             CasOutcome::Committed(state) => {
                 let claim = pointer.claim;
                 let renamed = current.under(Named { state, claim });
-                self.tip.adopt(Arc::new(renamed));
+                self.tip.advance_to(Arc::new(renamed));
                 Ok(true)
             }
             CasOutcome::Lost => Ok(false),

@@ -2,7 +2,7 @@
 //!
 //! Owns: which snapshot a commit builds on. Does not own reading the pointer.
 //! Invariants: the tip's version never falls, nor in one version the number of the table's claim. The *epoch* counts the
-//! times that another's version was adopted; it does not move when this process swings the pointer itself. So, if a document was seen
+//! times that another's version was taken over; it does not move when this process swings the pointer itself. So, if a document was seen
 //! APPENDED and uncommitted while the tip had epoch e, then as long as the epoch is e, the tip's history
 //! contains that mutation only if this process put it there.
 //! A crash leaves nothing: the tip is memory only.
@@ -35,7 +35,7 @@ impl TipCell {
     }
 
     /// Takes over a version that was read from the store; returns the tip, which may be newer still.
-    pub(crate) fn adopt(&self, found: Arc<Snapshot>) -> Tip {
+    pub(crate) fn advance_to(&self, found: Arc<Snapshot>) -> Tip {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.order() >= tip.snapshot.order() {
             tip.snapshot = found;
@@ -48,7 +48,7 @@ impl TipCell {
     pub(crate) fn advance(&self, swung: Arc<Snapshot>) {
         let mut tip = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if swung.version() > tip.snapshot.version() {
-            // The version in between would be another's: then `adopt` has to account for it.
+            // The version in between would be another's: then `advance_to` has to account for it.
             if swung.version() != tip.snapshot.version() + 1 {
                 tip.epoch += 1;
             }
@@ -91,12 +91,12 @@ mod tests {
             ))
         };
         let tip = TipCell::new(seen("-:ea", None));
-        let renamed = tip.adopt(seen("-:eb", Some(1)));
+        let renamed = tip.advance_to(seen("-:eb", Some(1)));
         assert_eq!((renamed.epoch, renamed.snapshot.order().1), (1, 1));
-        let late = tip.adopt(seen("-:ea", None));
+        let late = tip.advance_to(seen("-:ea", None));
         assert_eq!((late.epoch, late.snapshot.order().1), (1, 1));
         // Another state of the same claim, as a vacuum leaves it.
-        let fenced = tip.adopt(seen("-:ec", Some(1)));
+        let fenced = tip.advance_to(seen("-:ec", Some(1)));
         assert_eq!(fenced.epoch, 2);
     }
 }

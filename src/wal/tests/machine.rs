@@ -26,7 +26,7 @@ fn intent() -> StateDoc {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Transition {
     Renew,
     Append,
     Complete,
@@ -34,24 +34,24 @@ enum Step {
     FenceConflicting,
 }
 
-fn take(doc: &StateDoc, step: Step, now: DateTime<Utc>) -> Option<StateDoc> {
+fn take(doc: &StateDoc, step: Transition, now: DateTime<Utc>) -> Option<StateDoc> {
     match step {
-        Step::Renew => machine::renew(doc, now, TTL),
-        Step::Append => machine::append(doc, Appendix::default(), now, TTL),
-        Step::Complete => machine::complete(doc),
-        Step::Fence => machine::fence(doc, "other", now, TTL),
-        Step::FenceConflicting => machine::fence_conflicting(doc, "other", now, TTL),
+        Transition::Renew => machine::renew(doc, now, TTL),
+        Transition::Append => machine::append(doc, Appendix::default(), now, TTL),
+        Transition::Complete => machine::complete(doc),
+        Transition::Fence => machine::fence(doc, "other", now, TTL),
+        Transition::FenceConflicting => machine::fence_conflicting(doc, "other", now, TTL),
     }
     .ok()
 }
 
-fn steps() -> impl Strategy<Value = Vec<(Step, i64)>> {
+fn steps() -> impl Strategy<Value = Vec<(Transition, i64)>> {
     let step = prop_oneof![
-        Just(Step::Renew),
-        Just(Step::Append),
-        Just(Step::Complete),
-        Just(Step::Fence),
-        Just(Step::FenceConflicting),
+        Just(Transition::Renew),
+        Just(Transition::Append),
+        Just(Transition::Complete),
+        Just(Transition::Fence),
+        Just(Transition::FenceConflicting),
     ];
     prop::collection::vec((step, -100_000i64..100_000), 0..12)
 }
@@ -96,7 +96,7 @@ proptest! {
         for (step, ms) in steps {
             doc = take(&doc, step, at(ms)).unwrap_or(doc);
         }
-        for step in [Step::Fence, Step::FenceConflicting] {
+        for step in [Transition::Fence, Transition::FenceConflicting] {
             if let Some(fenced) = take(&doc, step, at(ms)) {
                 prop_assert_eq!(fenced.state, WalState::Intent);
                 prop_assert!(lease::is_held_by(&fenced, "other"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use datafusion_supertable::unstable::format::{
-    FooterSeal, InPlace, OpKind, RowMoves, Run, SuperfileId, WalId,
+    FooterChecksum, InPlace, MovedRange, OpKind, RowMoves, SuperfileId, WalId,
 };
 use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Mutation, Snapshot};
 use datafusion_supertable::{ErrorKind, Result};
@@ -348,7 +348,7 @@ impl Process {
             };
             let rows = rows.len() as u64;
             let mut entry = SuperfileEntry::new(id, rows, size, env.now_ms(), row_ids);
-            if inserted && self.world.adopts(&id) {
+            if inserted && self.world.adds_external(&id) {
                 self.world.count("files read in place");
                 read_in_place(&mut entry);
             }
@@ -363,15 +363,15 @@ impl Process {
 /// Makes a file of others of it, which the table reads where it is.
 fn read_in_place(entry: &mut SuperfileEntry) {
     entry.in_place = InPlace::parse(&format!("{OWNERS}{}.parquet", entry.id), "as it was");
-    entry.seal = FooterSeal::of(b"", b"footer");
-    assert!(entry.in_place.is_some() && entry.seal.is_some());
+    entry.footer_checksum = FooterChecksum::of(b"", b"footer");
+    assert!(entry.in_place.is_some() && entry.footer_checksum.is_some());
 }
 
 /// Where a compaction puts rows that it writes in this order.
 fn moves(rows: &[Place]) -> BTreeMap<SuperfileId, RowMoves> {
-    let mut runs: BTreeMap<SuperfileId, Vec<Run>> = BTreeMap::new();
+    let mut runs: BTreeMap<SuperfileId, Vec<MovedRange>> = BTreeMap::new();
     for (to, row) in (0..).zip(rows) {
-        runs.entry(row.superfile).or_default().push(Run {
+        runs.entry(row.superfile).or_default().push(MovedRange {
             from: row.position,
             rows: 1,
             to,

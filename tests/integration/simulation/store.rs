@@ -124,7 +124,7 @@ impl World {
 
     /// Whether an inserted superfile is a file of others: in a quarter of all histories every second one is. Does not
     /// depend on dice, so other histories are as they ever were.
-    pub(super) fn adopts(&self, id: &SuperfileId) -> bool {
+    pub(super) fn adds_external(&self, id: &SuperfileId) -> bool {
         let last = u64::try_from(id.as_uuid().as_u128() & 0xffff_ffff).unwrap();
         self.weather.seed % 4 == 3 && mix(&[last]).is_multiple_of(2)
     }

@@ -1,4 +1,4 @@
-//! How a table came to be: in several superfiles, with tombstones, adopted files, added columns, a declared order,
+//! How a table came to be: in several superfiles, with tombstones, external files, added columns, a declared order,
 //! clustering.
 
 use super::exprs::{Column, Generator, Table};

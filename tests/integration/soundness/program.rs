@@ -55,7 +55,7 @@ pub(super) fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(),
         let mut program = Program::new(zone, settings, counts).await?;
         program.shared = generator.shared;
         let outcome = program.all(&mut generator, statements, &path).await;
-        datafusion_supertable::shutdown(&program.session).await;
+        datafusion_supertable::wait_for_background_work(&program.session).await;
         let (trace, settings) = (program.trace.join(";\n"), program.settings.clone());
         match outcome {
             Ok(()) => Ok(()),
@@ -476,7 +476,7 @@ impl<'c> Program<'c> {
     }
 
     pub(super) async fn close(self) {
-        datafusion_supertable::shutdown(&self.session).await;
+        datafusion_supertable::wait_for_background_work(&self.session).await;
     }
 }
 

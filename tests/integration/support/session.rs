@@ -150,7 +150,7 @@ impl Session {
 
     /// Waits until nothing goes on in the background.
     pub(crate) async fn settle(&self) {
-        datafusion_supertable::shutdown(&self.ctx).await;
+        datafusion_supertable::wait_for_background_work(&self.ctx).await;
         if let Some(table) = &self.table {
             table.settle().await;
         }

@@ -165,7 +165,7 @@ fn a_node_that_is_not_what_its_parent_says_is_refused() {
 
 #[test]
 fn a_leaf_of_wrong_size_or_order_is_refused() {
-    let seal = |entries: Vec<SuperfileEntry>| {
+    let encoded = |entries: Vec<SuperfileEntry>| {
         let entries: Vec<_> = entries.into_iter().map(std::sync::Arc::new).collect();
         wire::encode_leaf(&entries, uuid::Uuid::nil()).unwrap()
     };
@@ -174,27 +174,30 @@ fn a_leaf_of_wrong_size_or_order_is_refused() {
         wire::decode_leaf(&bytes, &node_ref(&manifest, hash)).unwrap_err()
     };
     assert!(matches!(
-        decode(seal(vec![])),
+        decode(encoded(vec![])),
         ManifestError::BadNodeSize { len: 0, .. }
     ));
     assert!(matches!(
-        decode(seal((0..65).map(samples::entry).collect())),
+        decode(encoded((0..65).map(samples::entry).collect())),
         ManifestError::BadNodeSize { len: 65, .. }
     ));
     assert!(matches!(
-        decode(seal(vec![samples::entry(2), samples::entry(1)])),
+        decode(encoded(vec![samples::entry(2), samples::entry(1)])),
         ManifestError::OutOfOrder { .. }
     ));
     let mut nan = samples::entry(1);
     if let Some(column) = nan.stats.columns.get_mut(&1) {
         column.min = Some(crate::format::StatValue::Float(f64::NAN));
     }
-    assert!(matches!(decode(seal(vec![nan])), ManifestError::NanBound));
+    assert!(matches!(
+        decode(encoded(vec![nan])),
+        ManifestError::NanBound
+    ));
 }
 
 #[test]
-fn a_file_that_is_read_in_place_has_a_path_that_can_be_and_a_seal() {
-    use crate::format::{InPlace, Place};
+fn a_file_that_is_read_in_place_has_a_path_that_can_be_and_a_checksum() {
+    use crate::format::{ExternalPath, InPlace};
     let leaf = |entry: &SuperfileEntry, forge: &dyn Fn(Vec<u8>) -> Vec<u8>| {
         let entries = [std::sync::Arc::new(entry.clone())];
         let (_, bytes) = wire::encode_leaf(&entries, uuid::Uuid::nil()).unwrap();
@@ -209,16 +212,16 @@ fn a_file_that_is_read_in_place_has_a_path_that_can_be_and_a_seal() {
     };
     let as_it_is = |bytes: Vec<u8>| bytes;
     let mut entry = samples::entry(1);
-    let place = Place::parse("/in/year=2024/a.parquet").unwrap();
+    let place = ExternalPath::parse("/in/year=2024/a.parquet").unwrap();
     entry.in_place = InPlace::new(place, "\"etag\"".to_owned());
     let decoded = leaf(&entry, &as_it_is).unwrap();
     assert_eq!(*decoded[0], entry);
-    let unsealed = SuperfileEntry {
-        seal: None,
+    let unchecked = SuperfileEntry {
+        footer_checksum: None,
         ..entry.clone()
     };
     let bad = |found| matches!(found, Err(ManifestError::BadPlace { .. }));
-    assert!(bad(leaf(&unsealed, &as_it_is)), "it has no seal");
+    assert!(bad(leaf(&unchecked, &as_it_is)), "it has no checksum");
     // Other paths of the same length.
     for path in ["/in/../../..///a.parquet", "/in/year=2024/a.parquet/"] {
         let path = &path.as_bytes()[path.len() - 23..];

@@ -53,14 +53,14 @@ fn check_against(manifest: &Manifest, model: &Model) {
 
 /// One random edit: (adds at the end, adds anywhere, tombstones, drops), each a list of numbers
 /// that pick where.
-type Step = (u8, Vec<u32>, Vec<u32>, Vec<u32>);
+type Edit = (u8, Vec<u32>, Vec<u32>, Vec<u32>);
 
-fn steps(max_append: u8, max_picks: usize, count: usize) -> impl Strategy<Value = Vec<Step>> {
+fn steps(max_append: u8, max_picks: usize, count: usize) -> impl Strategy<Value = Vec<Edit>> {
     let picks = move || prop::collection::vec(any::<u32>(), 0..max_picks);
     prop::collection::vec((0..=max_append, picks(), picks(), picks()), 1..count)
 }
 
-fn make_edit(model: &Model, next: &mut u128, step: &Step) -> ManifestEdit {
+fn make_edit(model: &Model, next: &mut u128, step: &Edit) -> ManifestEdit {
     let mut edit = ManifestEdit::default();
     for _ in 0..step.0 {
         edit.add.push(entry(*next));
@@ -108,14 +108,14 @@ fn apply_to_model(model: &mut Model, edit: &ManifestEdit) {
         let entry = model.get_mut(&update.superfile).unwrap();
         entry.tombstones = Some(update.tombstones);
         entry.moved_at = update.moved_at;
-        entry.touched += 1;
+        entry.delete_count += 1;
     }
     for entry in &edit.add {
         model.insert(entry.id, entry.clone());
     }
 }
 
-fn run(initial: u128, steps: Vec<Step>) {
+fn run(initial: u128, steps: Vec<Edit>) {
     let mut nodes = Nodes::default();
     let mut model = Model::new();
     let mut next = 1_000;
@@ -131,7 +131,7 @@ fn run(initial: u128, steps: Vec<Step>) {
         .map(Ok)
         .chain(steps.into_iter().map(Err));
     for step in edits {
-        let edit = step.unwrap_or_else(|step: Step| make_edit(&model, &mut next, &step));
+        let edit = step.unwrap_or_else(|step: Edit| make_edit(&model, &mut next, &step));
         apply_to_model(&mut model, &edit);
         let changed = edit.add.len() + edit.set_tombstones.len() + edit.drop.len();
         let before: Vec<_> = manifest.entries().cloned().collect();

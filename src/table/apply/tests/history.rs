@@ -282,8 +282,7 @@ fn run(seed: u64, commits: usize, lag: usize, group: usize) -> Seen {
                 }
                 Outcome::Conflict(_) => {
                     let change_set = &statement.change_set;
-                    if change_set.op == OpKind::Compact && change_set.tells_moves() && earlier == 0
-                    {
+                    if change_set.op == OpKind::Compact && change_set.has_moves() && earlier == 0 {
                         // Only another rewrite of its sources stops it, no DELETE and no UPDATE.
                         let is_gone = |drop: &DropChange| current.get(&drop.superfile).is_none();
                         assert!(change_set.drop.iter().any(is_gone), "{outcome:?}");

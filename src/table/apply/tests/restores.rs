@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use super::history::{model, statement};
 use super::world::*;
 use crate::format::manifest::Manifest;
-use crate::format::{Adopted, ChangeSet, DropChange, OpKind};
+use crate::format::{ChangeSet, DropChange, ExternalFile, OpKind};
 use crate::table::apply::Outcome;
 use crate::table::apply::conflict::{Conflict, ConflictReason};
 use crate::table::version::diff::difference;
@@ -24,7 +24,7 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
             .map(|entry| {
                 let mut entry = entry.as_ref().clone();
                 // Not stored: the commit says it.
-                (entry.moved_at, entry.touched) = (0, 0);
+                (entry.moved_at, entry.delete_count) = (0, 0);
                 entry
             })
             .collect(),
@@ -173,9 +173,9 @@ fn files_of_others_do_not_come_in_beside_a_restore_that_may_bring_them_back() {
     let _ = world.insert(&rows(0..4));
     let base = world.current().clone();
     let mut entry = world.superfile(rows(4..8));
-    entry.adopted = Some(Adopted {
+    entry.external = Some(ExternalFile {
         source: "s3://b/f.parquet#tag".to_owned(),
-        ..Adopted::default()
+        ..ExternalFile::default()
     });
     let add = |op, entry: &crate::format::manifest::SuperfileEntry| ChangeSet {
         add: vec![entry.clone()],

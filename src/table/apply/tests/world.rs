@@ -166,7 +166,7 @@ impl World {
             }
             if effect.drop_all || (drop_whole && delta.len() == live.len() as u64) {
                 let moved = (op == OpKind::Compact && self.tell_moves).then(|| {
-                    let runs = live.iter().map(|(at, row, _)| Run {
+                    let runs = live.iter().map(|(at, row, _)| MovedRange {
                         from: *at,
                         rows: 1,
                         to: places[row],

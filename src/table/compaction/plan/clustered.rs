@@ -72,7 +72,7 @@ pub(crate) enum Extent {
 
 /// Superfiles that were written together.
 struct Run<'e> {
-    said: Clustering,
+    clustering: Clustering,
     superfiles: Vec<&'e SuperfileEntry>,
     rows: u64,
     bytes: u64,
@@ -86,10 +86,12 @@ pub(crate) fn plan_clustered<'e>(
 ) -> Vec<Group> {
     let (mut fresh, mut runs) = (Vec::new(), BTreeMap::new());
     for entry in entries {
-        let said = entry.clustering.clone();
-        match said.filter(|said| said.key == along.key) {
-            Some(said) if along.extent != Extent::Again => {
-                let run = runs.entry(said.run).or_insert_with(|| Run::new(said));
+        let clustering = entry.clustering.clone();
+        match clustering.filter(|clustering| clustering.key == along.key) {
+            Some(clustering) if along.extent != Extent::Again => {
+                let run = runs
+                    .entry(clustering.run)
+                    .or_insert_with(|| Run::new(clustering));
                 run.add(entry);
             }
             _ => fresh.push(entry),
@@ -109,7 +111,7 @@ pub(crate) fn plan_clustered<'e>(
         run.superfiles.retain(|entry| is_holed(entry));
         let holed = pack(run.superfiles, along).into_iter();
         groups.extend(holed.map(|group| Group {
-            stays: Some(run.said.clone()),
+            stays: Some(run.clustering.clone()),
             ..group
         }));
     }
@@ -133,7 +135,7 @@ fn new<'e>(
     if fresh.is_empty() {
         return (Vec::new(), runs);
     }
-    runs.sort_by_key(|run| (run.rows, run.said.run));
+    runs.sort_by_key(|run| (run.rows, run.clustering.run));
     let mut rows: u64 = fresh.iter().map(|entry| entry.live_rows()).sum();
     let mut bytes: u64 = fresh.iter().map(|entry| entry.size).sum();
     let mut sources = fresh.len();
@@ -173,7 +175,7 @@ fn whole<'e>(
     let odd = |run: &Run<'_>| superfile_rows.is_some_and(|rows| run.is_odd(rows));
     let (open, mut kept): (Vec<_>, Vec<_>) = runs
         .into_iter()
-        .partition(|run| run.said.bytes < along.group_bytes.div_ceil(2) || odd(run));
+        .partition(|run| run.clustering.bytes < along.group_bytes.div_ceil(2) || odd(run));
     // One run alone is what it would become.
     if fresh.is_empty() && open.len() == 1 && !open.iter().any(odd) {
         kept.extend(open);
@@ -186,9 +188,9 @@ fn whole<'e>(
 }
 
 impl<'e> Run<'e> {
-    fn new(said: Clustering) -> Self {
+    fn new(clustering: Clustering) -> Self {
         Self {
-            said,
+            clustering,
             superfiles: Vec::new(),
             rows: 0,
             bytes: 0,
@@ -219,7 +221,7 @@ fn pack(sources: Vec<&SuperfileEntry>, along: &Along) -> Vec<Group> {
         false => groups.push(group),
     };
     let (mut open, mut hull): (Group, Vec<Extension>) = Default::default();
-    for place in places(sources, along) {
+    for place in key_ranges(sources, along) {
         let bytes = open.bytes.saturating_add(place.entry.size);
         let full = bytes > along.group_bytes || open.sources.len() >= MAX_SOURCES;
         let behind = open.bytes >= half && place.is_apart_from(&hull);
@@ -253,7 +255,7 @@ fn pack(sources: Vec<&SuperfileEntry>, along: &Along) -> Vec<Group> {
 type Extension = (usize, usize);
 
 /// A source, and where it is along the key.
-struct Place<'e> {
+struct KeyRange<'e> {
     entry: &'e SuperfileEntry,
     extensions: Vec<Extension>,
     /// Where it begins, and where it ends.
@@ -261,7 +263,7 @@ struct Place<'e> {
     ends: Vec<u8>,
 }
 
-impl Place<'_> {
+impl KeyRange<'_> {
     /// Whether it overlaps with nothing that is in a hull; without columns there is nothing to tell by.
     fn is_apart_from(&self, hull: &[Extension]) -> bool {
         let mut pairs = self.extensions.iter().zip(hull);
@@ -281,7 +283,7 @@ impl Place<'_> {
 }
 
 /// The sources in the order in which they begin along the key.
-fn places<'e>(sources: Vec<&'e SuperfileEntry>, along: &Along) -> Vec<Place<'e>> {
+fn key_ranges<'e>(sources: Vec<&'e SuperfileEntry>, along: &Along) -> Vec<KeyRange<'e>> {
     let columns: Vec<Vec<Extension>> = along
         .key
         .columns
@@ -292,7 +294,7 @@ fn places<'e>(sources: Vec<&'e SuperfileEntry>, along: &Along) -> Vec<Place<'e>>
             extensions(&sources, *id, descending)
         })
         .collect();
-    let mut places: Vec<Place<'e>> = sources
+    let mut key_ranges: Vec<KeyRange<'e>> = sources
         .into_iter()
         .enumerate()
         .map(|(i, entry)| {
@@ -302,7 +304,7 @@ fn places<'e>(sources: Vec<&'e SuperfileEntry>, along: &Along) -> Vec<Place<'e>>
                 .collect();
             let begins = corner(along.key.layout, extensions.iter().map(|(low, _)| *low));
             let ends = corner(along.key.layout, extensions.iter().map(|(_, high)| *high));
-            Place {
+            KeyRange {
                 entry,
                 extensions,
                 begins,
@@ -310,8 +312,9 @@ fn places<'e>(sources: Vec<&'e SuperfileEntry>, along: &Along) -> Vec<Place<'e>>
             }
         })
         .collect();
-    places.sort_by(|a, b| (&a.begins, &a.ends, a.entry.id).cmp(&(&b.begins, &b.ends, b.entry.id)));
-    places
+    key_ranges
+        .sort_by(|a, b| (&a.begins, &a.ends, a.entry.id).cmp(&(&b.begins, &b.ends, b.entry.id)));
+    key_ranges
 }
 
 /// Ranks are scaled to this, the largest coordinate of a curve.

@@ -9,7 +9,7 @@
 //! # Where they are
 //!
 //! A file in the table's own object store stays where it is: its manifest entry records its path, the
-//! [`Place`](crate::format::Place), and in which state it was taken in. It stays its owner's: nothing of the table writes or
+//! [`ExternalPath`](crate::format::ExternalPath), and in which state it was taken in. It stays its owner's: nothing of the table writes or
 //! deletes it, because whatever deletes goes by the names of the table's own objects ([`paths`](crate::format::paths)),
 //! and such a file has none. What its owner does to it later is found out when it is read (see
 //! [`in_place`](crate::scan::read::in_place)): an error, never a wrong answer. `UPDATE` and compaction put its rows into
@@ -17,7 +17,7 @@
 //!
 //! From another store, or when it is asked for, a file is copied as it is to `superfiles/<uuid>.parquet`, and the
 //! original does not matter any more. Within one object store the store does that itself (no byte passes through here);
-//! on a local disk, and from one store to another, the bytes are streamed. So is a file copied whose end cannot be sealed
+//! on a local disk, and from one store to another, the bytes are streamed. So is a file copied whose end cannot be checked
 //! (page indexes and footer of more than 256 MB), and one that lies in a folder of the table's own objects.
 //!
 //! What a path that leads out of the table costs, and what was done about it: whoever can write a manifest could

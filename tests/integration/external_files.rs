@@ -99,7 +99,7 @@ async fn adding_files_reads_a_footer_of_each_and_writes_no_data() {
     run(&ctx, CREATE).await;
     let before = plan.log().len();
     run(&ctx, ADD).await;
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
     let log = plan.log().split_off(before);
     let of_files = |kind: &str| {
         log.iter()
@@ -199,7 +199,7 @@ async fn a_table_of_files_in_place_answers_as_one_of_copies_and_one_of_inserted_
             compared(k + 1).await;
         }
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +209,7 @@ async fn a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothi
         let ctx = on_store(&store, &Plan::healthy());
         run(&ctx, CREATE).await;
         run(&ctx, "INSERT INTO t VALUES (-1, 'first')").await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
     let files = originals(&store).await;
     let plan = Plan::healthy();
@@ -218,7 +218,7 @@ async fn a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothi
         let ctx = on_store(&copy, &plan);
         run(&ctx, OPEN).await;
         run(&ctx, ADD).await;
-        datafusion_supertable::shutdown(&ctx).await;
+        datafusion_supertable::wait_for_background_work(&ctx).await;
     }
     let (mut all, mut nothing) = (0, 0);
     for k in 1..=plan.operations() {
@@ -229,7 +229,7 @@ async fn a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothi
                 Ok(_) => try_run(&dying, ADD).await.is_ok(),
                 Err(_) => false,
             };
-            datafusion_supertable::shutdown(&dying).await;
+            datafusion_supertable::wait_for_background_work(&dying).await;
             // By the clock of those for whom it is dead: recover, and delete all that can be.
             let system = Env::system();
             let clock = ManualClock::at_ms(system.now_ms());
@@ -270,7 +270,7 @@ async fn a_process_that_dies_at_any_operation_of_an_adoption_leaves_all_or_nothi
                 Err(e) => assert_eq!((ours(&e).kind(), rows), (ErrorKind::InvalidArgument, 121)),
             }
             assert_eq!(number(&ctx, "SELECT count(*) FROM t").await, 121);
-            datafusion_supertable::shutdown(&ctx).await;
+            datafusion_supertable::wait_for_background_work(&ctx).await;
         }
     }
     eprintln!("{all} times added, {nothing} times not");
@@ -293,8 +293,8 @@ async fn of_two_processes_that_add_a_file_at_once_one_does_and_the_other_is_told
         assert_eq!(ours(&error).kind(), ErrorKind::InvalidArgument, "{error}");
         assert!(ours(&error).subject().contains("in/0.parquet"), "{error}");
         assert_eq!(number(&second, "SELECT count(*) FROM t").await, 20);
-        datafusion_supertable::shutdown(&first).await;
-        datafusion_supertable::shutdown(&second).await;
+        datafusion_supertable::wait_for_background_work(&first).await;
+        datafusion_supertable::wait_for_background_work(&second).await;
     }
     assert_eq!(lost.len(), 2, "one always wins");
 }
@@ -323,7 +323,7 @@ async fn an_adoption_beside_a_restore_of_the_same_files_never_has_their_rows_twi
         }
         for ctx in [&first, &second] {
             assert_eq!(number(ctx, "SELECT count(*) FROM t").await, 20, "{seed}");
-            datafusion_supertable::shutdown(ctx).await;
+            datafusion_supertable::wait_for_background_work(ctx).await;
         }
     }
     eprintln!("{restored_first} {added_first}");
@@ -418,7 +418,7 @@ async fn a_file_that_was_replaced_cut_or_removed_is_an_error_that_names_it_and_n
             99
         );
     }
-    datafusion_supertable::shutdown(&ctx).await;
+    datafusion_supertable::wait_for_background_work(&ctx).await;
 }
 
 /// The files below a directory and what is in each.

@@ -4,7 +4,7 @@
 //! its footer. Does not read or write anything.
 //!
 //! The file's columns are found by name: it carries no field ids that mean anything here. Its entry
-//! keeps which field of the table each of them is ([`StoredAs`]), so a later change of names cannot
+//! keeps which field of the table each of them is ([`ColumnSource`]), so a later change of names cannot
 //! confuse them. Bounds of floats are not believed: other writers leave NaNs out of them.
 //!
 //! Invariant: a file that is accepted is read, by the scan, as rows that an `INSERT` of the same
@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::manifest::{CHECK, TableMetadata, field_id};
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
-use crate::format::{AdoptedColumns, StoredAs};
+use crate::format::{ColumnSource, ExternalColumns};
 use crate::scan::read::columns::renamed;
 use crate::table::evolution::{initial_text, initial_value, widens};
 use crate::table::{footer_null_count, footer_stats};
@@ -34,11 +34,11 @@ const MAX_BOUND_BYTES: usize = 128;
 
 /// What a table's entry will say of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Adoption {
+pub(crate) struct FilePlan {
     /// Its rows.
     pub(crate) rows: u64,
     /// Where it has the table's columns.
-    pub(crate) columns: AdoptedColumns,
+    pub(crate) columns: ExternalColumns,
     /// The statistics of the table's columns in it.
     pub(crate) stats: SuperfileStats,
 }
@@ -69,13 +69,13 @@ pub(crate) fn check_table(metadata: &TableMetadata) -> Result<()> {
 ///
 /// # Errors
 /// Names what stands against it.
-pub(crate) fn adopt(
+pub(crate) fn plan_file(
     file: &Arc<ParquetMetaData>,
     size: u64,
     name: &str,
     metadata: &TableMetadata,
     hive: &[(String, Option<String>)],
-) -> Result<Adoption> {
+) -> Result<FilePlan> {
     let refuse = |why: String| Error::new(ErrorKind::InvalidArgument, name, why);
     let rows = check_layout(file, size).map_err(|why| refuse(why.to_owned()))?;
     for chunk in file.row_groups().iter().flat_map(|group| group.columns()) {
@@ -89,7 +89,7 @@ pub(crate) fn adopt(
     let footer = file.file_metadata();
     let arrow = parquet_to_arrow_schema(footer.schema_descr(), footer.key_value_metadata())
         .map_err(|e| refuse("its columns cannot be read".to_owned()).with_source(e))?;
-    let mut adopted = AdoptedColumns::new();
+    let mut external = ExternalColumns::new();
     let mut taken = 0;
     for field in metadata.schema.fields() {
         let Some(id) = field_id(field) else { continue };
@@ -103,13 +103,13 @@ pub(crate) fn adopt(
                         field.name()
                     )));
                 }
-                adopted.insert(id, StoredAs::Constant(None));
+                external.insert(id, ColumnSource::Constant(None));
                 continue;
             }
             check_type(stored, field).map_err(|why| refuse(format!("its column {why}")))?;
             check_times(file, stored, field).map_err(|why| refuse(format!("its column {why}")))?;
-            adopted.insert(id, StoredAs::Name(field.name().clone()));
-            name_members(field.data_type(), &mut adopted);
+            external.insert(id, ColumnSource::Name(field.name().clone()));
+            name_members(field.data_type(), &mut external);
             continue;
         }
         let Some((_, value)) = hive.iter().rev().find(|(key, _)| key == field.name()) else {
@@ -123,7 +123,7 @@ pub(crate) fn adopt(
             ))
             .with_source(e)
         })?;
-        adopted.insert(id, StoredAs::Constant(text));
+        external.insert(id, ColumnSource::Constant(text));
     }
     if taken == 0 {
         return Err(refuse("it has none of the table's columns".to_owned()));
@@ -151,10 +151,10 @@ pub(crate) fn adopt(
              COLUMN first"
         )));
     }
-    let stats = statistics(file, metadata, &adopted, rows, name)?;
-    Ok(Adoption {
+    let stats = statistics(file, metadata, &external, rows, name)?;
+    Ok(FilePlan {
         rows,
-        columns: adopted,
+        columns: external,
         stats,
     })
 }
@@ -208,18 +208,18 @@ fn check_absent(
 }
 
 /// Records the members of a column, and of what is in it, under the names they have today.
-fn name_members(data_type: &DataType, adopted: &mut AdoptedColumns) {
+fn name_members(data_type: &DataType, external: &mut ExternalColumns) {
     match data_type {
         DataType::Struct(fields) => {
             for field in fields {
                 if let Some(id) = field_id(field) {
-                    adopted.insert(id, StoredAs::Name(field.name().clone()));
+                    external.insert(id, ColumnSource::Name(field.name().clone()));
                 }
-                name_members(field.data_type(), adopted);
+                name_members(field.data_type(), external);
             }
         }
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-            name_members(item.data_type(), adopted);
+            name_members(item.data_type(), external);
         }
         _ => {}
     }
@@ -244,7 +244,7 @@ fn constant(field: &Field, value: Option<&str>) -> Result<Option<String>> {
 fn statistics(
     file: &Arc<ParquetMetaData>,
     metadata: &TableMetadata,
-    adopted: &AdoptedColumns,
+    external: &ExternalColumns,
     rows: u64,
     name: &str,
 ) -> Result<SuperfileStats> {
@@ -257,7 +257,7 @@ fn statistics(
         .with_source(e)
     };
     // As the scan will see it: what cannot be believed is left out.
-    let named = renamed(Arc::clone(file), &metadata.schema, Some(adopted)).map_err(unreadable)?;
+    let named = renamed(Arc::clone(file), &metadata.schema, Some(external)).map_err(unreadable)?;
     let footer = named.file_metadata();
     let schema = parquet_to_arrow_schema(footer.schema_descr(), footer.key_value_metadata())
         .map_err(unreadable)?;
@@ -288,12 +288,12 @@ fn statistics(
     }
     for field in metadata.schema.fields() {
         let Some(id) = field_id(field) else { continue };
-        match adopted.get(&id) {
-            Some(StoredAs::Constant(text)) => {
+        match external.get(&id) {
+            Some(ColumnSource::Constant(text)) => {
                 let stats_of_it = constant_stats(field, text.as_deref(), rows)?;
                 stats.columns.insert(id, stats_of_it);
             }
-            Some(StoredAs::Name(_)) if !field.is_nullable() => {
+            Some(ColumnSource::Name(_)) if !field.is_nullable() => {
                 let stored = schema.field_with_name(field.name());
                 let known = stored.is_ok_and(|stored| {
                     !stored.is_nullable() || footer_null_count(&named, &schema, stored) == Some(0)

@@ -9,19 +9,19 @@ use std::collections::BTreeMap;
 
 /// A file that others wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Adopted {
+pub struct ExternalFile {
     /// Where it was, and which state of the object there: the table takes no state of an object in twice.
     pub source: String,
     /// Where it has the table's fields, by field id.
-    pub columns: AdoptedColumns,
+    pub columns: ExternalColumns,
 }
 
-/// Where an adopted file has the table's fields, by field id.
-pub(crate) type AdoptedColumns = BTreeMap<i32, StoredAs>;
+/// Where an external file has the table's fields, by field id.
+pub(crate) type ExternalColumns = BTreeMap<i32, ColumnSource>;
 
-/// Where an adopted file has the values of a field.
+/// Where an external file has the values of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredAs {
+pub enum ColumnSource {
     /// In the field of this name, of the column or struct that it belongs to.
     Name(String),
     /// Nowhere: all rows have the value that this text casts to, NULL if it is `None`.

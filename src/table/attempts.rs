@@ -13,14 +13,14 @@ use crate::wal::Env;
 use crate::wal::backoff::Backoff;
 
 /// How often a statement is run.
-pub(crate) const MAX_RUNS: usize = 10;
+pub(crate) const MAX_ATTEMPTS: usize = 10;
 
 /// Why a drop is tried again.
-pub(crate) const SWUNG: &str = "the table's current version changed";
+pub(crate) const VERSION_CHANGED: &str = "the table's current version changed";
 
 /// How one run ended.
 #[derive(Debug)]
-pub(crate) enum RunEnd {
+pub(crate) enum AttemptEnd {
     /// It is committed.
     Committed {
         /// The version that committed it.
@@ -34,7 +34,7 @@ pub(crate) enum RunEnd {
     Lost(String),
 }
 
-impl RunEnd {
+impl AttemptEnd {
     /// The end of a run whose commit ended like this.
     ///
     /// # Errors
@@ -60,28 +60,28 @@ impl RunEnd {
 
 /// The runs of one statement.
 #[derive(Debug)]
-pub(crate) struct Reruns {
+pub(crate) struct Attempts {
     env: Env,
     statement: String,
     pauses: Backoff,
     left: usize,
 }
 
-impl Reruns {
+impl Attempts {
     /// Before the first run of a statement on a table, which an error is to name so.
     pub(crate) fn of(statement: impl Into<String>, table: &impl AsRef<Env>) -> Self {
         Self {
             env: table.as_ref().clone(),
             statement: statement.into(),
             pauses: Backoff::default(),
-            left: MAX_RUNS.saturating_sub(1),
+            left: MAX_ATTEMPTS.saturating_sub(1),
         }
     }
 
     /// The same, for one that no other process helps along: it may lose so many runs more.
     pub(crate) fn at_most(self, runs: usize) -> Self {
         Self {
-            left: runs.max(MAX_RUNS).saturating_sub(1),
+            left: runs.max(MAX_ATTEMPTS).saturating_sub(1),
             ..self
         }
     }

@@ -1,6 +1,6 @@
 //! Tables of other formats, and of this one: directories of Parquet files in which not every file, nor every row, counts.
 //!
-//! Owns the marks by which such a directory is known, and the search for them at and above the files of an adoption.
+//! Owns the marks by which such a directory is known, and the search for them at and above the files of a statement.
 //! Does not own the listing of the files (`find`).
 //!
 //! | mark | what is there |

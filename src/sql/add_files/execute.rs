@@ -1,4 +1,4 @@
-//! Takes the files of an adoption into the table, and commits them.
+//! Takes the files of a statement into the table, and commits them.
 //!
 //! Owns the order of things: every footer is read and judged before anything is copied; copies are
 //! made only once the mutation's document is durable. Of a file that stays where it is, what is committed is what
@@ -22,13 +22,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::SuperfileId;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use crate::format::paths;
-use crate::format::{Adopted, FooterSeal, InPlace, OpKind};
+use crate::format::{ExternalFile, FooterChecksum, InPlace, OpKind};
 use crate::scan::ScanLocation;
 use crate::scan::read::in_place::{InPlaceStore, own};
-use crate::sql::adopt::plan::{Adoption, adopt, check_table};
+use crate::sql::add_files::plan::{FilePlan, check_table, plan_file};
 use crate::sql::location::refuse_credentials;
 use crate::table::{
-    Effect, EndError, Mutation, Reruns, RunEnd, SealedEnd, Snapshot, Table, judge_end,
+    AttemptEnd, Attempts, Effect, EndError, FileEnd, Mutation, Snapshot, Table, read_end,
 };
 
 /// The size of the pieces in which a file is uploaded where the store cannot copy it.
@@ -53,9 +53,9 @@ pub(crate) struct Added {
 }
 
 /// A file that was judged by its footer.
-struct Judged<'c> {
+struct CheckedFile<'c> {
     candidate: &'c Candidate,
-    adoption: Adoption,
+    plan: FilePlan,
     /// Where the table is to refer to it; it is copied, if nowhere.
     stays: Option<Staying>,
 }
@@ -63,7 +63,7 @@ struct Judged<'c> {
 /// A file that stays where it is.
 struct Staying {
     file: InPlace,
-    seal: FooterSeal,
+    checksum: FooterChecksum,
 }
 
 /// Adds the Parquet files at `url` to `table`, which is at `location` in the session's stores. `copy`: also those
@@ -90,13 +90,13 @@ pub(crate) async fn add_files(
         .with_source(e)
     })?;
     let places = Places::new(from, parsed.object_store(), location.clone(), table.clone()).await;
-    let mut reruns = Reruns::of(url, table);
+    let mut attempts = Attempts::of(url, table);
     loop {
         let snapshot = table.snapshot().await?;
         check_table(snapshot.metadata())?;
         let candidates = find(&places, &parsed, &snapshot, url).await?;
         let judged = judge(&places, &candidates, snapshot.metadata(), copy).await?;
-        if judged.iter().all(|file| file.adoption.rows == 0) {
+        if judged.iter().all(|file| file.plan.rows == 0) {
             return Ok(judged.iter().map(without_rows).collect());
         }
         let statement = format!("supertable_add_files {url}");
@@ -109,10 +109,10 @@ pub(crate) async fn add_files(
                 return Err(e);
             }
         };
-        match RunEnd::of(mutation.commit(effect).await)? {
-            RunEnd::Committed { .. } => return Ok(added),
-            RunEnd::Nothing => return Ok(Vec::new()),
-            RunEnd::Lost(why) => reruns.after_loss(why).await?,
+        match AttemptEnd::of(mutation.commit(effect).await)? {
+            AttemptEnd::Committed { .. } => return Ok(added),
+            AttemptEnd::Nothing => return Ok(Vec::new()),
+            AttemptEnd::Lost(why) => attempts.after_loss(why).await?,
         }
     }
 }
@@ -123,7 +123,7 @@ async fn judge<'c>(
     candidates: &'c [Candidate],
     metadata: &TableMetadata,
     copy: bool,
-) -> Result<Vec<Judged<'c>>> {
+) -> Result<Vec<CheckedFile<'c>>> {
     let judged: Vec<_> = candidates
         .iter()
         .map(|candidate| judge_one(places, candidate, metadata, copy))
@@ -139,7 +139,7 @@ async fn judge_one<'c>(
     candidate: &'c Candidate,
     metadata: &TableMetadata,
     copy: bool,
-) -> Result<Judged<'c>> {
+) -> Result<CheckedFile<'c>> {
     let meta = &candidate.meta;
     let in_place = candidate.in_place.as_ref().filter(|_| !copy);
     let store: Arc<dyn ObjectStore> = match in_place {
@@ -153,28 +153,28 @@ async fn judge_one<'c>(
         None => Arc::clone(&places.from),
     };
     let end = footer(&store, meta, &candidate.name).await?;
-    let adoption = judged(&end, meta.size, candidate, metadata)?;
-    // Without a seal nothing tells later whether it is the file that was meant.
-    let stays = in_place.zip(end.seal).map(|(file, seal)| Staying {
+    let plan = judged(&end, meta.size, candidate, metadata)?;
+    // Without a checksum nothing tells later whether it is the file that was meant.
+    let stays = in_place.zip(end.checksum).map(|(file, checksum)| Staying {
         file: file.clone(),
-        seal,
+        checksum,
     });
-    Ok(Judged {
+    Ok(CheckedFile {
         candidate,
-        adoption,
+        plan,
         stays,
     })
 }
 
-/// [`adopt`], of a footer that may say what no decoder thought of.
+/// [`plan_file`], of a footer that may say what no decoder thought of.
 fn judged(
-    end: &SealedEnd,
+    end: &FileEnd,
     size: u64,
     candidate: &Candidate,
     metadata: &TableMetadata,
-) -> Result<Adoption> {
+) -> Result<FilePlan> {
     let judge = || {
-        adopt(
+        plan_file(
             &end.metadata,
             size,
             &candidate.name,
@@ -192,7 +192,7 @@ fn judged(
 }
 
 /// Reads the end of a file. Nobody vouches for it, so it is looked at before it is decoded.
-async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> Result<SealedEnd> {
+async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> Result<FileEnd> {
     if meta.size == 0 {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
@@ -217,7 +217,7 @@ async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> 
                     Error::new(ErrorKind::Storage, name, "its footer cannot be read").with_source(e)
                 }
             })?;
-        match judge_end(&bytes, meta.size) {
+        match read_end(&bytes, meta.size) {
             Ok(end) => return Ok(end),
             Err(EndError::Needs(more)) if more > wanted => wanted = more,
             Err(e) => {
@@ -235,7 +235,7 @@ async fn footer(store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, name: &str) -> 
 /// Copies the files that cannot stay, and says what is to be committed.
 async fn take_in(
     places: &Places,
-    files: Vec<Judged<'_>>,
+    files: Vec<CheckedFile<'_>>,
     snapshot: &Snapshot,
     mutation: &Mutation,
 ) -> Result<(Effect, Vec<Added>)> {
@@ -243,7 +243,7 @@ async fn take_in(
     let metadata = snapshot.metadata();
     let mut jobs = Vec::new();
     for file in files {
-        let id = match file.adoption.rows {
+        let id = match file.plan.rows {
             0 => None,
             _ => Some(mutation.ids().superfile()?),
         };
@@ -273,7 +273,7 @@ async fn take_in(
 }
 
 /// A file that gives the table nothing, and is not remembered.
-fn without_rows(file: &Judged<'_>) -> Added {
+fn without_rows(file: &CheckedFile<'_>) -> Added {
     Added {
         file: file.candidate.name.clone(),
         rows: 0,
@@ -285,28 +285,28 @@ fn without_rows(file: &Judged<'_>) -> Added {
 
 async fn take_in_one(
     places: &Places,
-    file: Judged<'_>,
+    file: CheckedFile<'_>,
     id: SuperfileId,
     metadata: &TableMetadata,
 ) -> Result<(SuperfileEntry, Added)> {
-    let Judged {
+    let CheckedFile {
         candidate,
-        adoption,
+        plan,
         stays,
     } = file;
     let in_place = stays.is_some();
-    let (adoption, size, seal, file) = match stays {
-        Some(Staying { file, seal }) => (adoption, candidate.meta.size, Some(seal), Some(file)),
+    let (plan, size, checksum, file) = match stays {
+        Some(Staying { file, checksum }) => (plan, candidate.meta.size, Some(checksum), Some(file)),
         None => {
-            let (size, seal, adoption) = copy_one(places, candidate, id, metadata).await?;
-            (adoption, size, seal, None)
+            let (size, checksum, plan) = copy_one(places, candidate, id, metadata).await?;
+            (plan, size, checksum, None)
         }
     };
-    let Adoption {
+    let FilePlan {
         rows,
         columns,
         stats,
-    } = adoption;
+    } = plan;
     let env = places.table.env();
     let added = Added {
         file: candidate.name.clone(),
@@ -317,9 +317,9 @@ async fn take_in_one(
     };
     let row_ids = RowIds::Span(env.ids.row_span());
     let entry = SuperfileEntry {
-        seal,
+        footer_checksum: checksum,
         in_place: file,
-        adopted: Some(Adopted {
+        external: Some(ExternalFile {
             source: candidate.source.clone(),
             columns,
         }),
@@ -335,7 +335,7 @@ async fn copy_one(
     candidate: &Candidate,
     id: SuperfileId,
     metadata: &TableMetadata,
-) -> Result<(u64, Option<FooterSeal>, Adoption)> {
+) -> Result<(u64, Option<FooterChecksum>, FilePlan)> {
     let own = places.table.storage().object_store();
     let path = paths::superfile(&id);
     let failed = |e: object_store::Error| {
@@ -368,8 +368,8 @@ async fn copy_one(
         ..own.head(&path).await.map_err(failed)?
     };
     let end = footer(&own, &copy, &candidate.name).await?;
-    let adoption = judged(&end, copy.size, candidate, metadata)?;
-    Ok((copy.size, end.seal, adoption))
+    let plan = judged(&end, copy.size, candidate, metadata)?;
+    Ok((copy.size, end.checksum, plan))
 }
 
 /// Copies a file through this process, in bounded memory.

@@ -9,7 +9,7 @@
 //! where the value has an equal in the column's type: what statistics are compared with is then sound by
 //! construction.
 //!
-//! Invariant: a sealed predicate is TRUE for exactly the rows for which the written one is. (Where it is not
+//! Invariant: a hidden predicate is TRUE for exactly the rows for which the written one is. (Where it is not
 //! TRUE, it may be FALSE instead of NULL, or the other way round: a filter cannot tell.)
 
 use arrow::datatypes::DataType;
@@ -23,7 +23,7 @@ use super::key::{is_row_key, row_key};
 use super::settings::Settings;
 use crate::scan::plan::cover::is_comparison;
 
-/// How much is sealed.
+/// How much is hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     /// A query: functions of a row stay visible to the engine, which may prune by them.
@@ -32,14 +32,14 @@ pub(super) enum Mode {
     Change,
 }
 
-/// Seals expressions over the columns of one plan node's input.
-pub(super) struct Sealer<'a> {
+/// Hides expressions over the columns of one plan node's input.
+pub(super) struct Barrier<'a> {
     pub(super) schema: &'a DFSchema,
     pub(super) config: &'a Settings<'a>,
     pub(super) mode: Mode,
 }
 
-impl Sealer<'_> {
+impl Barrier<'_> {
     /// A condition of which only TRUE counts.
     pub(super) fn predicate(&self, expr: Expr) -> Result<Expr> {
         match expr {
@@ -105,7 +105,7 @@ impl Sealer<'_> {
             Expr::Not(inner) if matches!(*inner, Expr::InSubquery(_)) => {
                 Ok(Expr::Not(Box::new(self.condition(*inner)?)))
             }
-            other => self.sealed(other, Role::Condition),
+            other => self.hidden(other, Role::Condition),
         }
     }
 
@@ -139,7 +139,7 @@ impl Sealer<'_> {
         let same = |left, op, right| Expr::BinaryExpr(BinaryExpr::new(left, op, right));
         if left.get_type(self.schema)?.is_floating() {
             let (left, right) = (Box::new(left), Box::new(right));
-            return self.sealed(
+            return self.hidden(
                 same(left, Operator::IsNotDistinctFrom, right),
                 Role::Condition,
             );
@@ -149,7 +149,7 @@ impl Sealer<'_> {
         Ok(same(left, Operator::Eq, right))
     }
 
-    /// `column IN (values)`; a list with NOT before it, or a NULL in it, is sealed.
+    /// `column IN (values)`; a list with NOT before it, or a NULL in it, is hidden.
     fn list(&self, list: InList) -> Result<Expr> {
         let InList {
             expr,
@@ -164,7 +164,7 @@ impl Sealer<'_> {
             })
         };
         if negated || !is_column_behind_casts(&expr) {
-            return self.sealed(whole(expr, values), Role::Condition);
+            return self.hidden(whole(expr, values), Role::Condition);
         }
         let values: Vec<Expr> = values.into_iter().map(|value| self.folded(value)).collect();
         let literals: Option<Vec<&ScalarValue>> = values
@@ -190,10 +190,10 @@ impl Sealer<'_> {
                         Box::new(inner),
                         unwrapped.map(|(_, value)| lit(value)).collect(),
                     )),
-                    _ => self.sealed(whole(expr, values), Role::Condition),
+                    _ => self.hidden(whole(expr, values), Role::Condition),
                 }
             }
-            None => self.sealed(whole(expr, values), Role::Condition),
+            None => self.hidden(whole(expr, values), Role::Condition),
         }
     }
 
@@ -209,7 +209,7 @@ impl Sealer<'_> {
             && matches!(&*like.pattern, Expr::Literal(v, _) if is_prefix_pattern(v));
         match plain {
             true => Ok(Expr::Like(like)),
-            false => self.sealed(Expr::Like(like), Role::Condition),
+            false => self.hidden(Expr::Like(like), Role::Condition),
         }
     }
 
@@ -227,7 +227,7 @@ impl Sealer<'_> {
             {
                 Ok(Expr::Cast(Cast { expr, field }))
             }
-            other => self.sealed(other, Role::Condition),
+            other => self.hidden(other, Role::Condition),
         }
     }
 
@@ -271,7 +271,7 @@ impl Sealer<'_> {
             Expr::GroupingSet(set) => Ok(Expr::GroupingSet(set)
                 .map_children(|e| Ok(Transformed::yes(self.value(e)?)))?
                 .data),
-            other => self.sealed(other, Role::Value),
+            other => self.hidden(other, Role::Value),
         }
     }
 
@@ -287,7 +287,7 @@ impl Sealer<'_> {
             .collect()
     }
 
-    fn sealed(&self, expr: Expr, role: Role) -> Result<Expr> {
+    fn hidden(&self, expr: Expr, role: Role) -> Result<Expr> {
         match self.is_visible(&expr)? {
             true => Ok(expr),
             false => exact(expr, self.schema, self.config, role),

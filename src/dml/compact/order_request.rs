@@ -20,12 +20,12 @@ use crate::table::Snapshot;
 use crate::table::compaction::{Along, Extent, Group};
 
 /// An order through the table: the curve, if it is one, and what is to be done along it.
-pub(super) struct Aim {
+pub(super) struct OrderRequest {
     pub(super) by: Option<ClusterBy>,
     pub(super) along: Along,
 }
 
-impl Aim {
+impl OrderRequest {
     /// The order that is asked for, if one is.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Aim {
         let options = SupertableOptions::of(context.session_config().options());
         let session_or_table = options.max_group_bytes_for(&metadata.properties);
         let descending = metadata.sort_order.iter().map(|column| column.descending);
-        Ok(Some(Aim {
+        Ok(Some(OrderRequest {
             along: Along {
                 key: match &by {
                     Some(by) => by.key(&metadata.schema)?,
@@ -77,18 +77,18 @@ impl Aim {
 }
 
 /// What the superfiles of a group are told to say of themselves.
-pub(super) struct Said {
+pub(super) struct ClusteringOfGroup {
     key: ClusterKey,
     bytes: u64,
     /// The run that they stay in; else they are one of their own.
     run: Option<SuperfileId>,
 }
 
-impl Said {
-    pub(super) fn of(group: &Group, aim: &Aim) -> Self {
+impl ClusteringOfGroup {
+    pub(super) fn of(group: &Group, order: &OrderRequest) -> Self {
         let stays = group.stays.as_ref();
         Self {
-            key: aim.along.key.clone(),
+            key: order.along.key.clone(),
             bytes: stays.map_or(group.bytes, |stays| stays.bytes),
             run: stays.map(|stays| stays.run),
         }

@@ -22,7 +22,7 @@ use super::hive;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TableMetadata;
 use crate::format::paths::{self, ObjectName};
-use crate::format::{InPlace, Place};
+use crate::format::{ExternalPath, InPlace};
 use crate::scan::ScanLocation;
 use crate::scan::read::in_place::{is_disk, tag_of};
 use crate::table::{Snapshot, Table};
@@ -89,8 +89,8 @@ impl Places {
     }
 
     /// Where the table finds the object; `None` in another store, and among the table's own objects.
-    fn place(&self, real: &Path) -> Option<Place> {
-        Place::new(real, self.root.as_ref()?)
+    fn place(&self, real: &Path) -> Option<ExternalPath> {
+        ExternalPath::new(real, self.root.as_ref()?)
     }
 
     /// What the store says of a file, once it is so old that another state of it would have another time.
@@ -250,9 +250,9 @@ async fn refuse_foreign<T>(
 /// What the table has, and what was found so far.
 struct Known {
     sources: HashSet<String>,
-    places: HashSet<Place>,
+    places: HashSet<ExternalPath>,
     /// The places of this call alone.
-    found: HashSet<Place>,
+    found: HashSet<ExternalPath>,
 }
 
 impl Known {
@@ -260,7 +260,7 @@ impl Known {
         let entries = || snapshot.manifest().entries();
         Self {
             sources: entries()
-                .filter_map(|entry| Some(entry.adopted.as_ref()?.source.clone()))
+                .filter_map(|entry| Some(entry.external.as_ref()?.source.clone()))
                 .collect(),
             places: entries()
                 .filter_map(|entry| Some(entry.in_place.as_ref()?.place().clone()))
@@ -271,7 +271,7 @@ impl Known {
 
     /// Refuses a file that is known. One that was copied is another file when it has changed; one that is
     /// read in place is the same, and what is in the table is what it was.
-    fn take(&mut self, name: &str, source: &str, place: Option<&Place>) -> Result<()> {
+    fn take(&mut self, name: &str, source: &str, place: Option<&ExternalPath>) -> Result<()> {
         let refuse = |why| Err(Error::new(ErrorKind::InvalidArgument, name, why));
         if self.sources.contains(source) || place.is_some_and(|place| self.places.contains(place)) {
             return refuse("this file was added to the table already; nothing was added");
