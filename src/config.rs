@@ -251,7 +251,7 @@ impl ExtensionOptions for SupertableOptions {
             ISOLATION => self.isolation = Some(parse(key, value)?),
             "auto_compact" => self.auto_compact = parse(key, value)?,
             MAX_GROUP_BYTES => self.max_group_bytes = Some(group_bytes(key, value)?),
-            // A switch that whoever it binds can turn off binds nobody.
+            // A switch that a bound user can turn off binds no user.
             READ_ONLY => match (self.read_only, parse(key, value)?) {
                 (true, false) => {
                     return config_err!("{key} cannot be turned off again; use another session");
@@ -335,7 +335,7 @@ const MAX_GROUP_BYTES: &str = "max_group_bytes";
 ///
 /// # Errors
 /// There is no such option, or the value is none of its values. A condition, and what a table is clustered by, are
-/// looked at by whoever knows the table's columns.
+/// checked where the table's columns are known.
 pub(crate) fn check_table_option(name: &str, value: &str) -> Result<()> {
     match name {
         "auto_compact" => parse::<bool>(name, value).map(drop),

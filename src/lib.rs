@@ -62,7 +62,7 @@
 //! them, and may have changed when it commits. A query alone is serializable on each table at either
 //! level, because it reads one version.
 
-// Without `unstable`, what only tests and benches use is reached by nobody; clippy runs with it.
+// Without `unstable`, nothing reaches what only tests and benches use; clippy runs with it.
 #![cfg_attr(any(test, not(feature = "unstable")), allow(unreachable_pub))]
 #![cfg_attr(not(feature = "unstable"), allow(dead_code, unused_imports))]
 

@@ -205,12 +205,12 @@ pub(super) fn state_of(session: &SessionContext) -> SessionState {
     registered(session.state())
 }
 
-/// The same for those who only pass it on.
+/// The same for callers that only pass it on.
 pub(super) fn shared_state_of(session: &SessionContext) -> Arc<dyn Session> {
     Arc::new(state_of(session))
 }
 
-/// Behind a trait object, because nobody need look into the plan in it; see `dml::opaque`.
+/// Behind a trait object, because no caller need look into the plan in it; see `dml::opaque`.
 fn collected(frame: DataFrame) -> BoxFuture<'static, DataFusionResult<Vec<RecordBatch>>> {
     frame.collect().boxed()
 }

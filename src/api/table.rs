@@ -239,7 +239,7 @@ impl Supertable {
         self.at(Moment::Version(version)).await
     }
 
-    /// The version that was the newest at this moment, by the clocks of those who made the versions: a `SystemTime`, or
+    /// The version that was the newest at this moment, by the clocks of the processes that made the versions: a `SystemTime`, or
     /// a `chrono::DateTime`.
     ///
     /// ```

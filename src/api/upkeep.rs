@@ -160,7 +160,7 @@ impl VacuumBuilder {
     }
 
     /// Versions that were current within this time stay readable; seven days, if it is not said. Less than a few
-    /// minutes is for a table that nobody reads or writes at the moment.
+    /// minutes is for a table that no process reads or writes at the moment.
     pub fn retain(mut self, time: Duration) -> Self {
         self.options.retain = time;
         self

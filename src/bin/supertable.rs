@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
     };
     let status = runtime.block_on(cli::run(args));
-    // A statement that was cancelled may compute on for minutes; nobody waits for it.
+    // A statement that was cancelled may compute on for minutes; the program does not wait for it.
     runtime.shutdown_background();
     status
 }

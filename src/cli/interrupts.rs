@@ -3,7 +3,7 @@
 //! Owns hearing it on a thread of its own: a statement that computes without a pause (a nested-loop join in DataFusion)
 //! keeps the thread that runs it, and may keep every worker of the runtime, from noticing anything. The first
 //! Ctrl-C cancels what runs, which takes effect where it pauses; the second ends the process with the exit status 130.
-//! What a statement has left behind then is undone by whoever opens the table next.
+//! What a statement has left behind then is undone by the next process that opens the table.
 //!
 //! A script, a pipe or a command is over with the first one: if what runs does not pause soon, the process ends
 //! without it.
@@ -116,7 +116,7 @@ fn listen(state: &Arc<Mutex<State>>, sender: &watch::Sender<u64>) {
                             Stubborn::Left => leave(),
                             Stubborn::Told => eprintln!(
                                 "^C: the statement ends where DataFusion pauses; Ctrl-C again leaves, and the \
-                                 statement is undone by whoever opens its table next"
+                                 statement is undone by the next process that opens its table"
                             ),
                         }
                     });

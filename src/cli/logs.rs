@@ -19,7 +19,7 @@ use crate::table::PROGRESS;
 
 /// Sets up logging for the rest of the process; `progress` is shown, if there is a line for it.
 pub(super) fn begin(progress: Option<ProgressLine>) {
-    // Whoever has set a logger or a subscriber already wants what is said elsewhere.
+    // A program that has set a logger or a subscriber already wants the messages elsewhere.
     let _ = env_logger::Builder::from_env(Env::default().default_filter_or("off")).try_init();
     let _ = tracing::subscriber::set_global_default(Logs { progress });
 }

@@ -1,7 +1,7 @@
 //! Lines on the terminal that say how far a compaction, a vacuum or a long write is.
 //!
 //! Owns what is drawn (by `indicatif`), from the `tracing` events that long operations send. Does not own those events,
-//! nor who hears them (`logs`). Something is drawn only if the error output is a terminal.
+//! nor where they go (`logs`). Something is drawn only if the error output is a terminal.
 //! Invariant: once the operation or its statement is over, the line is gone, so that what is
 //! printed afterwards stands where it would have.
 

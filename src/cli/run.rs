@@ -5,7 +5,7 @@
 //!
 //! Exit status: 0 when every statement succeeded; 1 when one failed or nothing could be run; 130
 //! after Ctrl-C (`interrupts`). A statement cancelled by Ctrl-C is undone by that cleanup, or, if that does not come
-//! to its end, by whoever opens the table next.
+//! to its end, by the next process that opens the table.
 
 use std::env;
 use std::io::IsTerminal;

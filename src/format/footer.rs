@@ -5,7 +5,7 @@
 //!
 //! Parquet has no checksum of its footer. One flipped bit there is another row count, another offset,
 //! another bound by which row groups are skipped: a wrong answer, or lengths that no decoder should
-//! believe. So whoever writes a superfile, or takes in an external file, records hashes of its last bytes, and readers
+//! believe. So the process that writes a superfile, or takes in an external file, records hashes of its last bytes, and readers
 //! compare them *before* a decoder sees the bytes. As lengths are recorded too, a footer is read in one
 //! request of exactly its size.
 //!
@@ -20,7 +20,7 @@
 //! 24      16    the first half of the page indexes' blake3
 //! ```
 //!
-//! Half a hash is enough against damage, which is what this is about; whoever can write to the store can
+//! Half a hash is enough against damage, which is what this is about; a user who can write to the store can
 //! replace the manifest as well.
 //!
 //! The footer of a superfile that this crate wrote holds checksums of all bytes before it ([`super::checksums`]): so

@@ -278,7 +278,7 @@ impl RowId {
 
 /// A block of 2^24 consecutive UUIDv7-shaped ids that one mutation may use for what it stages.
 ///
-/// All objects of one mutation lie in its block, so whoever undoes the mutation finds them by
+/// All objects of one mutation lie in its block, so the process that undoes the mutation finds them by
 /// listing one range of names, also when nothing else records them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IdBlock(Uuid);

@@ -13,8 +13,8 @@
 //! folders below the table's root in which the table's own objects are. So no two paths of one kind are one object,
 //! and nothing that deletes by the names of [`paths`] ever meets such a file.
 //!
-//! A path from the store's root leads out of the table. That gives nobody a way to have a reader open what he cannot
-//! read himself: an entry without the checksum of the file's footer is refused, and whoever knows the hash of a footer
+//! A path from the store's root leads out of the table. That gives a user no way to have a reader open what the user cannot
+//! read: an entry without the checksum of the file's footer is refused, and a user who knows the hash of a footer
 //! has read the file.
 
 use std::fmt;

@@ -15,7 +15,7 @@
 //! | `new_nodes` | blake3 hex of up to 8 nodes below the root that this version brought; absent if there are none |
 //! | `checksum` | blake3 hex of the line without this key |
 //!
-//! `new_nodes` is a hint: whoever knows the version before can fetch them beside the root instead of after it.
+//! `new_nodes` is a hint: a reader that knows the version before can fetch them beside the root instead of after it.
 //! What the version consists of, the root alone says.
 //!
 //! A table of a catalog that was renamed has one more key, `claim`, behind `new_nodes`: an object of `slot`, the
@@ -451,10 +451,10 @@ mod tests {
 
     #[test]
     fn neither_a_drop_marker_nor_a_reservation_is_a_pointer_and_no_bit_of_them_may_flip() {
-        let dug = |claim| DropMarker { claim, ..marker() };
+        let dropped = |claim| DropMarker { claim, ..marker() };
         for head in [
-            Head::Dropped(dug(None)),
-            Head::Dropped(dug(claim())),
+            Head::Dropped(dropped(None)),
+            Head::Dropped(dropped(claim())),
             Head::Reserved(reservation()),
         ] {
             let bytes = match &head {

@@ -143,7 +143,7 @@ pub struct Lease {
     pub owner: String,
     /// When it took the lease, by its own clock.
     pub acquired_at: DateTime<Utc>,
-    /// When others may take over. Decides who bothers, never who is right.
+    /// When others may take over. Decides which process acts, never which is right.
     pub expires_at: DateTime<Utc>,
 }
 

@@ -7,7 +7,7 @@
 //!
 //! # Levels
 //!
-//! `warn` is for what somebody should look at: nothing is lost, but something did not go as it should. `info` is
+//! `warn` is for what an operator should look at: nothing is lost, but something did not go as it should. `info` is
 //! for work that changed a table outside of a statement. `debug` follows each mutation and each conditional
 //! write. There is no `error`: what fails a statement is the statement's error.
 //!

@@ -1,4 +1,4 @@
-//! Examples, by what somebody wants to do. All of them run at the command line, and through `sql()`).
+//! Examples, by purpose. All of them run at the command line, and through `sql()`.
 //!
 //! The quickstart of README runs on S3, too. The table's location appears once in the script:
 //!

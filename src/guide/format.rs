@@ -31,7 +31,7 @@
 //! _supertable/manifest/<blake3>        manifest nodes; immutable, named by the hash of their bytes
 //! superfiles/<uuid>.parquet            superfiles; immutable
 //! superfiles/<uuid>.tombstones         sidecars; immutable; the uuid is the sidecar's own, not the superfile's
-//! wal/mutations/<wal id>.json          WAL documents; replaced by compare-and-swap; none while nobody writes
+//! wal/mutations/<wal id>.json          WAL documents; replaced by compare-and-swap; none while no process writes
 //! wal/mutations/<wal id>.arrow         change sets; immutable
 //! ```
 //!
@@ -73,7 +73,7 @@
 //! | WAL document | its own `checksum` |
 //! | change set | its WAL document has the blake3 of its bytes |
 //!
-//! A reader must verify what it reads before it uses it. Names and hashes guard against damage, not against somebody
+//! A reader must verify what it reads before it uses it. Names and hashes guard against damage, not against a user
 //! who may write to the store.
 //!
 //! # A foreign reader
@@ -103,7 +103,7 @@
 //! 2. Mint a WAL id and an id block. Create the WAL document in state `INTENT`, with a lease. Renew the lease while you
 //!    work, at least three times within its length.
 //! 3. Once the document is durable, write new superfiles and sidecars, with ids from the block only.
-//! 4. Write the change set; replace the document with state `APPENDED` and the change set's hash. From here on anybody
+//! 4. Write the change set; replace the document with state `APPENDED` and the change set's hash. From here on any process
 //!    may commit the mutation, and you must not take it back.
 //! 5. Read the pointer; if the version is newer than your base, judge your change set against it. Read the document
 //!    again: it must still be `APPENDED`, and no version since the base may have committed it.

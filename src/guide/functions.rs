@@ -181,7 +181,7 @@
 //!
 //! After writes, where `supertable.auto_compact` asks for it, a compaction waits until sixteen small superfiles of
 //! about one size are there, so a row is written a few times at most. A superfile that is to be written anew for its deleted
-//! rows waits for nobody, and takes small ones along. Ten thousand updates of single rows all over a million rows in
+//! rows does not wait, and takes small ones along. Ten thousand updates of single rows all over a million rows in
 //! 15 MB leave at most 16 superfiles and 1,600 deleted rows at any time, and have about as many bytes rewritten as
 //! those statements wrote. One compaction runs at a time in a process. A table that says what it is clustered by is
 //! compacted along that, once sixteen new superfiles are there or as many bytes as one that is not small, with the same bound
@@ -193,7 +193,7 @@
 //! Deletes what no retained version refers to: superfiles, sidecars, manifest nodes; and ends what dead writers
 //! began. Retained is every version that was current at some moment of the last `retain` (seven days), and what a
 //! statement under way reads or has staged. `retain` is an interval of days or less. Less than a few minutes is for tables at
-//! rest: who still reads an older version then finds its files gone.
+//! rest: a query that still reads an older version then finds its files gone.
 //!
 //! One row for each kind of object: `what` and `action` (`Utf8`), `objects` and `bytes` (`UInt64`, NULL where they say
 //! nothing). The last row says which versions remain.

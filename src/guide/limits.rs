@@ -8,11 +8,11 @@
 //! - No primary keys: nothing keeps two equal rows from being there. No partitions either: files are skipped by
 //!   their statistics, which `WITH ORDER`, or `cluster_by`, makes sharp. A table is brought in order group by group, so a
 //!   filter leaves out a part of each group: the larger `max_group_bytes`, the better it is, and the longer one commit takes.
-//! - Nothing is deleted from the store until someone runs vacuum, and compaction after writes has to be asked for.
+//! - Nothing is deleted from the store until you run vacuum, and compaction after writes has to be asked for.
 //! - A type can be widened (integer, float, decimal digits), never narrowed or converted. `NOT NULL` can be dropped, not
 //!   set; a `CHECK` can be declared only when the table is created. `CREATE OR REPLACE TABLE` replaces rows, not columns.
 //! - A table of a catalog can be renamed within its schema. It keeps its directory, whose name may be an older one. A swap of
-//!   two names takes three renames. If a process dies in the middle of a rename, whoever wants the new name next waits for two
+//!   two names takes three renames. If a process dies in the middle of a rename, the next session that wants the new name waits for two
 //!   seconds. A table of `CREATE EXTERNAL TABLE` has the name that the session has given it.
 //! - A statement of a catalog goes through `datafusion_supertable::sql`. Sessions that share a catalog share its open tables: one
 //!   that only reads may, by opening a table for all, have ended what dead writers left.
@@ -20,7 +20,7 @@
 //!   columns with its next statement.
 //! - `ALTER TABLE` is not understood by `ctx.sql`: use `datafusion_supertable::sql`, or `supertable_alter`.
 //! - Files of another object store are copied when they are added. Those that are read in place are in no copy of the table's
-//!   directory, unless they lie below it; whoever copies them on a local disk must keep their times; and a table that is opened
+//!   directory, unless they lie below it; if you copy them on a local disk, keep their times; and a table that is opened
 //!   by another form of its URL (`https://…` instead of `az://…`) must find them under the same path. Tables with `CHECK` or
 //!   `WITH ORDER` take rows by `INSERT` only.
 //! - A directory in which a table was dropped, or that kept a name for a renamed table, holds a small marker for ever; a

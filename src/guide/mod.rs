@@ -1,6 +1,6 @@
 //! The reference: what README leaves out. Documentation only, there is no code here.
 //!
-//! - [`examples`]: statements by what somebody wants to do.
+//! - [`examples`]: statements by purpose.
 //! - [`statements`]: what each statement may hold, what it costs, constraints, row ids.
 //! - [`columns`]: `ALTER TABLE`, and adopting files that others wrote.
 //! - [`functions`]: every table function, with its arguments and its columns.
@@ -10,7 +10,7 @@
 //! - [`events`]: what is said through `tracing`, and the counters of `EXPLAIN ANALYZE`.
 //! - [`limits`]: what does not work, and what of DataFusion shows through.
 //! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
-//! - [`mod@format`]: the specification of the format, for those who read or write tables without this crate.
+//! - [`mod@format`]: the specification of the format, for programs that read or write tables without this crate.
 //! - [`glossary`]: one meaning for each word.
 //! - [`tour`]: where to begin reading the code.
 //!

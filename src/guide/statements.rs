@@ -109,7 +109,7 @@
 //!   creating, one gets it, and the others are told that the table exists.
 //! - The next statement of every session finds the table under the new name only. What runs or is planned goes on.
 //! - A process that dies in the middle leaves the table under the old name or the new one. If it had reserved the new
-//!   name already, whoever wants that name next waits for two seconds before taking it.
+//!   name already, the next session that wants that name waits for two seconds before taking it.
 //! - A table of `CREATE EXTERNAL TABLE` has the name that the session has given it: drop that, which leaves the data, and
 //!   create another one at the same location. A swap of two names takes three renames, between which there
 //!   is no table of one of the names; `CREATE OR REPLACE TABLE … AS` and `INSERT OVERWRITE` replace rows in one step.

@@ -1,9 +1,9 @@
-//! A tour of the code for who reads it the first time.
+//! A tour of the code for newcomers.
 //!
 //! Layers stand from left to right, and a file uses only its own layer and those to its left:
 //! `storage` and `format` → `wal` → `table` →
 //! `scan` → `dml` → `sql` → `api` → `cli`. Inside a layer no file leads back to
-//! itself: who follows imports, re-exports and methods from file to file comes to an end (but for a module and its own
+//! itself: following imports, re-exports and methods from file to file comes to an end (but for a module and its own
 //! children, which may know each other). Tests hold both rules.
 //!
 //! # A `DELETE`, from its predicate to the moment at which it is in force
@@ -26,5 +26,5 @@
 //!
 //! Decisions are functions over values, without clock, store or randomness: `wal::machine` (the states of a document),
 //! `table::apply` (what a change set makes of a version, and what conflicts), `table::compaction` (what is worth
-//! writing anew), `table::vacuum::plan` (what nobody needs), `scan::plan::prune` and `cover` (which superfiles a predicate
+//! writing anew), `table::vacuum::plan` (what no version needs), `scan::plan::prune` and `cover` (which superfiles a predicate
 //! can or must hold for). The code around them reads, calls them, and writes.

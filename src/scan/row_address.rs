@@ -1,7 +1,7 @@
 //! Where a row lives and what it is called: the hidden columns of a scan.
 //!
 //! Owns the names and types of the row address (superfile ordinal and position) and of the row id,
-//! and the function that computes a row's id. Does not own who asks for them.
+//! and the function that computes a row's id. Does not own which scans ask for them.
 //!
 //! A row's **address** is valid within one snapshot: the ordinal of its superfile in the scan's
 //! file list and the row's position in that superfile. Its **id** is for ever: a superfile written

@@ -1,7 +1,7 @@
 //! Waiting for I/O where DataFusion asks synchronously: while it plans, and in catalogs.
 //!
 //! Owns the one place where a thread is blocked. A worker of a multi-threaded runtime hands its other
-//! work over first. On a single-threaded runtime nobody else could make progress, so only what needs no
+//! work over first. On a single-threaded runtime no other task could make progress, so only what needs no
 //! waiting succeeds there, and the rest is refused: it would hang. It is refused in a `LocalSet`, too, whose
 //! thread hands nothing over; tokio says so by a panic alone, which is caught (but reported on standard error).
 

@@ -21,7 +21,7 @@
 //! Invariant: `Committed` is never said of bytes that did not come into force. `Lost` is never said
 //! while our bytes are in force. It does **not** prove that they never were: another writer may
 //! have replaced them between the lost answer and the read back. A protocol that needs to know asks
-//! its history. For a create the same holds if someone deletes the object in between: it may then
+//! its history. For a create the same holds if another process deletes the object in between: it may then
 //! be created again.
 //!
 //! A crash leaves behind either the old or the new object, never a mixture.
@@ -257,7 +257,7 @@ impl Storage {
     }
 
     /// Deletes the object; a missing one is a success. When this returns the object is durably
-    /// gone, whoever deleted it: on a local disk an absence that was merely *observed* (by a read or
+    /// gone, whichever process deleted it: on a local disk an absence that was merely *observed* (by a read or
     /// a listing) may not have reached the disk yet.
     ///
     /// # Errors

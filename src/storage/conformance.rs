@@ -123,7 +123,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A body that nobody else writes.
+/// A body that no other write has.
 fn fresh(text: &str) -> Bytes {
     Bytes::from(format!("{text} {}", Uuid::new_v4()))
 }
@@ -148,7 +148,7 @@ async fn creating(storage: &Storage) -> CheckResult {
     let key = check.key("a/b/object.json");
     check.that(
         check.run(storage.get(&key).await)?.is_none(),
-        "an object exists that nobody created",
+        "an object exists that was never created",
     )?;
     let (first, second) = (fresh("first"), fresh("second"));
     let version = check.committed("a create", storage.create(&key, first.clone()).await)?;

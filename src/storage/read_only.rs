@@ -1,6 +1,6 @@
 //! A store through which nothing can be changed.
 //!
-//! Owns the refusal of every request that writes, before it is sent. Does not own who is refused: a
+//! Owns the refusal of every request that writes, before it is sent. Does not own which sessions are refused: a
 //! session's option decides, and refuses its statements with a sentence of their own; this is what
 //! keeps everything else from writing (recovery on open, background work), whatever was overlooked.
 //!

@@ -16,7 +16,7 @@
 //!
 //! # How often
 //!
-//! The HTTP clients of `object_store` retry below this layer, by the `RetryConfig` of whoever built the store: by
+//! The HTTP clients of `object_store` retry below this layer, by the `RetryConfig` that the store was built with: by
 //! default up to 10 times, 0.1 s to 15 s apart, and not after 3 minutes. So the bounds here are small: 6 attempts,
 //! 25 ms to 2 s apart, as many at random added. What one call comes to when nothing ever works:
 //!

@@ -112,7 +112,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Applied {
     /// The next version; `None` if no change set is in it.
     pub manifest: Option<Manifest>,
-    /// Sidecars to upload before the pointer names the manifest: unions that nobody staged, each
+    /// Sidecars to upload before the pointer names the manifest: unions that no statement staged, each
     /// with the superfile whose rows it deletes.
     pub sidecars: Vec<(TombstoneRef, SuperfileId, Bytes)>,
     /// What became of each change set, in the order given.
@@ -182,7 +182,7 @@ impl From<ApplyError> for Error {
     }
 }
 
-/// The sidecars in force whose bitmaps [`apply`] must be given to judge `change_sets`: those of superfiles that somebody
+/// The sidecars in force whose bitmaps [`apply`] must be given to judge `change_sets`: those of superfiles that a statement
 /// else changed since, or that two of them change. Otherwise the staged unions are used unread.
 pub(crate) fn needed_sidecars(
     manifest: &Manifest,

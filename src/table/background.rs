@@ -1,7 +1,7 @@
 //! Work that goes on after a caller has its answer, and waiting for its end.
 //!
 //! Owns: where a table's background tasks run ([`BackgroundTasks`]), the one turn of upkeep that may wait ([`Upkeep`]),
-//! and what is left of a table for those who wait for its end and must not prolong it ([`Background`]). Does not own
+//! and what is left of a table for the tasks that wait for its end and must not prolong it ([`Background`]). Does not own
 //! what the tasks do.
 //! Invariant: a wait ends only after every task that was spawned before. A crash leaves what the tasks leave.
 
@@ -104,7 +104,7 @@ impl Background {
         self.tracker.wait().await;
     }
 
-    /// Whether nothing goes on, and nobody refers to the table any more.
+    /// Whether nothing goes on, and no handle refers to the table any more.
     pub fn is_over(&self) -> bool {
         self.tracker.is_empty() && self.table.strong_count() == 0
     }

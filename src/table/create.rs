@@ -6,7 +6,7 @@
 //! Owns: the first version, and what may be at the place already. Does not own the pointer's creation (`version::head`),
 //! nor the statement that fills an unseen table (`commit::owner`).
 //!
-//! Invariants: one of those who create a table at one place is first, and what the others staged is theirs to delete. What
+//! Invariants: of the processes that create a table at one place one is first, and the others delete what they staged. What
 //! a creation has staged is deleted only if the table that is there is known to be another one.
 //!
 //! A crash leaves manifest nodes, and superfiles in the id block of an INTENT document. A table can be created over
@@ -45,7 +45,7 @@ pub struct CreateTable {
     pub sort_order: Vec<SortColumn>,
 }
 
-/// Uploads the first version of a table that nobody sees yet; returns it, and the hash of its root.
+/// Uploads the first version of a table that is not visible yet; returns it, and the hash of its root.
 ///
 /// # Errors
 /// `AlreadyExists` if there is a table; `InvalidArgument` if something else is there, or for a schema that

@@ -109,7 +109,7 @@ impl Table {
         Ok(table)
     }
 
-    /// A table that nobody sees until a statement has committed to it, or [`reveal`](Self::reveal) was called.
+    /// A table that is not visible until a statement has committed to it, or [`reveal`](Self::reveal) was called.
     ///
     /// # Errors
     /// As [`create`](Self::create), as far as it is seen already.
@@ -153,7 +153,7 @@ impl Table {
         }
     }
 
-    /// Lets everybody see the table as it is, if nobody does yet.
+    /// Makes the table visible as it is, if it is not yet.
     ///
     /// # Errors
     /// `AlreadyExists` if there is another one by now.

@@ -29,7 +29,7 @@
 //!
 //! # The recovery of a dead writer
 //!
-//! 1. `handle`, then `recovery::recover`: lists the documents, and looks at them again until it is clear who is dead.
+//! 1. `handle`, then `recovery::recover`: lists the documents, and looks at them again until it is clear which owners are dead.
 //! 2. `recovery::document`: decides about one. `commit::liveness` reads it and notes it in `wal::watch`.
 //! 3. An INTENT that stood still for a lease is fenced (`wal::machine`, `wal::store`), looked for in the history
 //!    (`version::head`, `version::history`), and undone (`wal::driver`).

@@ -3,7 +3,7 @@
 //!
 //! Owns: the document's present state and etag as its owner knows them, and the settling of writes
 //! whose outcome is uncertain. Does not own what a change set means, nor the pointer.
-//! Invariants: the owner appends only from an etag that it wrote itself, so whoever fenced the document
+//! Invariants: the owner appends only from an etag that it wrote itself, so the process that fenced the document
 //! stops it; a fenced owner stays fenced. A mutation is undone only after it was fenced, or by its owner
 //! while no append of his can be under way; staged objects go first, the document last.
 //! A crash leaves the document as it is; its lease expires, and recovery ends it.
@@ -36,7 +36,7 @@ const CANCELLED: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "only an appended mutation may be committed"]
 pub(crate) enum AppendOutcome {
-    /// The document is APPENDED: any process may commit it, and nobody may undo it for being slow.
+    /// The document is APPENDED: any process may commit it, and no process may undo it for being slow.
     Appended,
     /// Another process took the document: it was not committed and never will be.
     Fenced,
@@ -307,7 +307,7 @@ impl Driver {
             self.store.delete_arrow(&self.id).await?;
         }
         if held.fenced {
-            // The document belongs to whoever fenced it.
+            // The document belongs to the process that fenced it.
             return Ok(());
         }
         self.store.delete_state(&self.id).await

@@ -28,13 +28,13 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> DateTime<Utc>;
 
     /// A time that only passes, at the pace of this machine's own clock, and says nothing about the time of day. It
-    /// decides who bothers: leases are judged by it alone.
+    /// decides which process acts: leases are judged by it alone.
     fn monotonic(&self) -> Instant {
         Instant::now()
     }
 }
 
-/// Mints ids that nobody else mints.
+/// Mints ids that no other process mints.
 pub trait IdSource: fmt::Debug + Send + Sync {
     /// The id of a new mutation.
     fn wal_id(&self) -> WalId;

@@ -2,7 +2,7 @@
 //!
 //! Owns: the arithmetic. Does not own the clock (passed in), the writing of a document, nor the judgement that an
 //! owner is gone (`wal::watch`): the moments in a lease are of its owner's clock, for people to read.
-//! Invariant: a lease decides only who bothers. Nothing is safe or unsafe because a lease is live or
+//! Invariant: a lease decides only which process acts. Nothing is safe or unsafe because a lease is live or
 //! expired; the compare-and-swap on the document decides. A crash leaves a lease that expires.
 
 use std::time::Duration;

@@ -141,7 +141,7 @@ pub(crate) fn fence(
 }
 
 /// Takes an APPENDED document whose change set conflicts with a committed version. It goes back to
-/// INTENT under another owner: no process commits it any more, and whoever meets it undoes it.
+/// INTENT under another owner: no process commits it any more, and any process that meets it undoes it.
 pub(crate) fn fence_conflicting(
     doc: &StateDoc,
     by: &str,

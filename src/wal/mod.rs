@@ -2,7 +2,7 @@
 //!
 //! The document is the fence of the protocol. [`WalStore`] is the only code that reads or writes
 //! documents, change sets and sidecars; [`machine`] says which step is legal; [`Driver`] takes an owner's
-//! document through its steps; [`lease`] says who bothers, and [`watch`] when nobody does. What a commit is, is the table's business.
+//! document through its steps; [`lease`] says which process acts on a document, and [`watch`] when its owner no longer does. What a commit is, is the table's business.
 
 pub(crate) mod backoff;
 pub(crate) mod driver;

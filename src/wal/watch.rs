@@ -7,7 +7,7 @@
 //!
 //! Owns: what one open table has seen, and that judgement. Does not own the reads, the clock (passed in as moments
 //! of [`Clock::monotonic`](super::Clock::monotonic)), nor what is done to a document that was given up.
-//! Invariant: like a lease, it decides only who bothers; the compare-and-swap on the document decides what is safe.
+//! Invariant: like a lease, it decides only which process acts; the compare-and-swap on the document decides what is safe.
 //! A crash forgets what was seen, so the next process waits for a lease again.
 
 use std::collections::{HashMap, HashSet};

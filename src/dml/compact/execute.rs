@@ -41,7 +41,7 @@ use crate::table::{AttemptEnd, Attempts, CommitOutcome, Effect, Mutation, RowIdS
 /// How many small superfiles of one size a compaction after writes waits for.
 pub(crate) const AUTO_FILES_PER_TIER: usize = 16;
 
-/// One compaction: of what, how, and whether somebody waits for it.
+/// One compaction: of what, how, and whether a statement waits for it.
 struct Job<'a> {
     access: &'a TableAccess,
     context: &'a Arc<TaskContext>,

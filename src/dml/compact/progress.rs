@@ -1,13 +1,13 @@
-//! How far a compaction is, for who listens.
+//! How far a compaction is, for listeners.
 //!
 //! Owns the counting, in rows of all that is written anew, from group to group. Does not own what is drawn of it.
 //!
-//! Invariant: an operation is over, for who listens, when all of its rows are done, and not before.
+//! Invariant: an operation is over, for listeners, when all of its rows are done, and not before.
 
 use super::request::Optimized;
 use crate::table::PROGRESS;
 
-/// How far a compaction is, for who listens: rows of all that it writes anew.
+/// How far a compaction is, for listeners: rows of all that it writes anew.
 #[derive(Default)]
 pub(super) struct Progress {
     quiet: bool,

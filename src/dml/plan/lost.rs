@@ -4,7 +4,7 @@
 //! names a column of it: the engine has NULL there. And a value with fields of a struct that the column does
 //! not have: a cast from one struct to another goes by the names of the fields, and leaves the others out.
 //!
-//! In a prepared statement, whose plan was simplified before anybody else sees it, literals have lost their fields
+//! In a prepared statement, whose plan was simplified before this crate sees it, literals have lost their fields
 //! already.
 
 use std::collections::BTreeSet;

@@ -2,7 +2,7 @@
 //!
 //! DataFusion takes the names behind `SET` as they are written, and those in every other place in lower case if
 //! they are not quoted: `UPDATE t SET ID = 1` finds `"ID"` and never `id`. The plan no longer says how a name was
-//! written. Whoever reads the text spells the names out first and marks the plan so
+//! written. The reader of the text (`sql::written`) spells the names out first and marks the plan so
 //! ([`with_names_as_meant`]). Owns that mark, and the refusal of a plan without it that changes another
 //! column than the rule of all other names would.
 //!

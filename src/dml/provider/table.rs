@@ -180,7 +180,7 @@ impl TableProvider for SupertableProvider {
     }
 
     scan_method!(|this, state, projection, filters, limit| {
-        // Without the planning rule nobody knows which state of the columns the plan was made by.
+        // Without the planning rule nothing tells which state of the columns the plan was made by.
         if this.follows && this.views.is_followed() {
             return Box::pin(future::ready(Err(columns_changed(this.access()).into())));
         }

@@ -3,7 +3,7 @@
 //! Owns the decision. Left visible are the forms that pruning, joins and pushdown live on and that the rewrites
 //! are known to keep right: AND and OR over comparisons of a column with a value or another column, `IS NULL`,
 //! `IN` lists, `LIKE`. Everything else becomes an [exact](super::exact) function. `CAST(a AS SMALLINT) > 1`
-//! stays a comparison, whose left side nobody unwraps any more.
+//! stays a comparison, whose left side DataFusion no longer unwraps.
 //!
 //! A cast that the engine put before a column to compare it with a value of a wider type is taken off here,
 //! where the value has an equal in the column's type: what statistics are compared with is then sound by

@@ -292,7 +292,7 @@ fn is_hole(part: &Expr) -> bool {
         | Expr::ScalarSubquery(_)
         | Expr::Exists(_)
         | Expr::InSubquery(_) => true,
-        // The engine knows the statement's moment; nobody else does.
+        // Only the engine knows the statement's moment.
         Expr::ScalarFunction(f) => {
             f.args.is_empty() && f.func.signature().volatility == Volatility::Stable
         }

@@ -1,7 +1,7 @@
 //! A prepared statement keeps its plan as it was written until it has its parameters.
 //!
 //! `PREPARE` in DataFusion 55 stores a plan that the optimiser has rewritten before any analysis: comparisons
-//! are simplified, subqueries are joins already, and nobody can tell any more what was written. Here the first
+//! are simplified, subqueries are joins already, and what was written cannot be told any more. Here the first
 //! rule of the optimiser puts such a plan, if it is about supertables, into a node that no other rule looks into; the
 //! first rule of the analysis takes it out again, with the values of the parameters in it. So a prepared
 //! statement is planned as a direct one is. Relations that the parameters decide become tables then (`parameters`).

@@ -4,7 +4,7 @@
 //! Does not own what happens on a conflict (`rerun`), what a conflict is, nor how a commit is made.
 //!
 //! Invariant: an error, a cancelled stream or an exhausted retry leaves nothing visible; the
-//! mutation is undone, by its own drop if nobody else does it.
+//! mutation is undone, by its own drop if nothing else does it.
 
 use std::collections::BTreeMap;
 use std::fmt;

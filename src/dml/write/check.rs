@@ -57,7 +57,7 @@ impl Parser {
         }
     }
 
-    /// A session that reads SQL so, and has nothing else of that session: whoever keeps it keeps no table alive.
+    /// A session that reads SQL so, and has nothing else of that session: keeping it keeps no table alive.
     fn session(&self) -> SessionState {
         let mut config = SessionConfig::new();
         config.options_mut().sql_parser = self.options.clone();

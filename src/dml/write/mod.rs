@@ -3,7 +3,7 @@
 //! - [`insert`], `truncate`, [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
 //!   `gather` turn into bitmaps.
 //! - `superfiles`: what all of them share; [`check`]: conditions that new rows meet.
-//! - `rerun`: on a conflict the statement runs again; `receipt`: what it committed, for who asks.
+//! - `rerun`: on a conflict the statement runs again; `receipt`: what it committed, for callers that ask.
 //! - `sort`, `sort_memory`, `spill`: bounded memory.
 //! - `returning`: the changed rows as a relation.
 

@@ -312,7 +312,7 @@ impl KeptRows {
         )))
     }
 
-    /// Where a statement's attempt that begins keeps its rows; none if nobody wants them.
+    /// Where a statement's attempt that begins keeps its rows; none if the caller does not want them.
     pub(crate) fn begin(context: &TaskContext) -> Option<Arc<Self>> {
         let kept = context.session_config().get_extension::<Self>()?;
         {

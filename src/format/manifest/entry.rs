@@ -65,7 +65,7 @@ pub struct SuperfileEntry {
     pub tombstones: Option<TombstoneRef>,
     /// The version in which rows of this superfile were last *moved*: tombstoned by a change set
     /// that also added rows (UPDATE, MERGE). 0: never. A tombstone younger than that may stand
-    /// for a row that lives on elsewhere, so who finds one must look again before believing that
+    /// for a row that lives on elsewhere, so a reader that finds one must look again before believing that
     /// the row is gone. Writers set 0.
     pub moved_at: u64,
     /// How many versions have deleted rows of it: what its tombstones have cost to write, which says

@@ -34,9 +34,9 @@
 //! 4. It writes the change set, create-only.
 //! 5. When all of these are durable it replaces the document: `APPENDED`, `new_row_content_hash`. It does so only from
 //!    a state that it wrote itself. From here on it must not delete what it staged.
-//! 6. It commits (below), or finds that somebody did, or that the mutation conflicts.
+//! 6. It commits (below), or finds that another process did, or that the mutation conflicts.
 //! 7. It ends the document: replaces it with `COMPLETE`, deletes the change set, and then the document. In this order:
-//!    nobody must see an `APPENDED` document without its change set.
+//!    no process may see an `APPENDED` document without its change set.
 //!
 //! A statement that fails before step 5 takes itself back: it deletes what it staged, the change set, and
 //! last the document. It must know that no `APPENDED` of its own can still be on the way.
@@ -165,7 +165,7 @@
 //!
 //! **Create.** Write the nodes of version 1 (no parent, no skips, `rows_changed_at` 1, `moved_at` and `restored_at` 0), then
 //! *create* the pointer, create-only. Before that, refuse a place that holds anything but manifest nodes, `INTENT` documents,
-//! and superfiles of their blocks. A table that appears together with rows: the mutation stays `INTENT` (nobody may commit it
+//! and superfiles of their blocks. A table that appears together with rows: the mutation stays `INTENT` (no process may commit it
 //! into another table), version 1 is written as the parent of version 2, and the pointer is created naming version 2.
 //!
 //! **Drop.** Replace the pointer with the marker of a dropped table. The rest can then be deleted in any order, but for

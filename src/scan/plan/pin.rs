@@ -77,7 +77,7 @@ impl Pin {
     }
 
     /// Decides which superfiles the statement drops whole, or tells what was decided: scan and sink
-    /// must agree, whoever comes first.
+    /// must agree, whichever comes first.
     pub fn decide_dropped(
         &self,
         decide: impl FnOnce() -> BTreeSet<SuperfileId>,

@@ -1,4 +1,4 @@
-//! Some rows of a version as a relation: who compares two versions reads just the rows that came or went.
+//! Some rows of a version as a relation: comparing two versions reads just the rows that came or went.
 //!
 //! Owns the provider that yields them with their ids. Does not own their choice ([`subset`](super::subset)).
 

@@ -6,7 +6,7 @@
 //! repartitioning) keeps working.
 //!
 //! Invariant: the plan's rows are exactly the live rows of the snapshot, minus rows that cannot
-//! satisfy `filters`; whoever asks still applies the filters.
+//! satisfy `filters`; the caller still applies the filters.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

@@ -108,7 +108,7 @@ impl InPlaceStore {
         self.check(path, &found.meta, tag)?;
         let (meta, range) = (found.meta.clone(), found.range.clone());
         let attributes = found.attributes.clone();
-        // What is asked for are pieces that somebody wants as a whole.
+        // Callers ask for pieces that they want as a whole.
         let bytes = found.bytes().await?;
         if bytes.len() as u64 != range.end.saturating_sub(range.start) {
             return Err(changed(path));

@@ -13,8 +13,8 @@
 //!   its session cache serves, and then reads the page index of every file that a predicate may
 //!   prune, each time anew. Asked for both at once, the cache holds both, and a statement on a
 //!   superfile that the session knows reads nothing but data: one round trip less for every point
-//!   `DELETE`. Without a predicate nobody needs a page index, except in an external file: the part of
-//!   it that cannot be trusted has to be taken out before anybody else reads it.
+//!   `DELETE`. Without a predicate no reader needs a page index, except in an external file: the part of
+//!   it that cannot be trusted has to be taken out before DataFusion reads it.
 //! - **The next row group is read ahead**; see [`read_ahead`](super::read_ahead).
 
 use std::collections::HashMap;

@@ -3,8 +3,8 @@
 //! Owns how the ranges that a decoder asks for become whole blocks and back, and the error of a block that is not
 //! what was written. Does not own the checksums ([`BlockChecksums`]), nor the verification of footers (`reader`).
 //!
-//! Invariant: nobody gets a byte of a block that was not compared; no byte is read twice for one call; and nothing is
-//! read but the blocks in which somebody wants a byte.
+//! Invariant: no caller gets a byte of a block that was not compared; no byte is read twice for one call; and nothing is
+//! read but the blocks in which the caller wants a byte.
 
 use std::any::Any;
 use std::ops::Range;
@@ -91,7 +91,7 @@ pub(super) async fn read(
     };
     for (range, bytes) in whole.iter().zip(&read) {
         if let Some(damaged) = checksums.first_damaged(range, bytes) {
-            // DataFusion goes on without a Bloom filter that cannot be read: nobody would hear of it.
+            // DataFusion goes on without a Bloom filter that cannot be read: no user would hear of it.
             let (start, end) = (damaged.start, damaged.end);
             tracing::warn!(%path, start, end, "a superfile is damaged");
             return Err(as_parquet(damaged_block(path, &damaged)));

@@ -20,7 +20,7 @@
 //! on a local disk, and from one store to another, the bytes are streamed. So is a file copied whose end cannot be checked
 //! (page indexes and footer of more than 256 MB), and one that lies in a folder of the table's own objects.
 //!
-//! What a path that leads out of the table costs, and what was done about it: whoever can write a manifest could
+//! What a path that leads out of the table costs, and what was done about it: a user who can write a manifest could
 //! have a reader open any object of the store, but must know the hash of its footer, and then he has read it already; a copy
 //! or backup of a table's directory holds the files below it, and not those elsewhere in the store, which are found if
 //! it is put into the same store.

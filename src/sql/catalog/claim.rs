@@ -33,7 +33,7 @@ pub(crate) enum Standing {
     Void,
 }
 
-/// What whoever made a reservation has to do.
+/// What the process that made a reservation has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimState {
     /// Swing the table's pointer, which is this one.
@@ -177,7 +177,7 @@ pub(crate) async fn supersede(
 ) -> Result<()> {
     let slot = slot_of(&reservation.table, pointer.claim.as_ref()).to_owned();
     let number = reservation.number;
-    // Lost or not: whoever asks looks again.
+    // Lost or not: the caller looks again.
     swing(storage, env, (pointer, state), Claim { slot, number }).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A session's list of catalogs, once one of supertables is among them, and which of them are.
 //!
-//! Owns that a catalog of supertables is not lost by accident: whoever builds a session over a list that is there
+//! Owns that a catalog of supertables is not lost by accident: a program that builds a session over a list that is there
 //! already, with `with_default_catalog_and_schema("lake", …)`, makes DataFusion put an empty catalog in memory in the
 //! place of `lake`, for every session of that list.
 

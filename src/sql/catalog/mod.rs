@@ -8,7 +8,7 @@
 //! ```
 //!
 //! There is no list of tables but the listing of the store, so nothing can disagree with it. A dropped
-//! table leaves its directory with a marker in the pointer's place, for ever: whoever still works on the table
+//! table leaves its directory with a marker in the pointer's place, for ever: a process that still works on the table
 //! finds that it is gone, and nobody finds another table in its place. The next table of the name takes the
 //! next directory. A table that is renamed keeps its directory, and says in its pointer which other one it stands for.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Owns what opening takes: object stores, options, and the functions that defaults and checks are made of. DataFusion
 //! asks a catalog for tables without saying for which session, so this is the session that opened the catalog;
-//! it may end while others use the catalog. Does not own who may change something: that is asked of the session
+//! it may end while others use the catalog. Does not own which sessions may change something: that is asked of the session
 //! whose statement it is.
 //!
 //! Invariant: no catalog and no list of catalogs is held, which would hold each other for ever.

@@ -7,7 +7,7 @@
 //! 2. The table's pointer is swung to the claim of that slot: it is called `u`, and not `t` any more.
 //! 3. If the table stood in another's place before, that reservation is void, and is marked as dropped.
 //!
-//! Invariant: the second step is the rename. A crash before it leaves a reservation, which whoever wants the
+//! Invariant: the second step is the rename. A crash before it leaves a reservation, which the next process that wants the
 //! name `u` passes; after it, at most a reservation that is void.
 
 use std::time::Duration;
@@ -166,7 +166,7 @@ async fn claim_slot(
     }
 }
 
-/// Buries a reservation for a claim that nobody will make any more. Best effort: whoever wants the slot's
+/// Buries a reservation for a claim that no process will make any more. Best effort: the next process that wants the slot's
 /// name does it otherwise.
 async fn release_void(catalog: &CatalogState, place: &str, slot: &str) {
     let marked = async {

@@ -6,11 +6,11 @@
 //! dropped or has claimed another slot, or its reservation is void; and passed it stays.
 //!
 //! Invariants:
-//! - Slot n + 1 is made only by someone who has seen that slot n is passed. So all slots but the last one are
+//! - A process makes slot n + 1 only after it has seen that slot n is passed. So all slots but the last one are
 //!   passed, and at most one table has the name: the one that stands in the last slot.
 //! - Where a table stands, its own pointer says. One read of it therefore answers whether a table that was found
 //!   before still has the name, and is the read that a statement makes anyway.
-//! - A directory is left to the table that was created in it, whatever it is called: whoever works on the table
+//! - A directory is left to the table that was created in it, whatever it is called: a process that works on the table
 //!   goes by the directory, and no rename harms them.
 //!
 //! A reader that finds no table in the last slot says that there is none: at some moment since it listed the
@@ -41,7 +41,7 @@ use crate::table::{Snapshot, is_dropped_table, is_no_table, is_reservation, swee
 /// Slots of one name that others may pass while one more is being made.
 const RACES: usize = 64;
 
-/// How long a rename that has reserved a name is left alone by those who want it too.
+/// How long a rename that has reserved a name is left alone by other processes that want the name.
 const RESERVATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first wait for it; each further one is twice as long.
@@ -300,7 +300,7 @@ async fn meet(
                 });
             }
             Some((Head::Dropped(_), _)) => {
-                // What a drop did not get to delete, or whoever lost the slot.
+                // What a drop did not get to delete, or the process that lost the slot.
                 sweep(storage).await?;
                 return Ok(OccupiedSlot::Passed);
             }

@@ -99,7 +99,7 @@ impl SupertableCatalog {
                     Ok(Head::Table(pointer)) => {
                         name_of(slot_of(&directory, pointer.claim.as_ref())).map(Some)
                     }
-                    // A damaged table is there; whoever opens it learns what is wrong.
+                    // A damaged table is there; opening it says what is wrong.
                     Err(_) => name_of(&directory).map(Some),
                 }
             })

@@ -54,7 +54,7 @@ pub(crate) fn lazy_stream(
     )?))
 }
 
-/// A relation of one batch, whose computation changes something: all who read it in one run of a statement share one
+/// A relation of one batch, whose computation changes something: all readers in one run of a statement share one
 /// computation.
 pub(crate) fn effect_table<E: Into<DataFusionError> + Send + 'static>(
     schema: SchemaRef,
@@ -78,13 +78,13 @@ type Computation = Shared<BoxFuture<'static, Outcome>>;
 struct Once(Mutex<Option<(Weak<TaskContext>, Progress)>>);
 
 enum Progress {
-    /// It ends with those who wait for it, so that a cancelled statement leaves nothing behind.
+    /// It ends with the readers that wait for it, so that a cancelled statement leaves nothing behind.
     Running(WeakShared<BoxFuture<'static, Outcome>>),
     Done(Outcome),
 }
 
 impl Once {
-    /// The computation of this run, which `begin` begins if nobody has.
+    /// The computation of this run, which `begin` begins if it has not begun.
     fn of<E: Into<DataFusionError> + Send + 'static>(
         self: &Arc<Self>,
         context: &Arc<TaskContext>,

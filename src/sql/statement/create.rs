@@ -3,7 +3,7 @@
 //! Owns the two clauses: they are taken out of the tokens, because DataFusion has them for external tables only, and are
 //! planned as those of such a table. Both mean there what they mean here. What is left, DataFusion plans.
 //!
-//! Invariant: options are carried by a node above the statement's query, so that whoever does not know them fails
+//! Invariant: options are carried by a node above the statement's query, so that a planner that does not know them fails
 //! instead of creating a table without.
 
 use std::cmp::Ordering;

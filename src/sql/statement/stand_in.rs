@@ -43,7 +43,7 @@ pub(crate) fn with_stand_ins(text: &str, options: &SqlParserOptions) -> Result<O
 /// The statements of `text` that create tables in a form that DataFusion cannot parse, without the clauses which
 /// make it so.
 pub(crate) fn creations(text: &str, options: &SqlParserOptions) -> Vec<Statement> {
-    // What is wrong with a statement, whoever plans it says.
+    // The planner says what is wrong with a statement.
     let own = match with_stand_ins(text, options) {
         Ok(Some((_, own))) => own,
         _ => return Vec::new(),

@@ -143,7 +143,7 @@ impl Directory {
         }
     }
 
-    /// Runs a step again, once, if a directory that was there is gone: someone deleted the table's
+    /// Runs a step again, once, if a directory that was there is gone: another process deleted the table's
     /// directory, or the private one in it, while the table was open.
     fn again_if_directories_vanished<T>(
         &self,
@@ -254,7 +254,7 @@ impl Directory {
     pub(super) fn delete(&self, key: &Path) -> Result<()> {
         let target = resolve(&self.root, key)?;
         let removed = remove(&self.durable, &target).map_err(|e| io_error(key, "delete", e))?;
-        // Also if it was gone already: whoever removed it may not have synced.
+        // Also if it was gone already: the process that removed it may not have synced.
         self.durable
             .sync_name(&target)
             .map_err(|e| io_error(key, "sync its directory", e))?;

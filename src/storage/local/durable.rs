@@ -1,4 +1,4 @@
-//! Directory syncs, shared by those who wait for them, and directories that last.
+//! Directory syncs, shared by the tasks that wait for them, and directories that last.
 //!
 //! Owns when a directory is synced and how a new one becomes durable. Does not own file syncs
 //! (`stage.rs`), only their count.
@@ -150,7 +150,7 @@ impl Durable {
         }
         let (locks, tmp) = (self.private("locks"), self.private("tmp"));
         if !(locks.is_dir() && tmp.is_dir()) {
-            // The private directory is created after the root is durable, so whoever does not find
+            // The private directory is created after the root is durable, so a process that does not find
             // it cannot rely on the root.
             self.create_lasting(&self.root)?;
             if let Some(parent) = self.root.parent() {
@@ -170,7 +170,7 @@ impl Durable {
             return Ok(());
         }
         if dir.is_dir() {
-            // Whoever creates a directory holds the lock until it is durable.
+            // The process that creates a directory holds the lock until it is durable.
             drop(open_lock(&self.private("locks/directories"), true)?);
         } else {
             let _creating = open_lock(&self.private("locks/directories"), false)?;

@@ -23,7 +23,7 @@ pub(super) fn open_lock(path: &FsPath, shared: bool) -> io::Result<File> {
         } else {
             file.lock()?;
         }
-        // If someone deleted the lock file meanwhile, others lock another one.
+        // If another process deleted the lock file meanwhile, others lock another one.
         match path.symlink_metadata() {
             Ok(named) if inode(&named) == inode(&file.metadata()?) => return Ok(file),
             Ok(_) => {}

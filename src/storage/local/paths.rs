@@ -4,7 +4,7 @@
 //!
 //! Invariant: a resolved path lies below the root and, when it was checked, no component of it
 //! below the root was a symbolic link. The root itself may be one. This keeps planted links and
-//! hostile keys out; it is no defence against someone who swaps directories while we work.
+//! hostile keys out; it is no defence against a process that swaps directories while we work.
 
 use std::io;
 use std::path::{Component, Path as FsPath, PathBuf};

@@ -3,7 +3,7 @@
 //! Owns the directory locks, the comparison of versions and the link, rename or removal. Does not
 //! own staging before nor syncing after it.
 //!
-//! Invariant: whoever replaces, overwrites or deletes a name holds its directory's lock. A create
+//! Invariant: a process that replaces, overwrites or deletes a name holds its directory's lock. A create
 //! links, which fails if the name exists, so it cannot come between another's check and rename.
 //! Successive versions of an object exist at the same time for a moment, so their inodes differ;
 //! later ones, which may reuse an inode, have a later modification time. So versions differ.
@@ -48,7 +48,7 @@ impl Gone {
         Self(File::open(target).ok())
     }
 
-    /// Closes the file when someone has time for it.
+    /// Closes the file when a thread has time for it.
     pub(super) fn close_later(self) {
         if let (Some(file), Ok(runtime)) = (self.0, Handle::try_current()) {
             runtime.spawn_blocking(move || drop(file));

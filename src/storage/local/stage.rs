@@ -115,7 +115,7 @@ pub(super) fn remove_abandoned(dir: &FsPath) -> usize {
     let mut removed = 0;
     for entry in entries.flatten() {
         let path = entry.path();
-        // Opening a link or a pipe that someone planted would lead out, or block.
+        // Opening a planted link or pipe would lead out, or block.
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }

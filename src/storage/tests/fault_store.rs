@@ -29,7 +29,7 @@ pub(super) enum Fault {
     FalseConflict,
     /// Carried out later, if its condition still holds then; the answer is a broken connection.
     Late,
-    /// Carried out, then someone else replaces the object; the answer is a broken connection.
+    /// Carried out, then another writer replaces the object; the answer is a broken connection.
     ThirdWriter,
     /// Not carried out; the answer is final.
     Forbidden,

@@ -1,7 +1,7 @@
 //! Carrying tombstones over to where a compaction put the rows.
 //!
 //! Owns the translation from positions in sources to positions in the superfiles that the compaction
-//! wrote, and the making of sidecars that nobody staged. Does not own the judgement (`next`).
+//! wrote, and the making of sidecars that no statement staged. Does not own the judgement (`next`).
 //!
 //! Invariant: a row of the compaction's output is carried as deleted exactly if it is deleted in its source.
 
@@ -78,7 +78,7 @@ impl Carried {
     }
 }
 
-/// A sidecar that nobody staged, under the next fresh id; `used` counts them.
+/// A sidecar that no statement staged, under the next fresh id; `used` counts them.
 pub(super) fn sidecar_of(
     mut bitmap: RoaringBitmap,
     ctx: &ApplyContext<'_>,

@@ -38,7 +38,7 @@ enum Tombstones {
     Unchanged,
     /// A staged union of the manifest's sidecar with this delta.
     Staged(TombstoneRef, RoaringBitmap),
-    /// A union that nobody staged.
+    /// A union that no statement staged.
     Computed(RoaringBitmap),
     /// The superfile is dropped.
     Dropped,

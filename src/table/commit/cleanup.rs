@@ -175,7 +175,7 @@ impl Cleanup {
         });
     }
 
-    /// Takes a conflicting mutation's document, so that nobody commits it, and removes what it staged, unless
+    /// Takes a conflicting mutation's document, so that no process commits it, and removes what it staged, unless
     /// that is left to vacuum.
     pub(crate) async fn undo_or_leave(&self, doc: &StateDoc, etag: &Etag, leave_staged: bool) {
         if let Err(error) = self.undo_conflicting(doc, etag, leave_staged).await {

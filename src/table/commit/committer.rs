@@ -148,7 +148,7 @@ impl Committer {
         self.contention.is_contended()
     }
 
-    /// The right to lead, if nobody leads or waits for it.
+    /// The right to lead, if no task leads or waits for it.
     pub(crate) fn try_lead(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.turn).try_lock_owned().ok()
     }
@@ -164,7 +164,7 @@ impl Committer {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Queues mutations, and sees to it that someone leads.
+    /// Queues mutations, and makes sure that one task leads.
     pub(crate) fn enqueue(self: &Arc<Self>, members: Vec<Member>) {
         self.push(members);
         let committer = Arc::clone(self);

@@ -1,4 +1,4 @@
-//! How the end of a mutation reaches those who wait for it, and the background work that follows.
+//! How the end of a mutation reaches the callers that wait for it, and the background work that follows.
 //!
 //! Owns: telling, and choosing between retiring and undoing. Does not own that work (`cleanup`), nor how the
 //! end came about (`committer`, `verify`).
@@ -109,7 +109,7 @@ impl Completion {
             Err(error) => tracing::warn!(wal_id = %id, %error, "a mutation is left to recovery"),
         }
         if let Party::Waiting(reply) = party {
-            // Those who waited may be gone; the end stands.
+            // The callers that waited may be gone; the end stands.
             let _ = reply.send(end);
         }
     }

@@ -1,7 +1,7 @@
 //! A draft: the next version as one turn would make it.
 //!
 //! Owns: loading what `apply` needs, isolating a damaged mutation from its neighbours, and uploading the draft. Does not
-//! own the judgement (`apply`), the compare-and-swap of the pointer (`version::head`) or who is told (`complete`).
+//! own the judgement (`apply`), the compare-and-swap of the pointer (`version::head`) or which callers are told (`complete`).
 //! Invariants: a draft is swung to only after [`Drafter::upload`]; a resolution that depends on a neighbour of the same
 //! draft is not given until that neighbour is committed.
 //! A crash leaves nodes and merged sidecars of a draft that was not swung to; vacuum removes them.
@@ -32,7 +32,7 @@ pub(crate) struct Draft {
     base: Arc<Snapshot>,
     next: Option<NextVersion>,
     records: Vec<CommitRecord>,
-    /// Unions that nobody staged.
+    /// Unions that no statement staged.
     merged: Vec<(SidecarId, Bytes)>,
     refused: Vec<(WalId, Result<Resolution>)>,
 }
@@ -266,7 +266,7 @@ impl Drafter {
         Ok(())
     }
 
-    /// Creates the pointer, naming the draft: a table that nobody has seen appears.
+    /// Creates the pointer, naming the draft: a table that was not visible appears.
     ///
     /// # Errors
     /// As [`TableHead::create`].

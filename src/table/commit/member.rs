@@ -37,7 +37,7 @@ impl Member {
     }
 }
 
-/// Whose mutation it is, which decides who hears of its end and who cleans up.
+/// Whose mutation it is, which decides which callers hear of its end and which process cleans up.
 #[derive(Debug)]
 pub(crate) enum Party {
     /// Someone in this process waits for the end.

@@ -2,8 +2,8 @@
 //!
 //! A statement holds a [`Mutation`]. Its `owner` stages the effect (`stage`), makes the document APPENDED, and hands
 //! a `member` to the `committer`, which takes turns at the pointer: `observe` what is there, `verify` what is still to be
-//! committed, `draft` the next version, swing, and `complete` the members: tell those who wait, and leave the rest to
-//! `cleanup`. Where other processes write too, `election` says who leads, and `group` commits for all.
+//! committed, `draft` the next version, swing, and `complete` the members: tell the callers that wait, and leave the rest to
+//! `cleanup`. Where other processes write too, `election` says which process leads, and `group` commits for all.
 //! `registry` and `liveness` know which mutations are under way here and elsewhere.
 
 pub(crate) mod cleanup;

@@ -77,7 +77,7 @@ impl Mutation {
         Ok(self.owner()?.driver().id())
     }
 
-    /// The ids of everything that the mutation stages, also for those who write it.
+    /// The ids of everything that the mutation stages, also for its writers.
     pub fn ids(&self) -> &StagedIds {
         &self.ids
     }

@@ -168,7 +168,7 @@ impl Observer {
             .collect()
     }
 
-    /// Ids of documents that are not this process's own, oldest first. Best effort: nobody is helped if they
+    /// Ids of documents that are not this process's own, oldest first. Best effort: no process is helped if they
     /// cannot be listed.
     pub(crate) async fn list_others(&self) -> Vec<WalId> {
         match self.context.wal.list_wal_ids().await {
@@ -279,7 +279,7 @@ impl Observer {
             .await;
     }
 
-    /// Whether somebody is likely to lead for this mutation.
+    /// Whether another process is likely to lead for this mutation.
     pub(crate) fn is_attended(&self, member: &Member) -> bool {
         !self.liveness.is_abandoned(&member.id, &member.etag)
     }

@@ -1,7 +1,7 @@
 //! How a mutation ends.
 //!
 //! Owns: what the committer found ([`Resolution`]), what the statement is told ([`CommitOutcome`]), and the errors that say
-//! that the one is not known. Does not own how it comes about (`committer`), nor who is told (`complete`).
+//! that the one is not known. Does not own how it comes about (`committer`), nor which callers are told (`complete`).
 //! Invariant: what is told is in the table's history, or is said to be unknown. No I/O.
 
 use crate::error::{Error, ErrorKind, Result};

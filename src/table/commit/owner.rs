@@ -3,8 +3,8 @@
 //! Owns: the order of the owner's steps, and what each way of failing means for the statement. Does not own
 //! the turn at the pointer (`committer`) nor the document's steps (`wal::driver`).
 //! Invariants: nothing is staged before the INTENT document is durable; what was never APPENDED is taken
-//! back by its owner; what was APPENDED, or may be, never is. In a table that nobody has seen the document stays
-//! INTENT and never becomes APPENDED: nobody may commit it into a table that another process has created at the place.
+//! back by its owner; what was APPENDED, or may be, never is. In a table that is not visible yet the document stays
+//! INTENT and never becomes APPENDED: no process may commit it into a table that another process has created at the place.
 //! A crash before APPENDED leaves a document whose lease expires: recovery deletes what was staged. After, it leaves a
 //! mutation that anyone commits.
 
@@ -84,7 +84,7 @@ impl Owner {
         let staged = match staged {
             Ok(Some(staged)) => staged,
             Ok(None) => {
-                // Nobody waits for the removal of a document that nobody needs.
+                // No caller waits for the removal of a document that is no longer needed.
                 self.abandon_in_background(had_staged);
                 return Ok(CommitOutcome::NothingToCommit);
             }
@@ -105,11 +105,11 @@ impl Owner {
         }
     }
 
-    /// The fast path: nobody else of this process is at the pointer, so the next version is drafted and
+    /// The fast path: no other mutation of this process is at the pointer, so the next version is drafted and
     /// uploaded beside the change set, before the document is APPENDED.
     ///
     /// The owner needs no second look at pointer and document: the tip was known before the document's step
-    /// to APPENDED, and that step succeeded from the owner's own INTENT etag, so until then nobody can have
+    /// to APPENDED, and that step succeeded from the owner's own INTENT etag, so until then no other process can have
     /// committed it; in particular not in the tip's history.
     async fn commit_alone(
         self,
@@ -154,7 +154,7 @@ impl Owner {
         }
     }
 
-    /// Other processes are at the pointer: see who they are beside the own step to APPENDED, and then either
+    /// Other processes are at the pointer: find them beside the own step to APPENDED, and then either
     /// commit theirs along or be committed by one of them.
     async fn commit_among_others(
         self,
@@ -391,7 +391,7 @@ impl Owner {
         )
     }
 
-    /// Commits the first rows of a table that nobody sees: by creating its pointer.
+    /// Commits the first rows of a table that is not visible yet: by creating its pointer.
     async fn create_filled(
         self,
         staged: Staged,

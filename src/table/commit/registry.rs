@@ -47,7 +47,7 @@ impl MutationRegistry {
         lock(&self.gone).insert(id);
     }
 
-    /// Forgets ids that the tip's records no longer hold: nobody will ask for them.
+    /// Forgets ids that the tip's records no longer hold: no caller will ask for them.
     pub(crate) fn forget_gone(&self, tip: &Snapshot) {
         lock(&self.gone).retain(|id| tip.record(id).is_some());
     }

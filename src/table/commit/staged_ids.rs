@@ -1,7 +1,7 @@
 //! The ids of what one mutation stages: one counter over its block, for superfiles and sidecars alike.
 //!
 //! Owns: the only way to an id of a mutation's block. Does not own the block's format (`format::ids`).
-//! Invariant: no id is given out twice, and whether any was given out is known to the one who may have to
+//! Invariant: no id is given out twice, and whether any was given out is known to the process that may have to
 //! delete what was staged. A crash loses the counter; recovery lists the block, whatever was used of it.
 
 use std::sync::Arc;

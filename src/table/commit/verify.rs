@@ -1,7 +1,7 @@
 //! Whether a member of a batch is still to be committed on top of a version, or has ended already.
 //!
 //! Owns the verdict about one member: its record in the history, else its document read after the pointer. Does
-//! not own the turn (`committer`), nor who is told of an end (`complete`).
+//! not own the turn (`committer`), nor which callers are told of an end (`complete`).
 //! Invariant: a member stays in the batch only if it is known to be uncommitted in the tip (see
 //! [`AbsentFrom`]), and its document was APPENDED at a moment after the tip's pointer was known. Reads only, so a
 //! crash leaves nothing.

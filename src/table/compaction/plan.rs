@@ -23,7 +23,7 @@
 //! one waits until [`Targets::files_per_tier`] small superfiles of about one size have come together, a
 //! size being within a factor of eight. So a row is written once for each tier it rises through, and the
 //! number of superfiles stays at some dozens beside those that are full. A superfile that is holed or worn
-//! waits for nobody, and takes small ones along, the smallest first, as long as they are not larger together
+//! does not wait, and takes small ones along, the smallest first, as long as they are not larger together
 //! than it is.
 //!
 //! All this is for a table whose superfiles each stand for themselves. Where rows are to be in an order that goes through

@@ -69,7 +69,7 @@ impl Recovery {
         })
     }
 
-    /// Ends what dead writers left, and waits for as long as it takes to tell who is dead: one lease at most.
+    /// Ends what dead writers left, and waits for as long as it takes to tell which owners are dead: one lease at most.
     #[tracing::instrument(level = "debug", name = "recovery", skip_all, fields(table = %self.context.table_id))]
     pub(crate) async fn recover(&self) -> Result<RecoveryReport> {
         let mut report = RecoveryReport::default();

@@ -1,6 +1,6 @@
 //! A superfile as it is uploaded: it gets its checksums, and its end is remembered.
 //!
-//! The encoder writes a file from front to back and hands its bytes to the store; nobody sees the footer
+//! The encoder writes a file from front to back and hands its bytes to the store; no one else sees the footer
 //! as a whole. Reading it back would cost a request for each superfile, and would hash what the store
 //! answers instead of what was written.
 //!

@@ -146,14 +146,14 @@ impl SuperfileWriter {
         self
     }
 
-    /// Does not say how far it is: nobody waits for it.
+    /// Does not say how far it is: no user waits for it.
     #[must_use]
     pub(crate) fn quiet(mut self) -> Self {
         self.quiet = true;
         self
     }
 
-    /// Tells who listens how many rows are written; how many there will be is known at the end.
+    /// Tells the listener how many rows are written; how many there will be is known at the end.
     fn report(&self, total: u64) {
         if !self.quiet {
             let bytes: u64 = self.finished.iter().map(|entry| entry.size).sum();

@@ -36,7 +36,7 @@ const PIECE: usize = 1_000;
 /// Fences that may be lost to other writers in a row. Each loss is a commit of theirs.
 const FENCES: usize = 64;
 
-/// What nobody refers to stays for so long, unless versions are retained for less. No safety argument: it
+/// What no version refers to stays for so long, unless versions are retained for less. No safety argument: it
 /// only keeps an eye open for objects that were put there by hand.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 

@@ -10,7 +10,7 @@
 //!
 //! 1. **Cut.** The chain of versions is cut below the oldest retained one, by deleting the few roots that it names,
 //!    its parent last: all retained versions name no others below it (`format::manifest::skips`), so from then on
-//!    nobody reaches an older version from the pointer. A crash after it leaves garbage, and no reachable version
+//!    no reader reaches an older version from the pointer. A crash after it leaves garbage, and no reachable version
 //!    refers to anything that is gone.
 //! 2. **List.** The object is found by a listing, and no version known so far refers to it.
 //! 3. **Documents.** Then all WAL documents are read.

@@ -5,7 +5,7 @@
 //! no other table is created there, so an object that is deleted late, or written late by a statement that does not
 //! know yet, is never another table's, and a WAL document that is left is never carried out in one.
 //! Readers of an earlier moment fail when a file that they still need is gone; they never read anything wrong.
-//! A crash leaves objects that nobody needs; they can be swept again.
+//! A crash leaves objects that no version needs; they can be swept again.
 
 use futures::{StreamExt, TryStreamExt};
 

@@ -2,18 +2,18 @@
 //!
 //! A process can have thousands of tables open, and what it keeps must not grow with them. So all tables share a
 //! [`Cache`]: the least recently used object goes first, whichever table it is of. A table that is closed, because
-//! it was dropped or nobody refers to it any more, gives back at once what was kept for it.
+//! it was dropped or no handle refers to it any more, gives back at once what was kept for it.
 //!
-//! Owns: which decoded objects stay in memory, and how many bytes they may take. Does not own: loading
+//! Owns: which objects stay in memory, and how many bytes they may take. Does not own: loading
 //! them, or deciding that bytes are genuine (`reader` has verified the hash of what it inserts).
 //! Invariant: the weights of what is held never exceed the capacity; an object heavier than the capacity is not kept.
 //! Objects are immutable, so there is no invalidation. A crash leaves nothing: the cache is memory only.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use datafusion::execution::cache::lru_queue::LruQueue;
 use roaring::RoaringBitmap;
 
 use crate::format::{ContentHash, SidecarId};
@@ -25,7 +25,7 @@ static PROCESS: LazyLock<Cache> = LazyLock::new(|| Cache::of_bytes(PROCESS_BYTES
 
 /// A budget that tables share. Clones are one cache.
 #[derive(Clone)]
-pub struct Cache(Arc<Mutex<Inner>>);
+pub struct Cache(Arc<Mutex<CacheState>>);
 
 /// One table's part of a [`Cache`]; what it holds is given back when this is dropped.
 #[derive(Debug)]
@@ -48,21 +48,17 @@ enum Object {
     Bitmap(Arc<RoaringBitmap>),
 }
 
-struct Inner {
+struct CacheState {
     capacity: usize,
-    /// By table, so that one can be given back without a look at the others.
-    tables: HashMap<u64, HashMap<Key, Slot>>,
-    /// Last use → table and key; the smallest is the next to go.
-    by_use: BTreeMap<u64, (u64, Key)>,
-    tick: u64,
-    next_table: u64,
     weight: usize,
+    next_table: u64,
+    /// By table and key, the least recently used first.
+    objects: LruQueue<(u64, Key), Weighed>,
 }
 
-struct Slot {
+struct Weighed {
     object: Object,
     weight: usize,
-    used: u64,
 }
 
 impl Cache {
@@ -73,13 +69,11 @@ impl Cache {
 
     /// An empty cache of its own, that holds at most `capacity` bytes.
     pub fn of_bytes(capacity: usize) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(CacheState {
             capacity,
-            tables: HashMap::new(),
-            by_use: BTreeMap::new(),
-            tick: 0,
-            next_table: 0,
             weight: 0,
+            next_table: 0,
+            objects: LruQueue::new(),
         })))
     }
 
@@ -90,16 +84,16 @@ impl Cache {
 
     /// The part of a table that is being opened.
     pub(crate) fn open_table(&self) -> TableCache {
-        let mut inner = self.lock();
-        let table = inner.next_table;
-        inner.next_table += 1;
+        let mut state = self.lock();
+        let table = state.next_table;
+        state.next_table += 1;
         TableCache {
             cache: self.clone(),
             table,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
         // A panic while the lock was held cannot leave a half-made entry: each step is complete.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,42 +147,25 @@ impl TableCache {
     }
 
     fn get(&self, key: Key) -> Option<Object> {
-        let mut inner = self.cache.lock();
-        inner.tick += 1;
-        let tick = inner.tick;
-        let slot = inner.tables.get_mut(&self.table)?.get_mut(&key)?;
-        let before = std::mem::replace(&mut slot.used, tick);
-        let object = slot.object.clone();
-        inner.by_use.remove(&before);
-        inner.by_use.insert(tick, (self.table, key));
-        Some(object)
+        let mut state = self.cache.lock();
+        let found = state.objects.get(&(self.table, key))?;
+        Some(found.object.clone())
     }
 
     fn insert(&self, key: Key, object: Object, weight: usize) {
-        let mut inner = self.cache.lock();
-        inner.remove(self.table, &key);
-        if weight > inner.capacity {
+        let mut state = self.cache.lock();
+        let key = (self.table, key);
+        state.remove(&key);
+        if weight > state.capacity {
             return;
         }
-        inner.tick += 1;
-        let used = inner.tick;
-        inner.weight += weight;
-        inner.by_use.insert(used, (self.table, key));
-        let slot = Slot {
-            object,
-            weight,
-            used,
-        };
-        inner
-            .tables
-            .entry(self.table)
-            .or_default()
-            .insert(key, slot);
-        while inner.weight > inner.capacity {
-            let Some((_, (table, oldest))) = inner.by_use.pop_first() else {
+        state.weight += weight;
+        state.objects.put(key, Weighed { object, weight });
+        while state.weight > state.capacity {
+            let Some((_, oldest)) = state.objects.pop() else {
                 break;
             };
-            inner.remove(table, &oldest);
+            state.weight -= oldest.weight;
         }
     }
 }
@@ -199,30 +176,21 @@ impl Drop for TableCache {
     }
 }
 
-impl Inner {
-    fn remove(&mut self, table: u64, key: &Key) {
-        let Some(slots) = self.tables.get_mut(&table) else {
-            return;
-        };
-        if let Some(slot) = slots.remove(key) {
-            self.by_use.remove(&slot.used);
-            self.weight -= slot.weight;
-        }
-        if slots.is_empty() {
-            self.tables.remove(&table);
+impl CacheState {
+    fn remove(&mut self, key: &(u64, Key)) {
+        if let Some(removed) = self.objects.remove(key) {
+            self.weight -= removed.weight;
         }
     }
 
     fn give_back(&mut self, table: u64, which: impl Fn(&Key) -> bool) {
-        let slots = self.tables.get(&table);
-        let keys: Vec<Key> = slots
-            .into_iter()
-            .flat_map(|slots| slots.keys())
-            .filter(|key| which(key))
+        let keys = self.objects.keys();
+        let keys: Vec<_> = keys
+            .filter(|(of, key)| *of == table && which(key))
             .copied()
             .collect();
         for key in keys {
-            self.remove(table, &key);
+            self.remove(&key);
         }
     }
 }

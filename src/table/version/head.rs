@@ -302,7 +302,7 @@ impl TableHead {
         Ok(created)
     }
 
-    /// Lets everybody see the table as it is, if nobody does yet.
+    /// Makes the table visible as it is, if it is not yet.
     ///
     /// # Errors
     /// `AlreadyExists` if there is another one by now.
@@ -387,7 +387,7 @@ impl TableHead {
             version: current.version(),
             manifest: current.root(),
             nonce: self.context.env.ids.nonce(),
-            // A hint for those who do not know the version yet; the root says it all.
+            // A hint for readers that do not know the version yet; the root says it all.
             new_nodes: Vec::new(),
             claim: current.claim().cloned(),
         };

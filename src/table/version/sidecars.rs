@@ -1,4 +1,4 @@
-//! The tombstones of a table, for those who only read: a scan needs neither pointer, manifest nor WAL document.
+//! The tombstones of a table, for scans: a scan needs neither pointer, manifest nor WAL document.
 //!
 //! Owns: fetching sidecars, their check against what a manifest entry says, and keeping them. Does not own which
 //! sidecar is in force (the manifest), nor what a scan does with the positions.

@@ -21,7 +21,7 @@
 //! query reads of a run is what its filter leaves over, so few runs are what makes a filter worth most.
 //!
 //! While a table is written to, the plan waits for [`Targets::files_per_tier`] new superfiles, or for as many bytes as make
-//! one that is not small; new ones that have lost too many rows wait for nobody.
+//! one that is not small; new ones that have lost too many rows do not wait.
 //!
 //! What is left to a superfile in a run after deletions is written anew with what was beside it in the run, and stays in
 //! it.
