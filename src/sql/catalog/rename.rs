@@ -166,7 +166,7 @@ async fn claim_slot(
     }
 }
 
-/// Buries a reservation for a claim that no process will make any more. Best effort: the next process that wants the slot's
+/// Marks a reservation as dropped for a claim that no process will make any more. Best effort: the next process that wants the slot's
 /// name does it otherwise.
 async fn release_void(catalog: &CatalogState, place: &str, slot: &str) {
     let marked = async {

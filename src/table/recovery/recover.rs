@@ -74,9 +74,9 @@ impl Recovery {
     pub(crate) async fn recover(&self) -> Result<RecoveryReport> {
         let mut report = RecoveryReport::default();
         let mut watched = self.recover_listed(&mut report).await?;
-        let mut looks = self.looks();
+        let mut observation_delays = self.observation_delays();
         while !watched.is_empty() {
-            tokio::time::sleep(looks.next().unwrap_or_default()).await;
+            tokio::time::sleep(observation_delays.next().unwrap_or_default()).await;
             watched = self.recover_these(watched, &mut report, false).await;
         }
         if !report.is_empty() {
@@ -109,11 +109,11 @@ impl Recovery {
 
     /// Not tracked: a wait for background work need not wait for a lease. Ends with the table.
     fn watch_in_background(self: &Arc<Self>, mut watched: Watched) {
-        let mut looks = self.looks();
+        let mut observation_delays = self.observation_delays();
         let recovery = Arc::downgrade(self);
         self.context.tasks.runtime().spawn(async move {
             while !watched.is_empty() {
-                tokio::time::sleep(looks.next().unwrap_or_default()).await;
+                tokio::time::sleep(observation_delays.next().unwrap_or_default()).await;
                 let Some(recovery) = recovery.upgrade() else {
                     return;
                 };
@@ -127,7 +127,7 @@ impl Recovery {
     }
 
     /// The times between looks at watched documents.
-    fn looks(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+    fn observation_delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         let lease = self.context.limits.lease.to_std().unwrap_or_default();
         // A lease of no time is for tests; the loop must not spin even then.
         let least = Duration::from_millis(1);
