@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use url::Url;
@@ -186,4 +187,51 @@ async fn statements_that_match_no_row_commit_nothing() {
             .any(|o| o.kind == "put" && !o.path.contains("/wal/")),
         "{log:#?}"
     );
+}
+
+/// Of the columns that a predicate does not name, only the pages with rows that it keeps are read: here no page
+/// statistics help, since every page spans all values of `h`.
+#[tokio::test(start_paused = true)]
+async fn a_query_for_one_value_reads_few_pages_of_other_columns() {
+    let plan = Plan::with_latency(LATENCY);
+    let ctx = session(&plan).await;
+    for statement in [
+        "CREATE EXTERNAL TABLE u (h BIGINT, name VARCHAR, note VARCHAR) STORED AS SUPERTABLE LOCATION 'counted://bucket/u/'",
+        "SET supertable.target_file_rows = 1000000",
+        "INSERT INTO u SELECT (value * 2654435761) % 1000003, 'name ' || value, md5(CAST(value AS VARCHAR)) FROM range(0, 200000)",
+        "DELETE FROM u WHERE h % 10 = 0",
+        "SELECT max(note) FROM u WHERE h = 1",
+    ] {
+        run(&ctx, statement).await;
+    }
+    datafusion_supertable::wait_for_background_work(&ctx).await;
+    let wanted = (123_457_i64 * 2_654_435_761) % 1_000_003;
+    assert_ne!(wanted % 10, 0, "this row lives");
+    let mut read = Vec::new();
+    for predicate in [format!("h = {wanted}"), format!("h + 0 = {wanted}")] {
+        let query = ctx.sql(&format!("SELECT * FROM u WHERE {predicate}")).await;
+        let plan = query.unwrap().create_physical_plan().await.unwrap();
+        let start = tokio::time::Instant::now();
+        let rows = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
+        let trips = start.elapsed().as_millis() / LATENCY.as_millis();
+        let rows = datafusion::arrow::util::pretty::pretty_format_batches(&rows).unwrap();
+        assert!(rows.to_string().contains("| name 123457 |"), "{rows}");
+        assert_eq!(rows.to_string().lines().count(), 5, "{rows}");
+        let late = sum_of(&plan, "files_late_materialized");
+        read.push((sum_of(&plan, "bytes_scanned"), trips, late));
+    }
+    let [(late, trips, 1..), (all, _, 0)] = read[..] else {
+        panic!("one way for each query: {read:?}");
+    };
+    assert!(late * 2 < all, "{late} of {all} bytes");
+    assert!(trips <= 3, "{trips} round trips");
+}
+
+fn sum_of(plan: &Arc<dyn ExecutionPlan>, metric: &str) -> usize {
+    let own = plan.metrics().and_then(|m| m.sum_by_name(metric));
+    let below = plan
+        .children()
+        .into_iter()
+        .map(|child| sum_of(child, metric));
+    own.map_or(0, |m| m.as_usize()) + below.sum::<usize>()
 }

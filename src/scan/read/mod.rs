@@ -6,6 +6,7 @@ pub(crate) mod defaults;
 mod disk;
 mod guard;
 pub(crate) mod in_place;
+mod late;
 mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod source;

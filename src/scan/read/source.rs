@@ -33,6 +33,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::scan::read::guard::Guarded;
+use crate::scan::read::late::{evaluated_first, keeps_few};
 use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::tombstones::mark::Tombstoned;
 use crate::scan::tombstones::mask::{MaskedPlanner, with_positions};
@@ -120,6 +121,33 @@ impl SupertableSource {
             ..self.clone()
         })
     }
+
+    fn morselizers(
+        &self,
+        source: &dyn FileSource,
+        store: Arc<dyn ObjectStore>,
+        base_config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Morselizers> {
+        // The reader counts towards a limit what is dropped after it.
+        let with_positions = match base_config.limit {
+            None if self.summary.tombstoned_rows > 0 => with_positions(source)?,
+            _ => None,
+        };
+        let with_positions = with_positions
+            .map(|s| match self.batch_size {
+                Some(wanted) => s.with_batch_size(rows_to_decode(wanted, &base_config.file_groups)),
+                None => s,
+            })
+            .map(|s| s.create_morselizer(Arc::clone(&store), base_config, partition))
+            .transpose()?;
+        Ok(Morselizers {
+            plain: source
+                .create_morselizer(store, base_config, partition)?
+                .into(),
+            with_positions: with_positions.map(Arc::from),
+        })
+    }
 }
 
 impl FileSource for SupertableSource {
@@ -142,29 +170,22 @@ impl FileSource for SupertableSource {
         if base_config.limit.is_some() || self.inner.filter().is_some() {
             self.readers.ahead().be_cautious();
         }
-        // The reader counts towards a limit what is dropped after it.
-        let with_positions = match base_config.limit {
-            None if self.summary.tombstoned_rows > 0 => with_positions(self.inner.as_ref())?,
-            _ => None,
+        let late = evaluated_first(self.inner.as_ref());
+        let morselizers = |source: &dyn FileSource| {
+            self.morselizers(source, Arc::clone(&object_store), base_config, partition)
         };
-        let with_positions = with_positions
-            .map(|s| match self.batch_size {
-                Some(wanted) => s.with_batch_size(rows_to_decode(wanted, &base_config.file_groups)),
-                None => s,
-            })
-            .map(|s| s.create_morselizer(Arc::clone(&object_store), base_config, partition))
-            .transpose()?;
         Ok(Box::new(TombstoneMorselizer {
-            inner: self
-                .inner
-                .create_morselizer(object_store, base_config, partition)?
-                .into(),
-            with_positions: with_positions.map(Arc::from),
+            usual: morselizers(self.inner.as_ref())?,
+            late: match (late, self.inner.filter()) {
+                (Some(source), Some(predicate)) => Some((predicate, morselizers(&source)?)),
+                _ => None,
+            },
             readers: Arc::clone(&self.readers),
             footer_hint: self.footer_hint,
             sidecars: Arc::clone(&self.sidecars),
             partition,
             metrics: metrics.clone(),
+            files_late: MetricBuilder::new(metrics).counter("files_late_materialized", partition),
             sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
             load_time: MetricBuilder::new(metrics).subset_time("sidecar_load_time", partition),
         }))
@@ -306,16 +327,25 @@ impl FileSource for SupertableSource {
     }
 }
 
-/// Loads a file's tombstones before the inner morselizer plans it.
-struct TombstoneMorselizer {
-    inner: Arc<dyn Morselizer>,
+/// DataFusion's own for the files of a scan.
+#[derive(Clone)]
+struct Morselizers {
+    plain: Arc<dyn Morselizer>,
     /// The same with the rows' positions as last column, if rows may be dropped after they are read.
     with_positions: Option<Arc<dyn Morselizer>>,
+}
+
+/// Loads a file's tombstones before the inner morselizer plans it.
+struct TombstoneMorselizer {
+    usual: Morselizers,
+    /// For files of which the predicate keeps few rows, and that predicate.
+    late: Option<(Arc<dyn PhysicalExpr>, Morselizers)>,
     readers: Arc<SuperfileReaders>,
     footer_hint: Option<usize>,
     sidecars: Arc<Sidecars>,
     partition: usize,
     metrics: ExecutionPlanMetricsSet,
+    files_late: Count,
     sidecars_opened: Count,
     load_time: Time,
 }
@@ -323,7 +353,7 @@ struct TombstoneMorselizer {
 impl fmt::Debug for TombstoneMorselizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TombstoneMorselizer")
-            .field("inner", &self.inner)
+            .field("inner", &self.usual.plain)
             .finish_non_exhaustive()
     }
 }
@@ -335,10 +365,17 @@ impl Morselizer for TombstoneMorselizer {
         if let Some(id) = file.extension::<SuperfileId>() {
             self.sidecars.check_superfile(id)?;
         }
+        let morselizers = match &self.late {
+            Some((predicate, late)) if keeps_few(predicate, &file) => {
+                self.files_late.add(1);
+                late
+            }
+            _ => &self.usual,
+        };
         // A file without tombstones keeps every optimisation that a row selection would turn off.
         let path = file.object_meta.location.clone();
         if file.extension::<Arc<Tombstoned>>().is_none() {
-            return Ok(Guarded::over(self.inner.plan_file(file)?, path));
+            return Ok(Guarded::over(morselizers.plain.plan_file(file)?, path));
         }
         let reader = self.readers.create_reader(
             self.partition,
@@ -347,8 +384,7 @@ impl Morselizer for TombstoneMorselizer {
             &self.metrics,
         )?;
         let planner = LoadTombstones {
-            inner: Arc::clone(&self.inner),
-            with_positions: self.with_positions.clone(),
+            morselizers: morselizers.clone(),
             reader,
             sidecars: Arc::clone(&self.sidecars),
             sidecars_opened: self.sidecars_opened.clone(),
@@ -360,8 +396,7 @@ impl Morselizer for TombstoneMorselizer {
 }
 
 struct LoadTombstones {
-    inner: Arc<dyn Morselizer>,
-    with_positions: Option<Arc<dyn Morselizer>>,
+    morselizers: Morselizers,
     reader: Box<dyn AsyncFileReader + Send>,
     sidecars: Arc<Sidecars>,
     sidecars_opened: Count,
@@ -394,7 +429,7 @@ impl MorselPlanner for LoadTombstones {
             // The footer comes from the session's cache, or is put there for the inner reader.
             let footer = async { Ok(self.reader.get_metadata(None).await?) };
             let (positions, metadata) = futures::try_join!(positions, footer)?;
-            let may_mask = self.with_positions.is_some();
+            let may_mask = self.morselizers.with_positions.is_some();
             let access = live_rows(
                 &metadata,
                 file.range.as_ref(),
@@ -412,12 +447,12 @@ impl MorselPlanner for LoadTombstones {
             };
             file.range = None;
             let file = file.with_extension(access.plan);
-            match &self.with_positions {
+            match &self.morselizers.with_positions {
                 Some(with_positions) if access.masked => {
                     let inner = with_positions.plan_file(file)?;
                     Ok(MaskedPlanner::boxed(inner, positions))
                 }
-                _ => self.inner.plan_file(file),
+                _ => self.morselizers.plain.plan_file(file),
             }
         })))
     }
