@@ -47,6 +47,8 @@
 //! - Refused: a correlated subquery over rows that differ from one reading to the next (`random()`, `LIMIT` without `ORDER BY`), in
 //!   the condition of an outer join that needs both sides, over `LATERAL`, `unnest`, `VALUES` or a recursive query; and in a
 //!   prepared `DELETE` or `UPDATE` the cast of an integer parameter to a timestamp, whose unit DataFusion loses.
+//! - A query whose partitioned hash joins feed one another through a `UNION` may wait for ever; statements that write are planned
+//!   otherwise. `SET datafusion.optimizer.enable_join_dynamic_filter_pushdown = false` ends it.
 //! - A statement is cancelled where DataFusion pauses: a nested-loop join may compute for minutes without a pause, so a timeout
 //!   around it comes late. In the command line a second Ctrl-C leaves at once.
 //! - Plain errors, through `ctx.sql` only: `UPDATE … FROM`, `DELETE … USING`, `RETURNING`

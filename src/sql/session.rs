@@ -13,7 +13,7 @@ use datafusion::prelude::SessionContext;
 use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::definition::understand_arrow_types;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
-use crate::dml::sound::{JoinFences, NoPiecewiseMerge};
+use crate::dml::sound::{JoinFences, NoPiecewiseMerge, NoWaitingJoins};
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
@@ -158,6 +158,7 @@ fn with_rules(state: &mut SessionState) {
     let mut physical = state.physical_optimizers().to_vec();
     physical.insert(0, Arc::new(JoinFences::Put));
     physical.push(Arc::new(JoinFences::Take));
+    physical.push(Arc::new(NoWaitingJoins));
     physical.push(Arc::new(KeepScanOrder));
     let mut builder = SessionStateBuilder::new_from_existing(state.clone())
         .with_session_id(session_id)

@@ -20,6 +20,7 @@
 //! | a full sort-merge join with a condition of no columns, which is NULL | found here | leaves the condition out | `join_fence` |
 //! | a piecewise merge join (off by default) | found here | loses rows without a partner, or panics | `join_fence`: nested loops |
 //! | correlated `EXISTS` or `IN` over a join of tables that have a column name in common | found here | compares either of them | `trust` |
+//! | partitioned hash joins that feed one another | found here | wait for each other for ever | `waiting_joins`, in statements that write |
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |

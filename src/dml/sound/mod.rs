@@ -28,6 +28,8 @@ mod settings;
 mod subquery;
 mod trust;
 mod unnest;
+mod waiting_joins;
 
 pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge};
 pub(crate) use rewrite::{sound_change, sound_query};
+pub(crate) use waiting_joins::NoWaitingJoins;

@@ -40,6 +40,9 @@ pub(super) struct Program<'c> {
     shared: bool,
 }
 
+/// No program of this size takes so long, on whatever machine.
+const HANGS: std::time::Duration = std::time::Duration::from_secs(300);
+
 pub(super) fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -54,7 +57,9 @@ pub(super) fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(),
         let settings = settings::of_program(&mut generator.random);
         let mut program = Program::new(zone, settings, counts).await?;
         program.shared = generator.shared;
-        let outcome = program.all(&mut generator, statements, &path).await;
+        let all = program.all(&mut generator, statements, &path);
+        let outcome = tokio::time::timeout(HANGS, all).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(format!("hangs for {HANGS:?}").into()));
         datafusion_supertable::wait_for_background_work(&program.session).await;
         let (trace, settings) = (program.trace.join(";\n"), program.settings.clone());
         match outcome {
