@@ -307,10 +307,40 @@ async fn a_key_is_what_the_merge_compares_by_equality() {
     for (source, on, other, expected) in cases {
         let dir = tempfile::tempdir().unwrap();
         let sessions = two(&dir).await;
-        run(&sessions[0], "INSERT INTO t VALUES ('old', 0, 1)").await;
+        run(&sessions[0], "INSERT INTO t VALUES ('old', 9, 1)").await;
         let insert = format!("INSERT INTO t VALUES ({other}, 1)");
         let again = overtaken(&sessions, &merge(source, on), &[&insert]).await;
         assert_eq!(again, expected, "{source} {on} {other}");
+    }
+}
+
+#[tokio::test]
+async fn the_target_may_be_named_in_any_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let sessions = two(&dir).await;
+    for (target, column) in [
+        ("public.t", "t.name"),
+        ("datafusion.public.t", "public.t.name"),
+        ("t AS x", "x.name"),
+        ("t", "name"),
+    ] {
+        run(&sessions[0], "TRUNCATE TABLE t").await;
+        let upsert = format!(
+            "MERGE INTO {target} USING (SELECT 'zoe' AS who) AS s ON {column} = who \
+             WHEN NOT MATCHED THEN INSERT (name, n) VALUES (who, 1)"
+        );
+        let insert = |name: &str| format!("INSERT INTO t VALUES ('{name}', 1, 1)");
+        assert_eq!(
+            overtaken(&sessions, &upsert, &[&insert("zoe")]).await,
+            1,
+            "{target}"
+        );
+        run(&sessions[0], "TRUNCATE TABLE t").await;
+        assert_eq!(
+            overtaken(&sessions, &upsert, &[&insert("kim")]).await,
+            0,
+            "{target}"
+        );
     }
 }
 
@@ -328,7 +358,7 @@ async fn merges_of_many_keys_conflict_if_they_share_one_that_is_new() {
         let sessions = two(&dir).await;
         run(
             &sessions[0],
-            "INSERT INTO t SELECT 'k' || CAST(value AS VARCHAR), 1, 1 FROM range(0, 50)",
+            "INSERT INTO t SELECT 'k' || CAST(value AS VARCHAR), 1 AS day, 2 AS n FROM range(0, 50)",
         )
         .await;
         let (even, odd) = (merge(&rows(0, count), on), merge(&rows(1, 300), on));

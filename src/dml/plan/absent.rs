@@ -7,7 +7,8 @@
 //! that cannot be said, nothing is known of the keys.
 
 use arrow::datatypes::{DataType, Schema, TimeUnit};
-use datafusion::common::{DFSchema, Result, TableReference};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{Column, DFSchema, Result, TableReference};
 use datafusion::logical_expr::dml::{MergeIntoAction, MergeIntoOp};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, TryCast};
@@ -39,13 +40,14 @@ impl Absent {
         merge: &MergeIntoOp,
     ) -> Result<Option<Self>> {
         let inserts = |action: &MergeIntoAction| matches!(action, MergeIntoAction::Insert { .. });
-        let reads_target = names_target(&merge.on, table_name) || has_subquery(&merge.on)?;
+        let target = Target { table_name, joined };
+        let reads_target = target.is_named_in(&merge.on) || has_subquery(&merge.on)?;
         if !reads_target || !merge.clauses.iter().any(|c| inserts(&c.action)) {
             return Ok(None);
         }
         let mut keys: Vec<Comparison> = Vec::new();
         for conjunct in split_conjunction(&merge.on) {
-            let key = comparison(conjunct, table_name, table, joined)?;
+            let key = comparison(conjunct, &target, table)?;
             let known = |key: &Comparison| keys.iter().any(|k| k.field_id == key.field_id);
             keys.extend(key.filter(|key| !known(key)));
         }
@@ -76,12 +78,8 @@ impl Absent {
 }
 
 /// What `conjunct` compares, if it is a key column of the target with something of the source.
-fn comparison(
-    conjunct: &Expr,
-    table_name: &TableReference,
-    table: &Schema,
-    joined: &DFSchema,
-) -> Result<Option<Comparison>> {
+fn comparison(conjunct: &Expr, target: &Target<'_>, table: &Schema) -> Result<Option<Comparison>> {
+    let joined = target.joined;
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = conjunct else {
         return Ok(None);
     };
@@ -89,7 +87,7 @@ fn comparison(
         return Ok(None);
     }
     for (column, value) in [(left, right), (right, left)] {
-        let Some(name) = key_of(column, table_name, joined)? else {
+        let Some(name) = target.key_of(column)? else {
             continue;
         };
         let Some((id, field)) =
@@ -98,7 +96,7 @@ fn comparison(
             continue;
         };
         // It is evaluated twice: for the join, and here.
-        if names_target(value, table_name) || value.is_volatile() || has_subquery(value)? {
+        if target.is_named_in(value) || value.is_volatile() || has_subquery(value)? {
             continue;
         }
         let value = match value.get_type(joined)? == *field.data_type() {
@@ -115,33 +113,39 @@ fn comparison(
     Ok(None)
 }
 
-/// The name of the target's column that `expr` is, under casts that keep different values different.
-fn key_of<'e>(
-    expr: &'e Expr,
-    table_name: &TableReference,
-    joined: &DFSchema,
-) -> Result<Option<&'e str>> {
-    match expr {
-        Expr::Column(column) if column.relation.as_ref() == Some(table_name) => {
-            Ok(Some(&column.name))
-        }
-        Expr::Cast(Cast { expr: inner, .. }) => {
-            match is_lossless(&inner.get_type(joined)?, &expr.get_type(joined)?) {
-                true => key_of(inner, table_name, joined),
-                false => Ok(None),
+/// The columns of both sides of the join, and whose they are.
+struct Target<'a> {
+    table_name: &'a TableReference,
+    joined: &'a DFSchema,
+}
+
+impl Target<'_> {
+    /// Whether it is a column of the target, as far as is known.
+    fn has(&self, column: &Column) -> bool {
+        let at = self.joined.maybe_index_of_column(column);
+        at.is_none_or(|at| self.joined.qualified_field(at).0 == Some(self.table_name))
+    }
+
+    fn is_named_in(&self, expr: &Expr) -> bool {
+        expr.column_refs().iter().any(|column| self.has(column))
+    }
+
+    /// The name of the target's column that `expr` is, under casts that keep different values different.
+    fn key_of<'e>(&self, expr: &'e Expr) -> Result<Option<&'e str>> {
+        match expr {
+            Expr::Column(column) if self.has(column) => Ok(Some(&column.name)),
+            Expr::Cast(Cast { expr: inner, .. }) => {
+                match is_lossless(&inner.get_type(self.joined)?, &expr.get_type(self.joined)?) {
+                    true => self.key_of(inner),
+                    false => Ok(None),
+                }
             }
+            _ => Ok(None),
         }
-        _ => Ok(None),
     }
 }
 
-fn names_target(expr: &Expr, table_name: &TableReference) -> bool {
-    let is_target = |relation: Option<&TableReference>| relation == Some(table_name);
-    (expr.column_refs().iter()).any(|column| is_target(column.relation.as_ref()))
-}
-
 fn has_subquery(expr: &Expr) -> Result<bool> {
-    use datafusion::common::tree_node::TreeNode;
     expr.exists(|e| {
         Ok(matches!(
             e,

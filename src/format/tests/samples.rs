@@ -131,7 +131,7 @@ pub(crate) fn entry(n: u128) -> SuperfileEntry {
         stats: stats(),
         tombstones: None,
         moved_at: 0,
-        added_at: 3,
+        added_at: 0,
         delete_count: 0,
     }
 }
@@ -217,6 +217,7 @@ pub(crate) fn manifest(n: u128) -> Manifest {
                 RowIds::Stored
             },
             moved_at: u64::from(i % 3 == 1) * 2,
+            added_at: 1 + u64::from(i % 3 == 2),
             delete_count: u32::from(i % 3 == 1),
             in_place: (i % 3 == 2).then(|| InPlace::parse("/in/a.parquet", "\"etag\"").unwrap()),
             external: (i % 3 == 2).then(external),

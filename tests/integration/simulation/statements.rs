@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Ending, OWNERS, Rows, Statement, encode, path_of};
 use super::process::Process;
+use super::store::Sabotage;
 use super::weather::log_uniform;
 
 /// A live row, and where it is.
@@ -323,7 +324,10 @@ impl Process {
         let inserted: Vec<(u64, u64)> = new.chain(upserted).collect();
         if !plan.upsert.is_empty() {
             self.world.count("upserts begun");
-            effect.absent_keys = AbsentKeys::of_column(KEY, inserted.iter().map(|row| of(row.0)));
+            if self.world.sabotage != Some(Sabotage::HidesAbsentKeys) {
+                let keys = inserted.iter().map(|row| of(row.0));
+                effect.absent_keys = AbsentKeys::of_column(KEY, keys);
+            }
         }
         effect.rows_inserted = inserted.len() as u64;
         statement.adds = changed.iter().chain(&inserted).copied().collect();
