@@ -211,31 +211,31 @@ impl Process {
         };
         let mut plan = Plan::default();
         let kind = if places.is_empty() {
-            0
+            *[0, 67].choose(dice).unwrap_or(&0)
         } else {
             dice.random_range(0..100)
         };
         plan.op = Some(match kind {
-            0..24 => {
+            0..20 => {
                 plan.insert = dice.random_range(1..=8);
                 OpKind::Insert
             }
-            24..44 => {
+            20..40 => {
                 plan.delete = few(dice);
                 OpKind::Delete
             }
-            44..48 => {
+            40..44 => {
                 // All rows of some superfiles, by row.
                 let some = some_files(dice, 2);
                 let of = |place: &&Place| some.contains(&place.superfile);
                 plan.delete = places.iter().filter(of).copied().collect();
                 OpKind::Delete
             }
-            48..66 => {
+            44..60 => {
                 plan.change = few(dice);
                 OpKind::Update
             }
-            66..74 => {
+            60..67 => {
                 plan.change = few(dice);
                 let changed: BTreeSet<u64> = plan.change.iter().map(|place| place.key).collect();
                 plan.delete = few(dice);
@@ -243,10 +243,12 @@ impl Process {
                 plan.insert = dice.random_range(0..3);
                 OpKind::Merge
             }
-            74..80 => {
+            67..81 => {
                 let there: BTreeSet<u64> = places.iter().map(|place| place.key).collect();
                 let absent = (0..UPSERTED).map(|key| u64::from(u32::MAX) - key);
-                let absent: Vec<u64> = absent.filter(|key| !there.contains(key)).collect();
+                // Few, so that those who choose at the same time meet.
+                let absent = absent.filter(|key| !there.contains(key)).take(4);
+                let absent: Vec<u64> = absent.collect();
                 let many = dice.random_range(1..=3);
                 plan.upsert = absent.choose_multiple(dice, many).copied().collect();
                 if dice.random_bool(0.5) {
@@ -254,7 +256,7 @@ impl Process {
                 }
                 OpKind::Merge
             }
-            80..83 => {
+            81..83 => {
                 plan.drop = files.iter().copied().collect();
                 OpKind::Truncate
             }
