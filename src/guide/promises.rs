@@ -63,7 +63,7 @@
 //! | --- | --- | --- |
 //! | every version is its predecessor with exactly the statements that it commits, in an order that agrees with real time; what was acknowledged is there once, what was refused is not; snapshots stay as they are; a vacuum cuts only what it may; in the end nothing is left over | seeded histories of several processes: crashes at any request, lost and false answers, requests that land late or twice, pauses beyond the lease, clocks that jump, with recovery, compaction, restores and vacuum | `integration::simulation::every_history_keeps_every_promise` |
 //! | a seed replays exactly | none | `integration::simulation::a_seed_replays_exactly` |
-//! | the checker finds what is wrong | the store replaces blindly, forgets objects; upserts do not say which keys they found absent | `integration::simulation::a_store_that_breaks_its_word_and_upserts_that_hide_their_keys_are_found_out` |
+//! | the checker finds what is wrong | the store replaces blindly, forgets objects; upserts do not say which keys they found absent | `integration::simulation::a_store_that_breaks_its_word_is_found_out`, `…::upserts_that_do_not_say_which_keys_they_found_absent_are_found_out` |
 //!
 //! **Last long run:** 25 November 2026, 100,000 histories (seeds from 1,000,000 on) in 301 s on two cores, in release:
 //!
