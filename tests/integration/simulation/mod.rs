@@ -205,5 +205,9 @@ fn a_store_that_breaks_its_word_is_found_out() {
 
 #[test]
 fn upserts_that_do_not_say_which_keys_they_found_absent_are_found_out() {
-    assert_found_out(Sabotage::HidesAbsentKeys);
+    // Two of one key must meet, which they do in one history of fifty.
+    let hides = Some(Sabotage::HidesAbsentKeys);
+    let found = (1..=400).find(|seed| !live(*seed, hides, false).violations.is_empty());
+    println!("found with seed {found:?}");
+    assert!(found.is_some());
 }
