@@ -50,8 +50,15 @@
 //! | two statements change one row | the second runs again | the same |
 //! | one adds rows while another reads, deletes or updates others | both commit | the reader runs again |
 //! | write skew: two statements each change what the other one read | both commit | the second runs again |
+//! | a `MERGE` inserts a row because none had its key, and another statement adds one with that key | the `MERGE` runs again | the same |
 //! | an append that does not read its table (`INSERT … VALUES`, or from others) | conflicts with no change of rows, only with one of the table's columns | the same |
 //! | compaction meanwhile | none of a statement's business, unless it rewrites the statement's rows | the same |
+//!
+//! A *key* here is a row's values of the columns that the `ON` of a `MERGE` compares by `=` with something of its source. So two
+//! processes that upsert one new key at once leave it once, without a declared key; upserts of different keys commit
+//! together. Where the keys are many (more than 32,768), or where others add rows of many keys by an `INSERT` or `UPDATE`, bounds
+//! of the keys decide, and a `MERGE` may run again in vain. So it does after every commit that adds rows, if `ON` has no such
+//! comparison, as in `ON lower(t.name) = s.name`. A plain `INSERT` looks for no key, and adds one that is there already.
 //!
 //! Under `serializable` the `DELETE`, `UPDATE`, `MERGE`, `INSERT … SELECT` and `INSERT OVERWRITE` that
 //! read the table they change take effect as if each ran alone, at the moment of its commit: they

@@ -19,8 +19,9 @@ pub mod dml {
 pub mod format {
     pub use crate::format::paths;
     pub use crate::format::{
-        ColumnStats, ContentHash, FooterChecksum, Head, InPlace, MovedRange, OpKind, Pointer,
-        RowMoves, Sidecar, StatValue, StateDoc, SuperfileId, SuperfileStats, WalId, WalState,
+        AbsentKeys, ColumnStats, ContentHash, FooterChecksum, Head, InPlace, MovedRange, OpKind,
+        Pointer, RowMoves, Sidecar, StatValue, StateDoc, SuperfileId, SuperfileStats, WalId,
+        WalState,
     };
 
     /// The list of superfiles of a version.

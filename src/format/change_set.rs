@@ -17,6 +17,7 @@
 //! | `supertable.statement` | at most 1 KiB of the statement |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the new table metadata, if the statement changes it |
+//! | `supertable.absent_keys` | hex of the keys that it inserts because it found none with them (see `format::keys`), if it does |
 //! | `supertable.isolation` | `serializable`, if it must not be committed after rows that it read changed; else `snapshot` |
 //!
 //! One row for each superfile that is added, gets tombstones, or is dropped:
@@ -57,9 +58,11 @@ use self::columns::Columns;
 use self::moves::{MovesError, RowMoves};
 use super::ids::{ContentHash, SidecarId, SuperfileId};
 use super::ipc::{self, IpcError};
+use super::keys::AbsentKeys;
 use super::manifest::ManifestError;
 use super::manifest::header::MAX_STATEMENT_LEN;
 use super::manifest::{SuperfileEntry, TableMetadata, TombstoneRef, shorten_statement};
+use super::manifest::{decode_absent_keys, encode_absent_keys};
 use super::manifest::{shape, wire};
 use super::state_doc::OpKind;
 use super::tombstones::SidecarCodecError;
@@ -121,6 +124,8 @@ pub(crate) struct ChangeSet {
     /// Whether it conflicts with every change of the table's rows since `base_version`: it read
     /// them, and must take effect as if alone.
     pub serializable: bool,
+    /// The keys that it inserts because it found none with them.
+    pub absent_keys: Option<AbsentKeys>,
 }
 
 /// How the bytes of a change set are malformed.
@@ -243,6 +248,7 @@ const CHANGES: &str = "supertable.changes";
 const METADATA: &str = "supertable.metadata";
 const ISOLATION: &str = "supertable.isolation";
 const SERIALIZABLE: &str = "serializable";
+const ABSENT_KEYS: &str = "supertable.absent_keys";
 const SNAPSHOT: &str = "snapshot";
 
 impl ChangeSet {
@@ -419,6 +425,13 @@ impl ChangeSet {
                 // A level that is not known may promise more than this version keeps.
                 _ => return Err(header.bad(ISOLATION)),
             },
+            absent_keys: match header.0.get(ABSENT_KEYS) {
+                None => None,
+                Some(hex) => {
+                    let bytes = from_hex(hex).ok_or_else(|| header.bad(ABSENT_KEYS))?;
+                    Some(decode_absent_keys(&bytes)?)
+                }
+            },
         };
         if change_set.statement.len() > MAX_STATEMENT_LEN {
             return Err(header.bad(STATEMENT));
@@ -453,6 +466,9 @@ impl ChangeSet {
         ]);
         if let Some(metadata) = &self.metadata {
             header.insert(METADATA, to_hex(&wire::encode_metadata(metadata)?));
+        }
+        if let Some(keys) = &self.absent_keys {
+            header.insert(ABSENT_KEYS, to_hex(&encode_absent_keys(keys)?));
         }
         Ok(header
             .into_iter()

@@ -25,6 +25,7 @@ pub(crate) mod footer;
 pub(crate) mod ids;
 pub(crate) mod in_place;
 mod ipc;
+pub(crate) mod keys;
 pub(crate) mod manifest;
 pub mod paths;
 pub(crate) mod pointer;
@@ -45,6 +46,7 @@ pub use ids::{ContentHash, SuperfileId, WalId};
 pub(crate) use ids::{IdBlock, RowId, SidecarId, TableId};
 pub(crate) use in_place::ExternalPath;
 pub use in_place::InPlace;
+pub use keys::AbsentKeys;
 pub(crate) use pointer::{Claim, DropMarker, Reservation};
 pub use pointer::{Head, Pointer};
 #[cfg(test)]

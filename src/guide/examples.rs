@@ -210,7 +210,8 @@
 //! }
 //! ```
 //!
-//! Statements that only append conflict with no change of rows. The default is snapshot isolation. With
+//! Statements that only append conflict with no change of rows. A `MERGE` that inserts a row because it found none with
+//! its key runs again if another statement has added that key meanwhile, so concurrent upserts leave a key once. The default is snapshot isolation. With
 //! `SET supertable.isolation = 'serializable'`, or the table option of that name, a statement that reads the table it
 //! changes takes effect as if it had run alone at the moment of its commit.
 //!

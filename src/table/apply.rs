@@ -33,6 +33,8 @@
 //! | adds files of others | the table was restored | conflict: they may be in the version that came back |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
+//! | found keys absent (a MERGE that inserts) | rows came that may have one of them, other than by COMPACT | conflict |
+//! | same | superfiles were dropped that had such rows, or the table was restored | conflict |
 //! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |
 //!
 //! "Moved": a change set that removes rows and adds some may have copied what it removed. Its
@@ -57,6 +59,7 @@
 //! sets removed and with those they added; each committed change set is applied whole or not at
 //! all; the same input gives the same output.
 
+mod absence;
 mod carry;
 pub(crate) mod conflict;
 mod next;

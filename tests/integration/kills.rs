@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::support::disk::copy;
 use crate::support::kill::{Kill, MOMENTS, run_all, thorough};
 use crate::support::killed_table::{RECOVER, check, create_base, expect, kill_everywhere};
-use crate::support::session::{Time, on_one_thread};
+use crate::support::session::{Session, Time, on_one_thread};
 
 /// None gives the same result when it happens twice.
 const STATEMENTS: [(&str, &str); 5] = [
@@ -109,4 +109,37 @@ fn a_recovery_killed_again_and_again_leaves_all_or_nothing() {
         killed.iter().sum::<usize>(),
         killed.len()
     );
+}
+
+#[test]
+fn an_upsert_killed_at_any_storage_operation_and_run_by_another_process_leaves_its_key_once() {
+    const UPSERT: &str = "MERGE INTO t USING (VALUES (500, 1)) AS s(id, v) ON t.id = s.id \
+                          WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, s.v)";
+    const FOUND: &str = "SELECT count(*) AS n FROM t WHERE id = 500 HAVING count(*) <> 1";
+    let base = TempDir::new().unwrap();
+    on_one_thread(|| create_base(base.path())).unwrap();
+    let kills =
+        Kill::never(UPSERT, Time::Now).everywhere(base.path(), |i, changes| match changes {
+            true => vec![i % 3],
+            false => vec![],
+        });
+    let killed = run_all(
+        &kills,
+        |kill| format!("{kill}:"),
+        async |kill, dir| {
+            copy(base.path(), dir);
+            let death = kill.carry_out_surely(dir);
+            // What the dead process has ready is committed meanwhile, or was before.
+            let session = Session::fresh(dir, Time::Now).await;
+            session.run(UPSERT).await;
+            session.settle().await;
+            let session = Session::fresh(dir, Time::Later(60)).await;
+            session.run(RECOVER).await;
+            session.settle().await;
+            assert_eq!(session.run(FOUND).await, "");
+            assert_eq!(session.run(RECOVER).await, "");
+            death.killed
+        },
+    );
+    println!("{} upserts killed", killed.iter().filter(|it| **it).count());
 }

@@ -51,4 +51,5 @@ mod support;
 mod trust;
 mod undone;
 mod upkeep;
+mod upserts;
 mod write_options;

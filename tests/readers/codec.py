@@ -192,6 +192,9 @@ def decode_root(data, expected, name):
     p.seq(lambda: (p.int(32), p.string()))  # retired physical names
     for _ in range(5):  # when metadata, schema, places of rows and rows last changed; when a restore was
         p.uint()
+    # What is known of rows of dropped superfiles, and the keys that were added lately: for writers.
+    p.seq(lambda: (p.uint(), p.seq(lambda: (p.int(32), p.option(lambda: bound(p)), p.option(lambda: bound(p))))))
+    p.seq(lambda: (p.uint(), p.seq(p.uuid), p.seq(lambda: p.int(32)), p.seq(lambda: p.take(8))))
     p.seq(lambda: commit(p)), p.seq(lambda: commit(p))
     groups = p.seq(lambda: ref(p))
     p.end()
@@ -280,7 +283,7 @@ def entry(p):
     columns = p.option(lambda: external(p))
     p.option(lambda: clustering(p)), p.seq(lambda: statistics(p))
     tombstones = p.option(lambda: Tombstones(p.uuid(), p.hash(), p.uint(), p.uint()))
-    p.uint(), p.uint(32)  # when its rows last moved; how many versions have deleted rows of it
+    p.uint(), p.uint(), p.uint(32)  # when its rows last moved, and last came; how many versions have deleted rows of it
     if footer_checksum is not None and len(footer_checksum) != 40 or in_place and footer_checksum is None:
         raise Refused(f"{p.name}: superfile {id} has no footer_checksum that can be")
     return Entry(id, rows, size, first_row_id, footer_checksum, in_place, columns, tombstones)

@@ -180,11 +180,11 @@ fn rewrite_dml(
     let pin = pins.pin(&provider);
     let target = provider.addressed(Arc::clone(&pin));
     let input = Arc::unwrap_or_clone(dml.input);
-    let (input, statement) = match &dml.op {
-        WriteOp::MergeInto(merge) => (
-            plan_merge(&dml.table_name, &target, input, merge)?,
-            describe_merge(&dml.table_name, merge),
-        ),
+    let (input, absent, statement) = match &dml.op {
+        WriteOp::MergeInto(merge) => {
+            let (input, absent) = plan_merge(&dml.table_name, &target, input, merge)?;
+            (input, absent, describe_merge(&dml.table_name, merge))
+        }
         op => {
             if *op == WriteOp::Update {
                 refuse_other_names(&input, &provider.schema(), config)?;
@@ -206,7 +206,7 @@ fn rewrite_dml(
                 ChangeKind::Delete if !returns_rows => only_address(addressed)?,
                 _ => columns_then_address(addressed, &provider)?,
             };
-            (input, statement)
+            (input, None, statement)
         }
     };
     // The sink re-runs this plan on a newer version if another statement commits first. Other
@@ -221,6 +221,7 @@ fn rewrite_dml(
         again: Template::of(&provider, rows.clone()),
         input: rows,
         statement,
+        absent,
         // A row that another statement has deleted must not be returned.
         serializable: serializable || (returns_rows && kind == ChangeKind::Delete),
     };

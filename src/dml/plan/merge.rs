@@ -21,8 +21,10 @@ use datafusion::logical_expr::{
     Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScanBuilder, lit,
 };
 
+use super::absent::Absent;
 use super::lost::{refuse_absent, refuse_lost_in_merge};
 use crate::dml::provider::PinnedProvider;
+use crate::dml::write::absent::AbsentColumns;
 use crate::dml::write::action::{ACTION, ACTION_DELETE, ACTION_INSERT, ACTION_UPDATE};
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION, ROW_ID};
 
@@ -31,18 +33,21 @@ const SOURCE_PRESENT: &str = "__supertable_source";
 /// No clause applies.
 const NO_CLAUSE: i32 = -1;
 
-/// Builds the query of `merge`: the table's columns, `_id`, the address and the action.
+/// Builds the query of `merge`: the table's columns, `_id`, the address, the action, and the keys of rows to be inserted,
+/// which the second value is about.
 pub(crate) fn plan_merge(
     table_name: &TableReference,
     target: &PinnedProvider,
     source: LogicalPlan,
     merge: &MergeIntoOp,
-) -> Result<LogicalPlan> {
+) -> Result<(LogicalPlan, Option<AbsentColumns>)> {
     refuse_absent(table_name, source.schema(), merge)?;
     let joined = join(table_name, target, source, merge)?;
     refuse_lost_in_merge(merge, joined.schema(), &target.base().schema())?;
+    let absent = Absent::of(table_name, &target.base().schema(), joined.schema(), merge)?;
     let chosen = choose_clause(joined, table_name, &merge.clauses)?;
-    project_actions(chosen, table_name, target, &merge.clauses)
+    let plan = project_actions(chosen, table_name, target, &merge.clauses, absent.as_ref())?;
+    Ok((plan, absent.map(|absent| absent.columns())))
 }
 
 fn target_column(table_name: &TableReference, name: &str) -> Expr {
@@ -144,6 +149,7 @@ fn project_actions(
     table_name: &TableReference,
     target: &PinnedProvider,
     clauses: &[MergeIntoClause],
+    absent: Option<&Absent>,
 ) -> Result<LogicalPlan> {
     let table: SchemaRef = target.base().schema();
     let mut exprs = Vec::with_capacity(table.fields().len() + 4);
@@ -178,6 +184,16 @@ fn project_actions(
         }))
     })?;
     exprs.push(action.alias(ACTION));
+    for (name, value) in absent.into_iter().flat_map(Absent::key_columns) {
+        let null = lit(ScalarValue::try_from(&value.get_type(chosen.schema())?)?);
+        let key = by_clause(clauses, |clause| {
+            Ok(match &clause.action {
+                MergeIntoAction::Insert { .. } => value.clone(),
+                _ => null.clone(),
+            })
+        })?;
+        exprs.push(key.alias(name));
+    }
     Ok(LogicalPlan::Projection(Projection::try_new(
         exprs,
         Arc::new(chosen),

@@ -30,6 +30,7 @@ use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::TableAccess;
+use crate::dml::write::absent::{AbsentColumns, AbsentRows};
 use crate::dml::write::action::split_actions;
 use crate::dml::write::check::Checks;
 use crate::dml::write::collect::{Addresses, CollectedRows};
@@ -89,6 +90,8 @@ pub(crate) struct ChangeProvider {
     pub(crate) statement: String,
     /// Whether it conflicts with every change of the table's rows since.
     pub(crate) serializable: bool,
+    /// The columns by which a `MERGE` finds absent what it inserts.
+    pub(crate) absent: Option<AbsentColumns>,
 }
 
 #[async_trait]
@@ -141,6 +144,7 @@ impl TableProvider for ChangeProvider {
             pin: Arc::clone(&self.pin),
             kind: self.kind,
             serializable: self.serializable,
+            absent: self.absent.clone(),
             checks: access.conditions.plan(state, &access.schema)?,
             rerun: Rerun::new(
                 access.table.clone(),
@@ -161,6 +165,7 @@ struct ChangeSink {
     pin: Arc<Pin>,
     kind: ChangeKind,
     serializable: bool,
+    absent: Option<AbsentColumns>,
     checks: Checks,
     rerun: Rerun,
     schema: SchemaRef,
@@ -288,8 +293,12 @@ impl ChangeSink {
                     RowIdSource::Stored,
                 )?;
                 let mut minted = MintedIds::new(access.table.env().clone());
+                let mut absent = self.absent.clone().map(AbsentRows::new);
                 let mut next = first_batch(&mut stream, mutation).await?;
                 while let Some(batch) = next {
+                    if let Some(absent) = &mut absent {
+                        absent.add(&batch)?;
+                    }
                     let (addressed, rows) = match self.kind {
                         ChangeKind::Merge => split_actions(&batch, &mut effect)?,
                         _ => (batch.clone(), batch),
@@ -304,6 +313,7 @@ impl ChangeSink {
                     next = stream.next().await.transpose()?;
                 }
                 effect.add = writer.finish().await?;
+                effect.absent_keys = absent.and_then(|absent| absent.finish(&effect.add));
                 if self.kind == ChangeKind::Update {
                     effect.rows_updated = changed.rows();
                 }

@@ -1,12 +1,13 @@
 //! Writing: a statement's rows become a mutation, which is committed.
 //!
 //! - [`insert`], `truncate`, [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
-//!   `gather` turn into bitmaps.
+//!   `gather` turn into bitmaps; [`absent`]: the keys that a `MERGE` found absent.
 //! - `superfiles`: what all of them share; [`check`]: conditions that new rows meet.
 //! - `rerun`: on a conflict the statement runs again; `receipt`: what it committed, for callers that ask.
 //! - `sort`, `sort_memory`, `spill`: bounded memory.
 //! - `returning`: the changed rows as a relation.
 
+pub(crate) mod absent;
 pub(crate) mod action;
 pub(crate) mod change;
 pub(crate) mod check;

@@ -104,6 +104,7 @@ impl Columns {
         // A new superfile's rows have not moved out of it.
         let new = SuperfileEntry {
             moved_at: 0,
+            added_at: 0,
             delete_count: 0,
             ..entry.clone()
         };

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::entry::{NodeRef, Totals};
 use super::entry_wire::decode_entry;
+use super::keys_wire::decode_absent_keys;
 use super::wire::decode_metadata;
 use super::wire::{GROUP, LEAF, ROOT, decode_group, decode_leaf, decode_root};
 use crate::format::envelope;
 
-/// Decodes `payload` as that of a root, a group, a leaf, a table's metadata, and a superfile's entry.
+/// Decodes `payload` as that of a root, a group, a leaf, a table's metadata, a superfile's entry, and absent keys.
 pub(crate) fn decode_any_node(payload: &[u8]) {
     let (hash, bytes) = envelope::frame(ROOT, payload);
     let _ = decode_root(&bytes, &hash);
@@ -27,4 +28,5 @@ pub(crate) fn decode_any_node(payload: &[u8]) {
     let (_, bytes) = envelope::frame(super::wire::METADATA, payload);
     let _ = decode_metadata(&bytes);
     let _ = decode_entry(payload);
+    let _ = decode_absent_keys(payload);
 }

@@ -229,7 +229,10 @@ fn check_entries(current: &Manifest, proposed: &Manifest) -> Result<(), Invarian
             && old.row_ids == new.row_ids
             && old.created_at_ms == new.created_at_ms
             && old.in_place == new.in_place;
-        if !same_file || (new.deleted_rows() < old.deleted_rows() && !restores) {
+        if !same_file
+            || new.added_at < old.added_at
+            || (new.deleted_rows() < old.deleted_rows() && !restores)
+        {
             return Err(InvariantViolation::Superfile { superfile: new.id });
         }
     }

@@ -68,6 +68,9 @@ pub struct SuperfileEntry {
     /// for a row that lives on elsewhere, so a reader that finds one must look again before believing that
     /// the row is gone. Writers set 0.
     pub moved_at: u64,
+    /// The last version in which a row came into it, other than by a compaction: a row of it that is younger than a
+    /// statement's base came in a version after that. Writers set 0.
+    pub added_at: u64,
     /// How many versions have deleted rows of it: what its tombstones have cost to write, which says
     /// when it pays to write it anew. Starts at 0; counted where the manifest is edited.
     pub delete_count: u32,
@@ -89,6 +92,7 @@ impl SuperfileEntry {
             stats: SuperfileStats::default(),
             tombstones: None,
             moved_at: 0,
+            added_at: 0,
             delete_count: 0,
         }
     }

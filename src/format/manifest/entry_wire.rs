@@ -42,6 +42,7 @@ pub(super) struct WireEntry {
     stats: Vec<WireColumn>,
     tombstones: Option<WireTombstones>,
     moved_at: u64,
+    added_at: u64,
     delete_count: u32,
 }
 
@@ -117,6 +118,7 @@ impl From<&SuperfileEntry> for WireEntry {
                 size: t.size,
             }),
             moved_at: entry.moved_at,
+            added_at: entry.added_at,
             delete_count: entry.delete_count,
         }
     }
@@ -154,6 +156,7 @@ impl TryFrom<WireEntry> for SuperfileEntry {
                 size: t.size,
             }),
             moved_at: wire.moved_at,
+            added_at: wire.added_at,
             delete_count: wire.delete_count,
         };
         shape::check_entry(&entry)?;

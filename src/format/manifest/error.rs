@@ -93,6 +93,9 @@ pub enum ManifestError {
         /// The column.
         field_id: i32,
     },
+    /// The keys that a change set found absent are none that a writer writes.
+    #[error("the absent keys are malformed")]
+    BadKeys,
     /// A commit record names an operation that this version does not know.
     #[error("unknown operation {name:?}")]
     UnknownOperation {

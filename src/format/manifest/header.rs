@@ -10,6 +10,7 @@ use super::entry::Totals;
 use super::metadata::TableMetadata;
 use super::skips::skip_versions;
 use crate::format::ids::{ContentHash, WalId};
+use crate::format::keys::{AddedKeys, DroppedRows};
 use crate::format::state_doc::OpKind;
 
 /// The most bytes of a statement's text that a commit record keeps.
@@ -80,6 +81,11 @@ pub struct ManifestHeader {
     /// restore brings back rows that a statement of an older base lost: so no such statement that
     /// removes rows is committed after it.
     pub restored_at: u64,
+    /// What is known of the rows of dropped superfiles, those with the youngest rows last. A key that came and went since
+    /// a statement's base must go on to conflict with that statement.
+    pub dropped: Vec<DroppedRows>,
+    /// Keys that versions have added lately, the youngest last: as much as is worth keeping.
+    pub added_keys: Vec<AddedKeys>,
     /// The mutations that this version committed.
     pub commits: Vec<CommitRecord>,
     /// Mutations of earlier versions whose WAL documents are not yet known to be gone.
@@ -102,6 +108,8 @@ impl ManifestHeader {
             moved_at: 0,
             rows_changed_at: 1,
             restored_at: 0,
+            dropped: Vec::new(),
+            added_keys: Vec::new(),
             commits: Vec::new(),
             pending: Vec::new(),
             totals: Totals::default(),

@@ -22,7 +22,7 @@ pub(super) struct WireColumn {
 
 /// The order of the variants is part of the format.
 #[derive(Serialize, Deserialize)]
-enum WireValue {
+pub(super) enum WireValue {
     Bool(bool),
     Int(i64),
     UInt(u64),

@@ -60,6 +60,8 @@ pub struct Leaf {
     entries: Vec<Arc<SuperfileEntry>>,
     first: SuperfileId,
     totals: Totals,
+    /// The youngest `added_at` of its entries.
+    added_at: u64,
     /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
     salt: Uuid,
     identity: Identity,
@@ -71,6 +73,8 @@ pub struct Group {
     leaves: Vec<Arc<Leaf>>,
     first: SuperfileId,
     totals: Totals,
+    /// The youngest `added_at` of its entries.
+    added_at: u64,
     /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
     salt: Uuid,
     identity: Identity,
@@ -88,6 +92,7 @@ impl Leaf {
         let totals = Totals::sum(entries.iter().map(|e| Totals::of(e)))
             .ok_or(ManifestError::TotalsOverflow)?;
         Ok(Some(Arc::new(Self {
+            added_at: youngest(&entries),
             entries,
             first,
             totals,
@@ -98,8 +103,10 @@ impl Leaf {
 
     /// The leaf that `bytes` hold.
     pub(super) fn decode(bytes: &[u8], node: &NodeRef) -> Result<Arc<Self>, ManifestError> {
+        let entries = wire::decode_leaf(bytes, node)?;
         Ok(Arc::new(Self {
-            entries: wire::decode_leaf(bytes, node)?,
+            added_at: youngest(&entries),
+            entries,
             first: node.first,
             totals: node.totals,
             salt: Uuid::nil(),
@@ -151,6 +158,7 @@ impl Group {
         let totals =
             Totals::sum(leaves.iter().map(|l| l.totals)).ok_or(ManifestError::TotalsOverflow)?;
         Ok(Some(Arc::new(Self {
+            added_at: youngest_below(&leaves),
             leaves,
             first,
             totals,
@@ -162,6 +170,7 @@ impl Group {
     /// The stored group `node`, with its leaves.
     pub(super) fn stored(node: &NodeRef, leaves: Vec<Arc<Leaf>>) -> Arc<Self> {
         Arc::new(Self {
+            added_at: youngest_below(&leaves),
             leaves,
             first: node.first,
             totals: node.totals,
@@ -331,6 +340,13 @@ impl Manifest {
             .flat_map(|leaf| &leaf.entries)
     }
 
+    /// The superfiles into which rows came after a version, other than by a compaction.
+    pub(crate) fn added_after(&self, version: u64) -> impl Iterator<Item = &Arc<SuperfileEntry>> {
+        (self.groups.iter().filter(move |g| g.added_at > version))
+            .flat_map(move |g| g.leaves.iter().filter(move |l| l.added_at > version))
+            .flat_map(move |l| l.entries.iter().filter(move |e| e.added_at > version))
+    }
+
     /// The superfile with this id.
     pub fn get(&self, id: &SuperfileId) -> Option<&Arc<SuperfileEntry>> {
         let group = last_not_above(&self.groups, |g| g.first, id)?;
@@ -376,6 +392,14 @@ impl Manifest {
         }
         self.root.mark_persisted();
     }
+}
+
+fn youngest(entries: &[Arc<SuperfileEntry>]) -> u64 {
+    entries.iter().map(|e| e.added_at).max().unwrap_or_default()
+}
+
+fn youngest_below(leaves: &[Arc<Leaf>]) -> u64 {
+    leaves.iter().map(|l| l.added_at).max().unwrap_or_default()
 }
 
 /// The last of `nodes` whose first id is not above `id`: the only one that can hold it.

@@ -11,6 +11,7 @@
 //!                     skips seq<[u8;32]>: roots of older versions, see `skips`
 //!                     created_at_ms i64 · metadata · metadata_changed_at u64 · schema_changed_at u64
 //!                     moved_at u64 · rows_changed_at u64 · restored_at u64
+//!                     dropped seq<dropped> · added_keys seq<added_keys>
 //!                     commits seq<commit> · pending seq<commit> · groups seq<ref>
 //! group  "STBLGRUP"   salt [u8;16] · leaves seq<ref>      1 to 64
 //! leaf   "STBLLEAF"   salt [u8;16] · entries seq<entry>   1 to 64
@@ -31,7 +32,8 @@
 //!            footer_checksum option<bytes>: see `format::footer`
 //!            in_place option<(path string, tag string)>: see `format::in_place`; not without a footer checksum
 //!            external option<external> · clustering option<clustering>
-//!            stats seq<column> · tombstones option<tombstones> · moved_at u64 · delete_count u32
+//!            stats seq<column> · tombstones option<tombstones>
+//!            moved_at u64 · added_at u64 · delete_count u32
 //! external    source string · columns seq<(field_id i32, stored)>; see `format::external`
 //! stored     0 the field of this name: string · 1 the value of all rows: option<string>
 //! clustering layout (0 Z-order · 1 Hilbert · 2 the declared order · 3 as stored)
@@ -39,6 +41,11 @@
 //! tombstones sidecar [u8;16] · hash [u8;32] · cardinality u64 · size u64
 //! column     field_id i32 · min option<value> · max option<value> · null_count option<u64>
 //!            min_exact bool · max_exact bool
+//! dropped    added_at u64 · columns seq<(field_id i32, bounds)>
+//! bounds     min option<value> · max option<value>
+//! added_keys version u64 · superfiles seq<[u8;16]> · columns seq<field_id i32> · hashes seq<[u8;8]>, see `keys`
+//! absent_keys, in change sets: columns seq<field_id i32> · ranges seq<seq<bounds>> · hashes option<seq<[u8;8]>>
+//!            adds_others bool
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
 //!
@@ -60,6 +67,7 @@ use super::entry::{MAX_ENTRIES_PER_LEAF, MAX_LEAVES_PER_GROUP, NodeRef, Superfil
 use super::entry_wire::WireEntry;
 use super::error::ManifestError;
 use super::header::{CommitRecord, ManifestHeader};
+use super::keys_wire::{WireAddedKeys, WireDroppedRows};
 use super::metadata::{SortColumn, TableMetadata};
 use super::schema::PhysicalName;
 use super::shape::{check_len, check_order, check_ref};
@@ -67,6 +75,7 @@ use super::skips::skip_versions;
 use crate::format::envelope::{self, ObjectFormat};
 use crate::format::ids::{ContentHash, WalId};
 use crate::format::ipc;
+use crate::format::keys::{AddedKeys, DroppedRows};
 use crate::format::state_doc::OpKind;
 
 /// The version of manifest nodes.
@@ -101,6 +110,8 @@ pub(super) fn encode_root(
         moved_at: header.moved_at,
         rows_changed_at: header.rows_changed_at,
         restored_at: header.restored_at,
+        dropped: header.dropped.iter().map(WireDroppedRows::from).collect(),
+        added_keys: header.added_keys.iter().map(WireAddedKeys::from).collect(),
         commits: header.commits.iter().map(WireCommit::from).collect(),
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
@@ -134,6 +145,10 @@ pub(super) fn decode_root(
         moved_at: wire.moved_at,
         rows_changed_at: wire.rows_changed_at,
         restored_at: wire.restored_at,
+        dropped: (wire.dropped.into_iter())
+            .map(DroppedRows::try_from)
+            .collect::<Result<_, _>>()?,
+        added_keys: wire.added_keys.into_iter().map(AddedKeys::from).collect(),
         commits: commits(wire.commits)?,
         pending: commits(wire.pending)?,
         totals,
@@ -233,6 +248,8 @@ struct WireRoot {
     moved_at: u64,
     rows_changed_at: u64,
     restored_at: u64,
+    dropped: Vec<WireDroppedRows>,
+    added_keys: Vec<WireAddedKeys>,
     commits: Vec<WireCommit>,
     pending: Vec<WireCommit>,
     groups: Vec<WireRef>,

@@ -8,6 +8,7 @@
 
 mod damage;
 mod fixtures;
+mod keys;
 mod names;
 pub(crate) mod samples;
 mod sidecars;

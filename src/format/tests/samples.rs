@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 use uuid::Uuid;
 
+use crate::format::keys::{AddedKeys, Bounds, DroppedRows};
 use crate::format::manifest::*;
 use crate::format::*;
 
@@ -130,6 +131,7 @@ pub(crate) fn entry(n: u128) -> SuperfileEntry {
         stats: stats(),
         tombstones: None,
         moved_at: 0,
+        added_at: 0,
         delete_count: 0,
     }
 }
@@ -171,6 +173,22 @@ fn clustering() -> Clustering {
     }
 }
 
+fn bounds(min: i64, max: i64) -> Bounds {
+    Bounds {
+        min: Some(StatValue::Int(min)),
+        max: Some(StatValue::Int(max)),
+    }
+}
+
+fn absent_keys() -> AbsentKeys {
+    AbsentKeys {
+        columns: vec![1, 2],
+        ranges: vec![vec![bounds(3, 3), Bounds::default()]],
+        hashes: Some(vec![5, 6]),
+        adds_others: false,
+    }
+}
+
 /// A manifest of `n` superfiles at version 3.
 pub(crate) fn manifest(n: u128) -> Manifest {
     let mut header = ManifestHeader::first(Arc::new(metadata()), 1_700_000_001_000);
@@ -178,6 +196,16 @@ pub(crate) fn manifest(n: u128) -> Manifest {
     header.parent = Some(ContentHash::of(b"parent"));
     header.moved_at = 2;
     header.rows_changed_at = 3;
+    header.dropped = vec![DroppedRows {
+        added_at: 2,
+        columns: [(1, bounds(1, 9)), (2, Bounds::default())].into(),
+    }];
+    header.added_keys = vec![AddedKeys {
+        version: 3,
+        superfiles: vec![superfile(0), superfile(1)],
+        columns: vec![1, 2],
+        hashes: vec![7, u64::MAX],
+    }];
     header.commits = vec![commit(3)];
     header.pending = vec![commit(2), commit(1)];
     let add = (0..n)
@@ -189,6 +217,7 @@ pub(crate) fn manifest(n: u128) -> Manifest {
                 RowIds::Stored
             },
             moved_at: u64::from(i % 3 == 1) * 2,
+            added_at: 1 + u64::from(i % 3 == 2),
             delete_count: u32::from(i % 3 == 1),
             in_place: (i % 3 == 2).then(|| InPlace::parse("/in/a.parquet", "\"etag\"").unwrap()),
             external: (i % 3 == 2).then(external),
@@ -308,6 +337,7 @@ pub(crate) fn change_set() -> ChangeSet {
         rows_updated: 3,
         started_at_ms: 1_700_000_000_100,
         serializable: false,
+        absent_keys: Some(absent_keys()),
     }
 }
 
@@ -452,6 +482,7 @@ prop_compose! {
         columns in prop::collection::btree_map(any::<i32>(), any_column(), 0..6),
         tombstones in prop::option::of(any_tombstones(rows)),
         moved_at in any::<u64>(),
+        added_at in any::<u64>(),
         delete_count in any::<u32>(),
         (checksum, in_place, external, clustering) in any_facts(),
     ) -> SuperfileEntry {
@@ -468,6 +499,7 @@ prop_compose! {
             stats: SuperfileStats { columns },
             tombstones,
             moved_at,
+            added_at,
             delete_count,
         }
     }
@@ -568,6 +600,26 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_absent_keys()(
+        columns in prop::collection::btree_set(any::<i32>(), 0..4),
+        hashes in prop::option::of(prop::collection::btree_set(any::<u64>(), 1..9)),
+        ends in prop::collection::vec((any::<i64>(), any::<Option<i64>>()), 4),
+        adds_others in any::<bool>(),
+    ) -> AbsentKeys {
+        let range = (ends.iter().take(columns.len())).map(|(min, max)| Bounds {
+            max: max.map(StatValue::Int),
+            ..bounds(*min, 0)
+        });
+        AbsentKeys {
+            ranges: vec![range.collect()],
+            columns: columns.into_iter().collect(),
+            hashes: hashes.map(|hashes| hashes.into_iter().collect()),
+            adds_others,
+        }
+    }
+}
+
+prop_compose! {
     pub(crate) fn any_change_set()(
         op in any_op(),
         counts in any::<[u64; 4]>(),
@@ -578,11 +630,12 @@ prop_compose! {
         statement in ".{0,60}",
         started_at_ms in any::<i64>(),
         serializable in any::<bool>(),
+        absent_keys in prop::option::of(any_absent_keys()),
     ) -> ChangeSet {
         ChangeSet {
             op,
             base_version: counts[3],
-            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, delete_count: 0, ..e }).collect(),
+            add: add.into_iter().map(|e| SuperfileEntry { moved_at: 0, added_at: 0, delete_count: 0, ..e }).collect(),
             tombstone,
             drop: drops
                 .into_iter()
@@ -600,6 +653,7 @@ prop_compose! {
             rows_updated: counts[2],
             started_at_ms,
             serializable,
+            absent_keys,
         }
     }
 }

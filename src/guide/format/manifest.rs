@@ -27,9 +27,14 @@
 //! | `moved_at` | u64 | the last version in which rows moved; 0: never |
 //! | `rows_changed_at` | u64 | the last version in which rows came, went or changed |
 //! | `restored_at` | u64 | the last version that a `RESTORE` made; 0: never |
+//! | `dropped` | `seq<(added_at u64, columns seq<(field_id i32, bounds)>)>` | what is known of the rows of dropped superfiles, see [protocol](super::protocol#keys); no column twice |
+//! | `added_keys` | `seq<added keys>` | keys that versions added lately, the youngest last, see [protocol](super::protocol#keys) |
 //! | `commits` | `seq<commit>` | the mutations that this version committed |
 //! | `pending` | `seq<commit>` | mutations of earlier versions whose WAL documents are not known to be gone |
 //! | `groups` | `seq<ref>` | |
+//!
+//! *bounds* are `min` and `max`, `option<value>` each, as in the [statistics](#leaf-stblleaf) of a column. *added keys* are `version`
+//! u64 (which added them), `superfiles` `seq<[u8; 16]>`, `columns` `seq<i32>` (field ids, ascending), `hashes` `seq<[u8; 8]>`, ascending.
 //!
 //! # Metadata
 //!
@@ -104,6 +109,7 @@
 //! | `stats` | `seq<column>` | what is known of its columns; no column twice |
 //! | `tombstones` | `option<(sidecar [u8; 16], hash [u8; 32], cardinality u64, size u64)>` | the sidecar in force: id, blake3, number of positions, bytes; absent while no row is deleted |
 //! | `moved_at` | u64 | the last version in which a change set that moves rows tombstoned it; 0: never |
+//! | `added_at` | u64 | the last version in which a row came into it, other than by a `COMPACT` |
 //! | `delete_count` | u32 | how many versions have deleted rows of it |
 //!
 //! **external**: `source` string (where the file was, and which state of it: a table takes no state of an object twice),

@@ -43,6 +43,7 @@
 //! | `supertable.statement` | at most 1,024 bytes of its text |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the table's new metadata, framed as `STBLMETA`, if the statement changes it; else absent |
+//! | `supertable.absent_keys` | hex of the [absent keys](#absent-keys), if the statement inserts rows because it found none with their keys; else absent |
 //! | `supertable.isolation` | `snapshot`; or `serializable`, if the statement conflicts with every change of rows since its base. Any other value must be refused |
 //!
 //! A row for each superfile that the mutation adds, tombstones or drops. No superfile is named twice. The columns are exactly
@@ -53,7 +54,7 @@
 //! | `kind` | Utf8 | `ADD` | `TOMBSTONE` | `DROP` |
 //! | `superfile` | FixedSizeBinary(16) | its id | its id | its id |
 //! | `rows` | UInt64 | physical rows | rows of `delta` | rows that were live at the base |
-//! | `entry` | Binary? | its [entry](super::manifest#leaf-stblleaf), with `moved_at` and `delete_count` 0 | | |
+//! | `entry` | Binary? | its [entry](super::manifest#leaf-stblleaf), with `moved_at`, `added_at` and `delete_count` 0 | | |
 //! | `base` | FixedSizeBinary(16)? | | sidecar in force at the base, if there was one | the same |
 //! | `sidecar` | FixedSizeBinary(16)? | | the staged sidecar | |
 //! | `sidecar_hash` | FixedSizeBinary(32)? | | its blake3 | |
@@ -66,6 +67,22 @@
 //! deleted at the base, and no position past the end of the superfile. The staged sidecar holds the union of the sidecar
 //! at the base and `delta`; where there was none, it holds `delta` exactly. A `RESTORE` may `ADD` superfiles that its base
 //! has already: they get the tombstones of the row in place of those that they have.
+//!
+//! ## Absent keys
+//!
+//! A `MERGE` inserts a row because it found none whose *key* (its values of the columns that `ON` compares by `=`) is the
+//! row's. [Postcard](super::encodings#postcard):
+//!
+//! | field | type | meaning |
+//! | --- | --- | --- |
+//! | `columns` | `seq<i32>` | the field ids of the key columns, ascending; none: nothing is known of the keys |
+//! | `ranges` | `seq<seq<(min option<value>, max option<value>)>>` | 1 to 64; each key lies in one of them, which has bounds for each key column; absent: no bound |
+//! | `hashes` | `option<seq<[u8; 8]>>` | the hashes of all keys, ascending, at most 32,768; absent: not known |
+//! | `adds_others` | bool | whether the change set may add a row with a key that was not in the table and is none of these |
+//!
+//! Keys with a NULL equal none and are left out. The *hash* of a key is the first 8 bytes of the blake3 of its values, each
+//! after its length in bytes (u64 LE): 0 or 1, an integer as 16 bytes LE, a decimal without its scale as
+//! 16 bytes LE, the bytes of a string or binary. Keys with a float have none.
 //!
 //! ## Moves
 //!

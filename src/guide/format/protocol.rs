@@ -74,11 +74,14 @@
 //! | `moved_at` | this version, if a committed change set *moves* rows, or is an `OVERWRITE` or `RESTORE`; else as before |
 //! | `rows_changed_at` | this version, if a change set that is no `COMPACT` adds or removes rows; else as before |
 //! | `restored_at` | this version, if it commits a `RESTORE`; else as before |
+//! | `dropped`, `added_keys` | see [keys](#keys) |
 //! | `commits` | a record for each mutation that this version commits, with counts that exclude rows that were gone |
 //! | `pending` | the parent's `commits` and `pending`, without those whose documents are known to be gone, durably |
 //!
 //! A change set *moves* rows if it removes some (it tombstones or drops) and adds some. An entry's `moved_at` becomes this
 //! version when a change set that moves rows tombstones the superfile; its `delete_count` grows by one with each new sidecar.
+//! An entry that a change set adds, or gives anew (a `RESTORE`), gets this version as its `added_at`; that of a `COMPACT` gets
+//! the greatest of those of its sources that are still there.
 //! A superfile all of whose rows are deleted leaves the manifest. Every draft draws a new salt for its nodes.
 //!
 //! # Judging: what conflicts
@@ -109,11 +112,31 @@
 //! | removes rows, or adds external files | `restored_at` > base | conflict |
 //! | `RESTORE` | anything was committed | conflict |
 //! | any, behind a `RESTORE` of the same draft | | judged again against the restored version |
+//! | has `absent_keys` | a row with one of them may have come, other than by a `COMPACT`; see [keys](#keys) | conflict |
+//! | same | `restored_at` > base | conflict |
 //! | is `serializable` | `rows_changed_at` > base | conflict |
 //!
 //! Why `moved_at`: a change set that removes rows and adds some may have copied what it removed. Its tombstones do not
 //! prove that a row is gone, only that it is no longer *there*. A `DELETE` that let such a row drop out of its count would
 //! leave the row's copy alive.
+//!
+//! ## Keys
+//!
+//! A row with one of a change set's absent keys may have come since its base *b* if one of these may hold one:
+//!
+//! - an entry with `added_at` > *b*, of the version that is judged against or of those that the same draft added before;
+//! - an element of `dropped` with `added_at` > *b*.
+//!
+//! They may, unless the statistics or bounds of a key column do not meet those of any range, or the column has no value but NULL,
+//! or one of these holds of the entry: all key columns have one exact value, the file is not `external`, and the hash of these
+//! values is not among those of the absent keys; or an element of `added_keys` names the superfile and the same `columns`, and
+//! shares no hash with them.
+//!
+//! What may hold one must go on to do so: another process may judge a later version. Therefore a commit that drops superfiles, or
+//! gives them other entries, adds an element to `dropped`, whose `added_at` is the greatest of theirs, and whose bounds hold for all
+//! of them. Two elements may be joined so, and bounds shortened; none may be left out. Writers here keep 8, of 16 columns,
+//! with bounds of 16 bytes. Elements of `added_keys` may be left out. Each is what a committed change set says with `hashes` and
+//! without `adds_others`. Writers here keep those of at most 1,024 hashes for 32 versions, 4,096 hashes in all.
 //!
 //! # Recovery
 //!

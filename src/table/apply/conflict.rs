@@ -42,6 +42,8 @@ pub enum ConflictReason {
     Rewritten,
     /// Rows of a table that a serializable statement read were changed.
     ReadChanged,
+    /// A row came that may have a key which the statement inserts because it found none with it.
+    KeyAdded,
     /// The table's properties or schema were changed, and the statement changes them too.
     MetadataChanged,
     /// The table's schema was changed, and the statement adds rows of the old one.
@@ -96,6 +98,9 @@ impl fmt::Display for Conflict {
             }
             ConflictReason::ReadChanged => {
                 f.write_str("rows of the table, which was read as serializable, have changed since")
+            }
+            ConflictReason::KeyAdded => {
+                f.write_str("rows that may have the keys of new ones have come since")
             }
             ConflictReason::MetadataChanged => {
                 f.write_str("the table's schema or properties have changed since")

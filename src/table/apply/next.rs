@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 
 pub(super) use self::finish::finish;
 use super::ApplyError;
+use super::absence::{Additions, added_at, was_dropped};
 use super::carry::{Carried, carry, carry_all};
 use super::conflict::{Conflict, ConflictReason};
 use crate::format::change_set::moves::RowMoves;
@@ -115,6 +116,7 @@ pub(super) struct Next<'a> {
     moved_at: u64,
     rows_changed_at: u64,
     restored_at: u64,
+    additions: Additions,
 }
 
 impl<'a> Next<'a> {
@@ -139,6 +141,7 @@ impl<'a> Next<'a> {
             moved_at: header.moved_at,
             rows_changed_at: header.rows_changed_at,
             restored_at: header.restored_at,
+            additions: Additions::of(manifest),
         }
     }
 
@@ -196,6 +199,9 @@ impl<'a> Next<'a> {
         let mut replaced = BTreeSet::new();
         if change_set.serializable && self.rows_changed_at > base {
             return conflict(ConflictReason::ReadChanged);
+        }
+        if let Some(absent) = self.judge_absence(change_set) {
+            return Ok(Judgement::Conflict(absent));
         }
         for entry in &change_set.add {
             match self.manifest.get(&entry.id) {
@@ -258,6 +264,20 @@ impl<'a> Next<'a> {
             .ok_or_else(|| inconsistent(None, "its new superfiles have too many rows"))?;
         effect.adds = (change_set.add.iter()).any(|entry| !effect.carried.leaves_nothing_of(entry));
         Ok(Judgement::Effect(effect))
+    }
+
+    /// The conflict of a change set that found keys absent of which one may be there now.
+    fn judge_absence(&self, change_set: &ChangeSet) -> Option<Conflict> {
+        let keys = change_set.absent_keys.as_ref()?;
+        let base = change_set.base_version;
+        if self.restored_at > base {
+            return Some(Conflict::of_table(ConflictReason::Restored));
+        }
+        if was_dropped(keys, base, self.manifest) {
+            return Some(Conflict::of_table(ConflictReason::KeyAdded));
+        }
+        let holder = (self.additions).holder(keys, base, self.manifest, &self.added)?;
+        Some(Conflict::of(holder, ConflictReason::KeyAdded))
     }
 
     fn has_superfiles(&self) -> bool {
@@ -511,8 +531,11 @@ impl<'a> Next<'a> {
             .add
             .iter()
             .filter(|entry| !effect.carried.leaves_nothing_of(entry));
+        let added_at = added_at(change_set, self.manifest, self.version);
+        self.additions.take(change_set, self.version);
         self.added.extend(added.map(|entry| {
             let mut entry = entry.clone();
+            entry.added_at = added_at;
             if restores {
                 entry.moved_at = self.version;
             }

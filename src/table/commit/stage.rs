@@ -16,8 +16,8 @@ use super::staged_ids::StagedIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata, TombstoneRef};
 use crate::format::{
-    ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, RowMoves, Sidecar, SidecarId,
-    SuperfileId, TombstoneChange, WalId, paths,
+    AbsentKeys, ChangeSet, ContentHash, DropChange, FormatError, IdSpan, OpKind, RowMoves, Sidecar,
+    SidecarId, SuperfileId, TombstoneChange, WalId, paths,
 };
 use crate::table::version::snapshot::Snapshot;
 use crate::wal::machine::Appendix;
@@ -45,6 +45,8 @@ pub struct Effect {
     pub metadata: Option<TableMetadata>,
     /// Whether the statement read the table, and must not be committed after a change of its rows.
     pub serializable: bool,
+    /// The keys that it inserts because it found none with them.
+    pub absent_keys: Option<AbsentKeys>,
 }
 
 /// The statement whose effect it is.
@@ -109,6 +111,7 @@ impl Staged {
             rows_updated: effect.rows_updated,
             started_at_ms: statement.started_at_ms,
             serializable: effect.serializable,
+            absent_keys: effect.absent_keys,
         };
         for superfile in &dropped {
             let moved = moves.remove(superfile);

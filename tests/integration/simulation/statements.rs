@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use datafusion_supertable::unstable::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use datafusion_supertable::unstable::format::{
-    FooterChecksum, InPlace, MovedRange, OpKind, RowMoves, SuperfileId, WalId,
+    AbsentKeys, ColumnStats, FooterChecksum, InPlace, MovedRange, OpKind, RowMoves, StatValue,
+    SuperfileId, SuperfileStats, WalId,
 };
 use datafusion_supertable::unstable::table::{CommitOutcome, Effect, Mutation, Snapshot};
 use datafusion_supertable::{ErrorKind, Result};
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::model::{Ending, OWNERS, Rows, Statement, encode, path_of};
 use super::process::Process;
+use super::store::Sabotage;
 use super::weather::log_uniform;
 
 /// A live row, and where it is.
@@ -41,6 +43,8 @@ struct Plan {
     /// Rows that get new values.
     change: Vec<Place>,
     insert: usize,
+    /// Keys that it inserts because it found none with them, as others may at the same time.
+    upsert: Vec<u64>,
     /// Superfiles that go as a whole, with the rows that live in them.
     drop: BTreeSet<SuperfileId>,
     /// Whether their rows are copied.
@@ -207,31 +211,31 @@ impl Process {
         };
         let mut plan = Plan::default();
         let kind = if places.is_empty() {
-            0
+            *[0, 67].choose(dice).unwrap_or(&0)
         } else {
             dice.random_range(0..100)
         };
         plan.op = Some(match kind {
-            0..24 => {
+            0..20 => {
                 plan.insert = dice.random_range(1..=8);
                 OpKind::Insert
             }
-            24..44 => {
+            20..40 => {
                 plan.delete = few(dice);
                 OpKind::Delete
             }
-            44..48 => {
+            40..44 => {
                 // All rows of some superfiles, by row.
                 let some = some_files(dice, 2);
                 let of = |place: &&Place| some.contains(&place.superfile);
                 plan.delete = places.iter().filter(of).copied().collect();
                 OpKind::Delete
             }
-            48..66 => {
+            44..60 => {
                 plan.change = few(dice);
                 OpKind::Update
             }
-            66..74 => {
+            60..67 => {
                 plan.change = few(dice);
                 let changed: BTreeSet<u64> = plan.change.iter().map(|place| place.key).collect();
                 plan.delete = few(dice);
@@ -239,21 +243,34 @@ impl Process {
                 plan.insert = dice.random_range(0..3);
                 OpKind::Merge
             }
-            74..77 => {
+            67..81 => {
+                let there: BTreeSet<u64> = places.iter().map(|place| place.key).collect();
+                let absent = (0..UPSERTED).map(|key| u64::from(u32::MAX) - key);
+                // Few, so that those who choose at the same time meet.
+                let absent = absent.filter(|key| !there.contains(key)).take(4);
+                let absent: Vec<u64> = absent.collect();
+                let many = dice.random_range(1..=3);
+                plan.upsert = absent.choose_multiple(dice, many).copied().collect();
+                if dice.random_bool(0.5) {
+                    plan.change = few(dice);
+                }
+                OpKind::Merge
+            }
+            81..83 => {
                 plan.drop = files.iter().copied().collect();
                 OpKind::Truncate
             }
-            77..81 => {
+            83..86 => {
                 plan.drop = files.iter().copied().collect();
                 plan.insert = dice.random_range(1..=5);
                 OpKind::Overwrite
             }
-            81..94 => {
+            86..96 => {
                 plan.drop = some_files(dice, 4);
                 plan.compact = true;
                 OpKind::Compact
             }
-            94..97 => {
+            96..98 => {
                 plan.property = Some(self.world.fresh());
                 OpKind::Alter
             }
@@ -304,7 +321,16 @@ impl Process {
         effect.rows_updated = changed.len() as u64;
         let old = plan.change.iter().map(|place| (place.key, place.value));
         statement.removes.extend(old);
-        let inserted: Vec<(u64, u64)> = (0..plan.insert).map(|_| (fresh(), fresh())).collect();
+        let new = (0..plan.insert).map(|_| (fresh(), fresh()));
+        let upserted = plan.upsert.iter().map(|key| (*key, fresh()));
+        let inserted: Vec<(u64, u64)> = new.chain(upserted).collect();
+        if !plan.upsert.is_empty() {
+            self.world.count("upserts begun");
+            if self.world.sabotage != Some(Sabotage::HidesAbsentKeys) {
+                let keys = inserted.iter().map(|row| of(row.0));
+                effect.absent_keys = AbsentKeys::of_column(KEY, keys);
+            }
+        }
         effect.rows_inserted = inserted.len() as u64;
         statement.adds = changed.iter().chain(&inserted).copied().collect();
         effect.add = self.stage(dice, mutation, &changed, false).await?;
@@ -346,8 +372,12 @@ impl Process {
                 true => RowIds::Span(env.ids.row_span()),
                 false => RowIds::Stored,
             };
+            let stats = statistics(rows);
             let rows = rows.len() as u64;
             let mut entry = SuperfileEntry::new(id, rows, size, env.now_ms(), row_ids);
+            if !dice.random_ratio(1, 10) {
+                entry.stats = stats;
+            }
             if inserted && self.world.adds_external(&id) {
                 self.world.count("files read in place");
                 read_in_place(&mut entry);
@@ -357,6 +387,25 @@ impl Process {
             entries.push(entry);
         }
         Ok(entries)
+    }
+}
+
+/// Which column the key is, by its field id, and how a key is a value of it.
+const KEY: i32 = 1;
+
+/// So many keys are inserted by every statement that finds them absent.
+const UPSERTED: u64 = 12;
+
+fn of(key: u64) -> StatValue {
+    StatValue::Int(key as i64)
+}
+
+/// What is known of the keys of a superfile with these rows.
+fn statistics(rows: &[(u64, u64)]) -> SuperfileStats {
+    let keys = || rows.iter().map(|row| row.0);
+    let column = ColumnStats::new(keys().min().map(of), keys().max().map(of), Some(0), 64);
+    SuperfileStats {
+        columns: [(KEY, column)].into(),
     }
 }
 

@@ -25,13 +25,15 @@ use super::weather::{Weather, mix, mix_text};
 /// How often what happened.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
 
-/// How the store itself breaks its word, to see whether that is found out.
+/// How the store, or a statement, breaks its word, to see whether that is found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sabotage {
     /// A replacement succeeds whatever the object's state is.
     ReplacesBlindly,
     /// Now and then an object that was acknowledged is not there.
     ForgetsObjects,
+    /// Upserts do not say which keys they found absent.
+    HidesAbsentKeys,
 }
 
 /// One object.

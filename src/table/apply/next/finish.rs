@@ -8,6 +8,7 @@
 use super::{Next, Tombstones};
 use crate::format::ids::{ContentHash, WalId};
 use crate::format::manifest::{CommitRecord, ManifestEdit, ManifestHeader, TombstoneUpdate};
+use crate::table::apply::absence::dropped_rows;
 use crate::table::apply::carry::sidecar_of;
 use crate::table::apply::{Applied, ApplyContext, ApplyError, Outcome};
 
@@ -46,6 +47,10 @@ pub(in crate::table::apply) fn finish(
             moved_at: state.moved_at,
         });
     }
+    // Of a superfile that gets another entry the statistics may change.
+    let lost = edit.drop.iter().chain(&next.replaced);
+    let lost = lost.filter_map(|id| next.manifest.get(id));
+    let dropped = dropped_rows(next.manifest, lost.map(|entry| entry.as_ref()));
     let mut carried = next.carried;
     for (superfile, mut entry) in next.added {
         if let Some(bitmap) = carried.remove(&superfile) {
@@ -78,6 +83,8 @@ pub(in crate::table::apply) fn finish(
         moved_at: next.moved_at,
         rows_changed_at: next.rows_changed_at,
         restored_at: next.restored_at,
+        dropped,
+        added_keys: next.additions.kept(next.version),
         commits,
         pending,
         totals: old.totals,

@@ -5,6 +5,7 @@
 //! - the rows that a DELETE, TRUNCATE or OVERWRITE was to remove are not there any more;
 //! - the rows that an UPDATE changed were as it read them, and have the new value;
 //! - the table is as a serializable statement read it;
+//! - no row is there yet whose key it inserts because it found none;
 //! - a compaction changes nothing; an insert adds its rows; no other row changes;
 //! - the count is the number of rows that really went.
 //!
@@ -21,6 +22,9 @@ use super::world::*;
 use crate::format::manifest::Manifest;
 use crate::format::{ChangeSet, DropChange, OpKind, WalId};
 use crate::table::apply::Outcome;
+
+/// The first of the keys that several statements insert.
+const UPSERTED: Row = 1_000_000;
 
 pub(super) struct Statement {
     pub base: Manifest,
@@ -120,6 +124,11 @@ pub(super) fn statement(
                 .map(|row| (*row, value))
                 .collect();
             insert.extend(new_rows(rng.random_range(0..3)));
+            // Keys that others insert too, if they find them absent.
+            let upserted = (0..8).map(|key| (UPSERTED + key, value));
+            let absent = upserted.filter(|(key, _)| !held.contains_key(key));
+            let n = rng.random_range(0..3);
+            insert.extend(absent.choose_multiple(rng, n));
             (
                 OpKind::Merge,
                 Effect {
@@ -187,9 +196,22 @@ pub(super) fn statement(
             .collect()
     };
     let inserted = effect.insert.iter().copied().collect();
+    let new: Vec<Row> = (effect.insert.iter().map(|(row, _)| *row))
+        .filter(|row| !held.contains_key(row))
+        .collect();
+    let effect_keys = (!new.is_empty()).then_some(new);
     let mut change_set = world.change_set(op, &base, effect, drop_whole, files);
     change_set.serializable =
         matches!(op, OpKind::Delete | OpKind::Update | OpKind::Merge) && rng.random_bool(0.2);
+    let found_absent = effect_keys.filter(|_| op == OpKind::Merge);
+    if let Some(keys) = found_absent {
+        let mut keys = absent(keys);
+        // As if they were many.
+        if rng.random_bool(0.2) {
+            keys.hashes = None;
+        }
+        change_set.absent_keys = Some(keys);
+    }
     Statement {
         change_set,
         base,
@@ -228,6 +250,10 @@ pub(super) fn model(
     }
     if matches!(op, OpKind::Update | OpKind::Merge) {
         assert!(gone.is_empty(), "{op} of rows that were gone: {gone:?}");
+    }
+    let absent = statement.inserted.keys();
+    for row in absent.filter(|row| !held.contains_key(row)) {
+        assert!(!before.contains_key(row), "{op} leaves key {row} twice");
     }
     let mut after = before.clone();
     after.retain(|row, _| !left.contains(row));

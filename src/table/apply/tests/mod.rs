@@ -6,6 +6,7 @@
     clippy::panic
 )]
 
+mod absence;
 mod history;
 mod restores;
 mod rules;

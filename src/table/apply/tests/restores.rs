@@ -24,7 +24,7 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
             .map(|entry| {
                 let mut entry = entry.as_ref().clone();
                 // Not stored: the commit says it.
-                (entry.moved_at, entry.delete_count) = (0, 0);
+                (entry.moved_at, entry.added_at, entry.delete_count) = (0, 0, 0);
                 entry
             })
             .collect(),
@@ -39,6 +39,7 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
             .collect(),
         metadata: None,
         serializable: false,
+        absent_keys: None,
         statement: "RESTORE".to_owned(),
         rows_inserted: 0,
         rows_deleted: 0,

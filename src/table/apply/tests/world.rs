@@ -109,7 +109,7 @@ impl World {
     pub fn superfile(&mut self, rows: Vec<(Row, u32)>) -> SuperfileEntry {
         let entry = SuperfileEntry {
             rows: rows.len() as u64,
-            stats: SuperfileStats::default(),
+            stats: stats(&rows),
             ..samples::entry(self.id())
         };
         self.files.insert(entry.id, rows);
@@ -146,6 +146,7 @@ impl World {
             rows_updated: 0,
             started_at_ms: 0,
             serializable: false,
+            absent_keys: None,
         };
         let mut removed = 0;
         let places: HashMap<Row, u32> = (0u32..)
@@ -318,6 +319,17 @@ impl World {
         self.change_set(op, base, effect, false, 1)
     }
 
+    /// A MERGE that inserts keys which it found absent.
+    pub fn upsert(&mut self, base: &Manifest, keys: &[Row]) -> ChangeSet {
+        let effect = Effect {
+            insert: keys.iter().map(|key| (*key, 1)).collect(),
+            ..Effect::default()
+        };
+        let mut change_set = self.change_set(OpKind::Merge, base, effect, false, 1);
+        change_set.absent_keys = Some(absent(keys.iter().copied()));
+        change_set
+    }
+
     pub fn truncate(&mut self, base: &Manifest) -> ChangeSet {
         let effect = Effect {
             drop_all: true,
@@ -380,6 +392,22 @@ pub(super) fn rows(range: std::ops::Range<Row>) -> Vec<(Row, u32)> {
 
 pub(super) fn keys(world: &World) -> Vec<Row> {
     world.rows(world.current()).into_keys().collect()
+}
+
+/// Statistics of the rows' identities, which are their key, as of a column with field id 1.
+fn stats(rows: &[(Row, u32)]) -> SuperfileStats {
+    let bound = |row: Option<Row>| row.map(|row| StatValue::Int(row.into()));
+    let keys = || rows.iter().map(|(row, _)| *row);
+    let column = ColumnStats::new(bound(keys().min()), bound(keys().max()), Some(0), 64);
+    SuperfileStats {
+        columns: [(1, column)].into(),
+    }
+}
+
+/// What a change set says of these keys that it found absent.
+pub(super) fn absent(keys: impl IntoIterator<Item = Row>) -> AbsentKeys {
+    let keys = keys.into_iter().map(|key| StatValue::Int(key.into()));
+    AbsentKeys::of_column(1, keys).unwrap()
 }
 
 /// A uuid for tests that need any.
