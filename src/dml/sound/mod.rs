@@ -29,5 +29,6 @@ mod subquery;
 mod trust;
 mod unnest;
 
-pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge};
+pub(crate) use barrier::loses_nothing;
+pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge, with_safe_filter};
 pub(crate) use rewrite::{sound_change, sound_query};

@@ -27,7 +27,7 @@ use crate::dml::opaque::Opaque;
 
 /// What part of the pool a hash join's first input may take: there are other operators, other
 /// statements, and the hash table itself.
-const SHARE: usize = 8;
+pub(crate) const SHARE: usize = 8;
 /// Taken for a value whose type does not tell its size.
 const VALUE_BYTES: usize = 64;
 

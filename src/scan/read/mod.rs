@@ -6,6 +6,8 @@ pub(crate) mod defaults;
 mod disk;
 mod guard;
 pub(crate) mod in_place;
+pub(crate) mod keys;
+pub(crate) mod leave_out;
 mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod source;
