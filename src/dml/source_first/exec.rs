@@ -10,6 +10,7 @@
 //! Invariants: the source is evaluated once, whatever it is joined by. The target's scan begins after the keys are known,
 //! and only where a row of the target without a partner does not survive the join are there filters by keys.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -234,8 +235,10 @@ impl ExecutionPlan for SourceFirstJoinExec {
     ) -> Result<FilterDescription> {
         let source = ChildFilterDescription::all_unsupported(&parent_filters);
         let target = match self.filtered_target() {
-            Some(target) => ChildFilterDescription::from_child(&parent_filters, target)?,
-            None => ChildFilterDescription::all_unsupported(&parent_filters),
+            Some(target) if has_own_names(&target.schema()) => {
+                ChildFilterDescription::from_child(&parent_filters, target)?
+            }
+            _ => ChildFilterDescription::all_unsupported(&parent_filters),
         };
         let own: Vec<Arc<dyn PhysicalExpr>> = match phase {
             FilterPushdownPhase::Pre => Vec::new(),
@@ -293,6 +296,12 @@ impl ExecutionPlan for SourceFirstJoinExec {
         }
         Ok(Arc::new(statistics))
     }
+}
+
+/// Whether each column has a name of its own: filters know them by their names.
+fn has_own_names(schema: &SchemaRef) -> bool {
+    let names: HashSet<&String> = schema.fields().iter().map(|field| field.name()).collect();
+    names.len() == schema.fields().len()
 }
 
 /// What is done before the join.

@@ -35,7 +35,6 @@ pub(super) fn has_ranges(data_type: &DataType) -> bool {
             | UInt32
             | UInt64
             | Date32
-            | Date64
             | Timestamp(..)
             | Decimal128(..)
             | Utf8
@@ -102,11 +101,7 @@ fn end(keys: &ArrayRef, greatest: bool) -> Result<Option<ScalarValue>> {
 pub(super) fn ranges_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Result<KeyRanges> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if rows > ROWS_TO_SORT {
-        let mut bounds = Bounds::default();
-        for batch in batches {
-            bounds.add(key, batch)?;
-        }
-        return Ok(bounds.ranges());
+        return bounds_of(key, batches);
     }
     let keys = batches
         .iter()
@@ -116,7 +111,10 @@ pub(super) fn ranges_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Resul
     if keys.is_empty() {
         return Ok(KeyRanges::default());
     }
-    let keys = concat(&keys)?;
+    // Text of more than two gigabytes is in no array.
+    let Ok(keys) = concat(&keys) else {
+        return bounds_of(key, batches);
+    };
     let options = SortOptions {
         descending: false,
         nulls_first: false,
@@ -124,6 +122,14 @@ pub(super) fn ranges_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Resul
     let known = keys.len() - keys.logical_null_count();
     let order = sort_to_indices(&keys, Some(options), Some(known))?;
     separated(&take(&keys, &order, None)?, RANGES)
+}
+
+fn bounds_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Result<KeyRanges> {
+    let mut bounds = Bounds::default();
+    for batch in batches {
+        bounds.add(key, batch)?;
+    }
+    Ok(bounds.ranges())
 }
 
 /// At most `most` ranges that hold all of `sorted`, which has no NULL.
@@ -142,6 +148,11 @@ fn separated(sorted: &ArrayRef, most: usize) -> Result<KeyRanges> {
         .map(|(at, (here, next))| (next - here, at))
         .filter(|(gap, _)| *gap > 0.0)
         .collect();
+    if gaps.len() >= most {
+        // Keys that lie about evenly are one range: what is between two of them is seldom a page.
+        let mean = gaps.iter().map(|(gap, _)| gap).sum::<f64>() / gaps.len() as f64;
+        gaps.retain(|(gap, _)| *gap > 2.0 * mean);
+    }
     gaps.sort_by(|a, b| b.0.total_cmp(&a.0));
     gaps.truncate(most.saturating_sub(1));
     let mut ends: Vec<usize> = gaps.into_iter().map(|(_, at)| at).collect();
@@ -172,7 +183,7 @@ fn positions(sorted: &ArrayRef) -> Result<Vec<f64>> {
     }
     let numbers = match data_type {
         DataType::Date32 => cast(sorted, &DataType::Int32)?,
-        DataType::Date64 | DataType::Timestamp(..) => cast(sorted, &DataType::Int64)?,
+        DataType::Timestamp(..) => cast(sorted, &DataType::Int64)?,
         _ => Arc::clone(sorted),
     };
     let numbers = cast(&numbers, &DataType::Float64)?;
@@ -250,7 +261,10 @@ mod tests {
         ]);
         assert_eq!(shown(&separated(&sorted, 2).unwrap()), shown(&wanted));
         let all = ranges_of(&key(), &[batch(sorted)]).unwrap();
-        assert_eq!(all.len(), RANGES);
+        assert_eq!(shown(&all), shown(&wanted));
+        let scattered = (0..1000).map(|n: i64| n * n * n);
+        let scattered = batch(Arc::new(Int64Array::from_iter_values(scattered)));
+        assert_eq!(ranges_of(&key(), &[scattered]).unwrap().len(), RANGES);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! sorts and sort-merge joins spill to disk. (Its nested loop join, for conditions without an
 //! equality, spills by itself.)
 //!
-//! Without a bound on memory hash joins stay: they are faster.
+//! Without a bound on memory hash joins stay: they are faster. The join of a statement's source and target decides for
+//! itself, while it runs (`source_first`).
 
 use std::sync::Arc;
 
