@@ -151,7 +151,13 @@ async fn a_source_of_neighbouring_keys_opens_the_superfiles_that_have_them() {
         assert!(done.decoded() <= 3 * ROWS as usize, "{sql}: {done:#?}");
         let left_out = done.metric("DataSourceExec", "superfiles_left_out_by_keys");
         assert!(left_out >= 99, "{sql}: {left_out}");
-        assert_eq!(done.of_join("source_rows"), 1000, "{sql}");
+        // A condition of the source alone is its own.
+        let rows = if sql.contains("s.k < 42100") {
+            100
+        } else {
+            1000
+        };
+        assert_eq!(done.of_join("source_rows"), rows, "{sql}");
         assert_eq!(done.of_join("spill_count"), 0, "{sql}");
         let after = number(
             &ctx,
@@ -280,10 +286,10 @@ async fn with_a_bound_on_memory_a_source_that_fits_is_what_the_hash_table_is_bui
 #[tokio::test]
 async fn a_source_that_does_not_fit_goes_to_disk_and_still_prunes_by_its_bounds() {
     let (_, faults, store) = filled().await;
-    let ctx = in_pool(&store, &faults, Arc::new(FairSpillPool::new(24 << 20))).await;
-    let (from, to) = (90_500, 130_000);
+    let ctx = in_pool(&store, &faults, Arc::new(FairSpillPool::new(64 << 20))).await;
+    let (from, to) = (90_500, 190_000);
     let source = format!(
-        "(SELECT value AS k, value % 1000 AS v, repeat('x', 200) || value AS text FROM range({from}, {to})) AS s"
+        "(SELECT value AS k, value % 1000 AS v, repeat('x', 100) || value AS text FROM range({from}, {to})) AS s"
     );
     let sql = format!(
         "MERGE INTO t USING {source} ON t.id = s.k AND t.v < s.k \

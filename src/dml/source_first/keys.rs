@@ -25,6 +25,9 @@ const ROWS_TO_SORT: usize = 1 << 20;
 /// Whether values of `data_type` that are equal lie between the same bounds, for the engine and in statistics.
 pub(super) fn has_ranges(data_type: &DataType) -> bool {
     use DataType::*;
+    if let Decimal128(_, scale) = data_type {
+        return *scale >= 0;
+    }
     matches!(
         data_type,
         Int8 | Int16
@@ -36,7 +39,6 @@ pub(super) fn has_ranges(data_type: &DataType) -> bool {
             | UInt64
             | Date32
             | Timestamp(..)
-            | Decimal128(..)
             | Utf8
             | LargeUtf8
             | Utf8View
@@ -243,7 +245,11 @@ mod tests {
         let wanted = KeyRanges::new(vec![(value(-3), value(-3)), (value(9), value(9))]);
         assert_eq!(shown(&ranges), shown(&wanted));
         let nulls = batch(Arc::new(Int64Array::from(vec![None, None])));
-        assert!(ranges_of(&key(), &[nulls.clone()]).unwrap().is_empty());
+        assert!(
+            ranges_of(&key(), std::slice::from_ref(&nulls))
+                .unwrap()
+                .is_empty()
+        );
         assert!(ranges_of(&key(), &[]).unwrap().is_empty());
         let mut bounds = Bounds::default();
         bounds.add(&key(), &nulls).unwrap();
