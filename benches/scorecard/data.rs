@@ -1,5 +1,6 @@
 //! The table that the sections measure: deterministic rows of mixed types.
 
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 /// Columns of the benchmark table.
@@ -18,6 +19,15 @@ pub(crate) fn rows_query(rows: u64) -> String {
 /// A session with supertables registered.
 pub(crate) fn session() -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new());
+    datafusion_supertable::register(&ctx).unwrap();
+    ctx
+}
+
+/// The same with a memory pool of so many bytes.
+pub(crate) fn bounded(bytes: usize) -> SessionContext {
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0);
+    let runtime = runtime.build_arc().unwrap();
+    let ctx = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
     datafusion_supertable::register(&ctx).unwrap();
     ctx
 }

@@ -2,7 +2,7 @@
 
 use datafusion_supertable::wait_for_background_work;
 
-use crate::data::{count, fill, plain, run, session};
+use crate::data::{bounded, count, fill, plain, run, session};
 use crate::measure::{Report, best_of, time};
 
 const ROUNDS: usize = 5;
@@ -12,6 +12,7 @@ pub(crate) async fn measure(report: &mut Report, rows: u64) {
     inserts(report, rows).await;
     deletes(report, rows).await;
     updates(report, rows).await;
+    merges(report, rows).await;
     points(report, rows).await;
 }
 
@@ -132,6 +133,84 @@ async fn updates(report: &mut Report, rows: u64) {
     .await;
     report.ratio("UPDATE of 1 % / COPY (SELECT …)", ours, copy, Some(1.5));
     wait_for_background_work(&ctx).await;
+}
+
+/// A source of neighbouring keys, and one of keys all over, with and without a bound on memory.
+async fn merges(report: &mut Report, rows: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let free = session();
+    fill(&free, "t", &dir.path().join("t"), rows).await;
+    let bounded = bounded(512 << 20);
+    run(
+        &bounded,
+        &format!(
+            "CREATE EXTERNAL TABLE t STORED AS SUPERTABLE LOCATION '{}/'",
+            dir.path().join("t").display()
+        ),
+    )
+    .await;
+    let merge = |source: String| {
+        format!(
+            "MERGE INTO t USING ({source}) AS s ON t.id = s.k WHEN MATCHED THEN UPDATE SET amount = s.v \
+             WHEN NOT MATCHED THEN INSERT (id, amount) VALUES (s.k, s.v)"
+        )
+    };
+    for (name, ctx) in [("", &free), (", 512 MB", &bounded)] {
+        // Reading the same rows, known by literals.
+        let (ours, between) = best_of(
+            ROUNDS,
+            |round| {
+                let from = (round as u64 + 1) * rows / 10;
+                let to = from + 1000;
+                let sql = merge(format!(
+                    "SELECT value AS k, 1.5 AS v FROM range({from}, {to})"
+                ));
+                async move { count(ctx, &sql).await }
+            },
+            |round| {
+                let from = (round as u64 + 1) * rows / 10;
+                let sql = format!(
+                    "UPDATE t SET amount = 2.5 WHERE id >= {from} AND id < {}",
+                    from + 1000
+                );
+                async move { count(ctx, &sql).await }
+            },
+        )
+        .await;
+        report.ratio(
+            &format!("MERGE of 1,000 neighbouring keys{name} / UPDATE"),
+            ours,
+            between,
+            Some(1.3),
+        );
+    }
+    let scattered = format!(
+        "SELECT (value * 7919) % {rows} AS k, 1.5 AS v FROM range(0, {})",
+        rows / 100
+    );
+    let join = format!("SELECT count(*) FROM t JOIN ({scattered}) AS s ON t.id = s.k");
+    for (name, ctx) in [("", &free), (", 512 MB", &bounded)] {
+        let (ours, joined) = best_of(
+            3,
+            |_| {
+                let sql = merge(scattered.clone());
+                async move { count(ctx, &sql).await }
+            },
+            |_| {
+                let sql = join.clone();
+                async move { count(ctx, &sql).await }
+            },
+        )
+        .await;
+        report.ratio(
+            &format!("MERGE of 1 % random keys{name} / count(*) of the join"),
+            ours,
+            joined,
+            Some(1.3),
+        );
+    }
+    wait_for_background_work(&free).await;
+    wait_for_background_work(&bounded).await;
 }
 
 async fn points(report: &mut Report, rows: u64) {

@@ -51,6 +51,8 @@
 //! | --- | --- | --- |
 //! | scan | `superfiles`, `superfiles_pruned`, `superfiles_dropped`, `tombstoned_rows` (in the plan) | superfiles of the version, those left out, deleted rows in the others |
 //! | scan | `sidecars_opened`, `sidecar_load_time` | tombstone sidecars that were asked for, and the time that took |
+//! | scan | `superfiles_left_out_by_keys` | superfiles without a key of the statement's source, found when it runs |
+//! | `SourceFirstJoinExec` | `source_rows`, `key_ranges`, `spilled_rows` | rows of the source, the ranges in which its keys lie, rows that went to disk |
 //! | scan | `bytes_scanned` and the other counters of DataFusion's Parquet scan | |
 //! | `INSERT` | `superfiles_written` | |
 //! | `INSERT … SELECT`, `DELETE`, `UPDATE`, `MERGE` | `conflict_reruns` | times that the statement ran again |

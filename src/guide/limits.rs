@@ -25,8 +25,8 @@
 //!   `WITH ORDER` take rows by `INSERT` only.
 //! - A directory in which a table was dropped, or that kept a name for a renamed table, holds a small marker for ever; a
 //!   catalog puts the next table of that name into another directory. A query that still reads a table that is dropped fails.
-//! - A `MERGE` that might not fit into a bounded memory pool is planned with joins that spill, which takes at least two
-//!   `target_partitions`. What still does not fit fails with `ResourcesExhausted` and changes nothing.
+//! - A join within the source of a `MERGE` that might not fit into a bounded memory pool is planned so that it spills, which
+//!   takes at least two `target_partitions`. What still does not fit fails with `ResourcesExhausted` and changes nothing.
 //! - Reading a version that had other columns, the listings of a catalog, and the change feed take a multi-threaded
 //!   tokio runtime and no `LocalSet`, because DataFusion asks for columns synchronously.
 //! - A scan cannot be sent to another process (Ballista and the like): it is refused, because its tombstones would be lost.

@@ -86,15 +86,20 @@
 //!   row; `DELETE FROM t` drops them all. Proofs cover comparisons, `BETWEEN`, `IN` lists, `IS [NOT] NULL`, `AND` and `OR`
 //!   over columns and constants. A column with NULLs or NaN in a superfile proves nothing about it.
 //! - A statement whose predicate prunes every superfile reads none. One that changes no row makes no version.
+//! - `MERGE`, `UPDATE … FROM`, `DELETE … USING`, `IN (SELECT …)` and `EXISTS` read their source first. Where an equality of a
+//!   column with a value of the source must hold, the source's values prune the table as literals would. `EXPLAIN` shows it
+//!   as `SourceFirstJoinExec`, with the columns in `pruned_by`. Columns of floats do not prune, nor does a `MERGE` with
+//!   `NOT MATCHED BY SOURCE`, `NOT IN`, or an `ON` with `OR`.
 //! - A point `DELETE` by a sorted key touches one superfile and takes at most five round trips to the store.
 //! - What a commit writes follows from what changed, not from the number of superfiles.
 //!
 //! # Memory
 //!
 //! Rows stream; deleted positions are kept in bitmaps. `MERGE` keeps its source in memory, not the table. In a session with a
-//! bounded memory pool, a statement whose join might not fit is planned as a sort-merge join, which spills to disk; that
-//! takes `target_partitions` of at least 2. What still does not fit fails with DataFusion's `ResourcesExhausted`, and
-//! changes nothing.
+//! bounded memory pool, a source of more than an eighth of it goes to disk, and source and table are joined by sorting,
+//! which spills. Other joins of a statement that might not fit are planned as sort-merge joins; that takes
+//! `target_partitions` of at least 2. What still does not fit fails with DataFusion's `ResourcesExhausted`, and changes
+//! nothing.
 //!
 //! # Renaming a table
 //!

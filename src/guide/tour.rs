@@ -12,6 +12,7 @@
 //! 2. `dml::plan::spine` puts under it a scan of the target that also yields where each row is.
 //! 3. `dml::sound::rewrite` takes from the plan what DataFusion's optimiser would get wrong. From here to the sink the
 //!    statement is an ordinary query, which `scan::plan` plans over one pinned version.
+//!    Its join with other rows, if it has one, is `dml::source_first`.
 //! 4. `dml::write::change` is where the query's rows arrive: bitmaps of positions, one for each superfile (gathered by
 //!    `dml::write::gather` and `collect`). It begins a mutation and commits it.
 //! 5. The `table` does the rest, in ten files, which its documentation lists: the mutation's document,

@@ -14,6 +14,7 @@ use crate::config::{SupertableOptions, SupertableTableOptions};
 use crate::dml::definition::understand_arrow_types;
 use crate::dml::sound::prepared::{KeepPrepared, TakePrepared};
 use crate::dml::sound::{JoinFences, NoPiecewiseMerge, NoWaitingJoins};
+use crate::dml::source_first::rule::SourceFirst;
 use crate::dml::{ANALYZER_RULE, SupertableAnalyzer, row_id_udf};
 use crate::error::Result;
 use crate::scan::KeepScanOrder;
@@ -157,6 +158,7 @@ fn with_rules(state: &mut SessionState) {
     optimisation.push(Arc::new(NoPiecewiseMerge));
     let mut physical = state.physical_optimizers().to_vec();
     physical.insert(0, Arc::new(JoinFences::Put));
+    physical.insert(0, Arc::new(SourceFirst));
     physical.push(Arc::new(JoinFences::Take));
     physical.push(Arc::new(NoWaitingJoins));
     physical.push(Arc::new(KeepScanOrder));

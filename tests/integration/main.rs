@@ -43,6 +43,7 @@ mod sessions;
 mod show_create;
 mod simulation;
 mod soundness;
+mod source_first;
 mod sql_costs;
 mod sqllogic;
 mod storage;

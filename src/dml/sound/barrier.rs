@@ -387,7 +387,7 @@ fn is_prefix_pattern(value: &ScalarValue) -> bool {
 }
 
 /// Whether every value of `from` has its own value in `to`, in the same order.
-fn loses_nothing(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn loses_nothing(from: &DataType, to: &DataType) -> bool {
     use DataType::*;
     let digits = |scale: i8, precision: u8| i16::from(precision) - i16::from(scale);
     match (from, to) {

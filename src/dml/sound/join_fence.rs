@@ -114,7 +114,7 @@ fn take(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPla
 }
 
 /// The same join, whose filter has columns, which may be NULL.
-fn with_safe_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn with_safe_filter(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some((join, filter)) = plan
         .downcast_ref::<SortMergeJoinExec>()
         .and_then(|join| Some((join, join.filter().as_ref()?)))

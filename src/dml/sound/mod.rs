@@ -30,6 +30,7 @@ mod trust;
 mod unnest;
 mod waiting_joins;
 
-pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge};
+pub(crate) use barrier::loses_nothing;
+pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge, with_safe_filter};
 pub(crate) use rewrite::{sound_change, sound_query};
 pub(crate) use waiting_joins::NoWaitingJoins;

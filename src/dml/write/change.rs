@@ -30,6 +30,7 @@ use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::TableAccess;
+use crate::dml::source_first::rule::source_first;
 use crate::dml::write::absent::{AbsentColumns, AbsentRows};
 use crate::dml::write::action::split_actions;
 use crate::dml::write::check::Checks;
@@ -116,6 +117,7 @@ impl TableProvider for ChangeProvider {
         input: Arc<dyn ExecutionPlan>,
         _insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = source_first(input)?;
         // A plan that might not fit into the session's memory is made anew, to spill instead.
         let spilling = spilling_session(state, &input)?;
         let (state, input) = match &spilling {

@@ -6,7 +6,8 @@
 //! sorts and sort-merge joins spill to disk. (Its nested loop join, for conditions without an
 //! equality, spills by itself.)
 //!
-//! Without a bound on memory hash joins stay: they are faster.
+//! Without a bound on memory hash joins stay: they are faster. The join of a statement's source and target decides for
+//! itself, while it runs (`source_first`).
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::dml::opaque::Opaque;
 
 /// What part of the pool a hash join's first input may take: there are other operators, other
 /// statements, and the hash table itself.
-const SHARE: usize = 8;
+pub(crate) const SHARE: usize = 8;
 /// Taken for a value whose type does not tell its size.
 const VALUE_BYTES: usize = 64;
 

@@ -33,6 +33,7 @@ use crate::scan::plan::statistics::{ColumnIds, logical};
 use crate::scan::plan::subset::Subset;
 use crate::scan::read::defaults::{InitialDefaults, initial_defaults};
 use crate::scan::read::in_place::InPlaceStore;
+use crate::scan::read::leave_out::Candidates;
 use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::read::source::{ScanSummary, SupertableSource};
 use crate::scan::row_address::HiddenColumns;
@@ -172,7 +173,11 @@ pub(crate) fn plan_scan_of(
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
     let sidecars = Arc::clone(request.snapshot.sidecars());
-    let source = SupertableSource::new(parquet, Arc::new(readers), sidecars, summary);
+    let located = entries
+        .iter()
+        .map(|e| (request.location.of(e), Arc::clone(e)));
+    let candidates = Candidates::new(located.collect(), Arc::clone(all_columns), column_ids);
+    let source = SupertableSource::new(parquet, Arc::new(readers), sidecars, candidates, summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_output_ordering(announced)

@@ -8,6 +8,7 @@
 //!
 //! Invariant: every method that returns a new source returns it wrapped again.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,13 +29,16 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricB
 use datafusion::physical_plan::{DisplayFormatType, PhysicalExpr, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
+use object_store::path::Path;
 use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::scan::read::guard::Guarded;
 use crate::scan::read::late::{evaluated_first, keeps_few};
+use crate::scan::read::leave_out::{Candidates, LeftOut};
 use crate::scan::read::reader::SuperfileReaders;
+use crate::scan::row_address::ADDRESS_FILE;
 use crate::scan::tombstones::mark::Tombstoned;
 use crate::scan::tombstones::mask::{MaskedPlanner, with_positions};
 use crate::scan::tombstones::selection::live_rows;
@@ -86,6 +90,7 @@ pub(crate) struct SupertableSource {
     /// Bytes at a file's end that are read at once for its footer.
     footer_hint: Option<usize>,
     sidecars: Arc<Sidecars>,
+    candidates: Arc<Candidates>,
     summary: ScanSummary,
     /// Rows of a batch that is handed on.
     batch_size: Option<usize>,
@@ -97,6 +102,7 @@ impl SupertableSource {
         inner: ParquetSource,
         readers: Arc<SuperfileReaders>,
         sidecars: Arc<Sidecars>,
+        candidates: Candidates,
         summary: ScanSummary,
     ) -> Self {
         let footer_hint = inner.table_parquet_options().global.metadata_size_hint;
@@ -110,9 +116,16 @@ impl SupertableSource {
             readers,
             footer_hint,
             sidecars,
+            candidates: Arc::new(candidates),
             summary,
             batch_size: None,
         }
+    }
+
+    /// Whether its rows say where they are, as those of a statement's target do.
+    pub(crate) fn yields_addresses(&self) -> bool {
+        let constants = self.inner.table_schema().table_partition_cols();
+        constants.iter().any(|field| field.name() == ADDRESS_FILE)
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -184,6 +197,9 @@ impl FileSource for SupertableSource {
             footer_hint: self.footer_hint,
             sidecars: Arc::clone(&self.sidecars),
             partition,
+            left_out: self.candidates.left_out(self.inner.filter().as_ref())?,
+            files_left_out: MetricBuilder::new(metrics)
+                .counter("superfiles_left_out_by_keys", partition),
             metrics: metrics.clone(),
             files_late: MetricBuilder::new(metrics).counter("files_late_materialized", partition),
             sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
@@ -344,6 +360,9 @@ struct TombstoneMorselizer {
     footer_hint: Option<usize>,
     sidecars: Arc<Sidecars>,
     partition: usize,
+    /// Superfiles that hold none of the keys that a source has.
+    left_out: Arc<HashSet<Path>>,
+    files_left_out: Count,
     metrics: ExecutionPlanMetricsSet,
     files_late: Count,
     sidecars_opened: Count,
@@ -360,6 +379,12 @@ impl fmt::Debug for TombstoneMorselizer {
 
 impl Morselizer for TombstoneMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        if self.left_out.contains(&file.object_meta.location) {
+            // Of the pieces that a superfile is read in, the first counts.
+            let first = file.range.as_ref().is_none_or(|range| range.start == 0);
+            self.files_left_out.add(usize::from(first));
+            return Ok(Box::new(LeftOut));
+        }
         // The session's own store for the local disk follows links wherever they lead. A file that is not the
         // table's own has no id here: it may be anywhere.
         if let Some(id) = file.extension::<SuperfileId>() {
