@@ -21,6 +21,11 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 
+/// Whether it is the sink of a statement that writes: DataFusion's, or an `INSERT`'s.
+fn writes(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<DataSinkExec>() || node.name() == "PartitionedSinkExec"
+}
+
 /// See the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct NoWaitingJoins;
@@ -35,12 +40,12 @@ impl PhysicalOptimizerRule for NoWaitingJoins {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !plan.exists(|node| Ok(node.is::<DataSinkExec>()))? {
+        if !plan.exists(|node| Ok(writes(node)))? {
             return Ok(plan);
         }
         let plan = plan.transform_up(|node| {
-            let join = node.downcast_ref::<HashJoinExec>();
-            Ok(match join.filter(|j| j.dynamic_filter_expr().is_some()) {
+            let filters = !node.dynamic_expressions_produced().is_empty();
+            Ok(match node.downcast_ref::<HashJoinExec>().filter(|_| filters) {
                 Some(join) => Transformed::yes(join.builder().reset_state().build_exec()?),
                 None => Transformed::no(node),
             })
