@@ -22,8 +22,10 @@ mod fault_store;
 
 mod commits;
 mod data;
+mod ingest;
 mod measure;
 mod scans;
+mod sets;
 mod statements;
 mod upkeep;
 mod writers;
@@ -38,6 +40,10 @@ async fn main() -> ExitCode {
         writers::serve().await;
         return ExitCode::SUCCESS;
     }
+    if let Some(statements) = ingest::statements() {
+        ingest::serve(&statements).await;
+        return ExitCode::SUCCESS;
+    }
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
@@ -48,6 +54,9 @@ async fn main() -> ExitCode {
         .and_then(|v| v.parse().ok())
         .unwrap_or(10_000_000);
     let mut report = Report::default();
+    if runs("ingest") {
+        ingest::measure(&mut report, rows).await;
+    }
     if runs("scan") {
         scans::measure(&mut report, rows).await;
     }

@@ -24,11 +24,12 @@ const GROUP: &str = "write.";
 const NAMES: [(&str, &str); 11] = [
     (
         "compression",
-        "Codec of data pages: uncompressed, snappy, lz4_raw, zstd(1) to zstd(22).",
+        "Codec of data pages: uncompressed, snappy, lz4_raw, zstd(1) to zstd(22). Unset: chosen by \
+         the rows.",
     ),
     (
         "dictionary",
-        "Whether columns are dictionary-encoded while it pays.",
+        "Whether columns are dictionary-encoded while it pays. Unset: where the rows ask for it.",
     ),
     (
         "row_group_rows",

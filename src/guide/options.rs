@@ -22,12 +22,15 @@
 //! # How superfiles are written
 //!
 //! The session's value comes first, then the table's, then DataFusion's own setting for Parquet
-//! (`datafusion.execution.parquet.…`), whose defaults are those below.
+//! (`datafusion.execution.parquet.…`), whose defaults are those below. While none of them says anything else than
+//! DataFusion's default, the first rows of a superfile decide, column by column: whether a dictionary is worth decoding for a read
+//! of one row, whether differences or streams of bytes take less than plain values, and whether a codec
+//! (`zstd(1)`, `lz4_raw` or none) saves more than it costs. To get what a default says, set it under `supertable.write.…`.
 //!
 //! | option `supertable.write.…` | meaning | default |
 //! | --- | --- | --- |
-//! | `compression` | codec of data pages: `uncompressed`, `snappy`, `lz4_raw`, `zstd(1)` to `zstd(22)` | `zstd(3)` |
-//! | `dictionary` | dictionary-encode columns while it pays | `true` |
+//! | `compression` | codec of data pages: `uncompressed`, `snappy`, `lz4_raw`, `zstd(1)` to `zstd(22)` | as the rows ask for |
+//! | `dictionary` | dictionary-encode columns while it pays | where the rows ask for it |
 //! | `row_group_rows` | rows of a row group, the unit that is skipped as a whole and encoded at once | 1,048,576 |
 //! | `page_bytes` | bytes at which a data page is closed | 1 MiB |
 //! | `page_rows` | rows at which a data page is closed: the unit that page statistics skip | 20,000 |

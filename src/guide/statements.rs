@@ -20,6 +20,8 @@
 //!
 //! - A row that several rows of `USING` match is deleted once. One that several rows of `FROM` match is refused, as in
 //!   `MERGE`. A column that several of the tables have must be qualified.
+//! - `INSERT` keeps the order of its rows: those of `ORDER BY`, and those of each partition of its query, are in that order in
+//!   their superfiles. Partitions with enough rows are written side by side, into superfiles of their own.
 //! - Exactly the rows of `ORDER BY … LIMIT` are changed; of equal ones any. The order means the old values.
 //! - `*` in `MERGE` stands for the columns that table and source have in common by name; an inserted row has defaults in the
 //!   others. `BY NAME` finds the query's columns by their names, each of which the table must have.

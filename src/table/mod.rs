@@ -61,7 +61,9 @@ pub(crate) use limits::PROGRESS;
 pub(crate) use recovery::RecoveryReport;
 pub(crate) use restore::Restored;
 pub(crate) use schema::evolution;
-pub(crate) use superfile::{RowIdSource, SuperfileWriter, WriterOptions};
+pub(crate) use superfile::{
+    Free, HeldRows, RowIdSource, SuperfileWriter, WriteProgress, WriterOptions,
+};
 pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;
 pub(crate) use version::diff::{Difference, difference};

@@ -15,7 +15,7 @@ const COMMON: [&str; 2] = ["error", "config"];
 const LONGEST_FILE: usize = 600;
 
 /// Files, or the folders and files beginning so, of pure decisions, beside everything in `format/`.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "wal/lease.",
     "wal/machine.",
     "table/apply",
@@ -23,6 +23,7 @@ const PURE: [&str; 15] = [
     "table/commit/turn.",
     "table/schema/",
     "table/compaction/plan",
+    "table/superfile/encoding",
     "table/superfile/footer.",
     "table/vacuum/plan",
     "table/version/descent.",

@@ -23,6 +23,7 @@ mod external_files;
 mod faults;
 mod fuzz;
 mod history;
+mod ingest;
 mod isolation;
 mod kills;
 mod kills_ddl;

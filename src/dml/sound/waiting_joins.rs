@@ -45,10 +45,12 @@ impl PhysicalOptimizerRule for NoWaitingJoins {
         }
         let plan = plan.transform_up(|node| {
             let filters = !node.dynamic_expressions_produced().is_empty();
-            Ok(match node.downcast_ref::<HashJoinExec>().filter(|_| filters) {
-                Some(join) => Transformed::yes(join.builder().reset_state().build_exec()?),
-                None => Transformed::no(node),
-            })
+            Ok(
+                match node.downcast_ref::<HashJoinExec>().filter(|_| filters) {
+                    Some(join) => Transformed::yes(join.builder().reset_state().build_exec()?),
+                    None => Transformed::no(node),
+                },
+            )
         })?;
         Ok(plan.data)
     }

@@ -136,8 +136,7 @@ impl TableProvider for ChangeProvider {
             ChangeKind::Delete => (input, None),
             ChangeKind::Update | ChangeKind::Merge => {
                 let order = write_order(&self.access, &input.schema())?;
-                let pool = &state.runtime_env().memory_pool;
-                (sorted_in_part(pool, input, order.as_ref())?, order)
+                (sorted_in_part(input, order.as_ref())?, order)
             }
         };
         let access = &self.access;
@@ -208,7 +207,7 @@ impl DataSink for ChangeSink {
         options.check_writable(self.rerun.statement())?;
         let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
         let span = statement_span(self.rerun.statement());
-        let run = self.rerun.run(self, &self.pin, data, context, reruns);
+        let run = self.rerun.run(self, &self.pin, vec![data], context, reruns);
         run.instrument(span).await
     }
 }
@@ -217,10 +216,13 @@ impl DataSink for ChangeSink {
 impl Attempt for ChangeSink {
     async fn attempt(
         &self,
-        stream: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         pin: &Pin,
         context: &Arc<TaskContext>,
     ) -> Result<AttemptEnd> {
+        let Ok([stream]) = <[_; 1]>::try_from(rows) else {
+            return internal_err!("a change's rows come in one partition");
+        };
         let snapshot = pin.snapshot().await?;
         self.access.conditions.check_current(&snapshot)?;
         let mutation = pin.table().begin(

@@ -7,32 +7,31 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, SchemaExt};
-use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
-use futures::StreamExt;
 use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
 use crate::dml::provider::TableAccess;
 use crate::dml::write::check::Checks;
+use crate::dml::write::partitioned_sink::{PartitionedSink, PartitionedSinkExec};
+use crate::dml::write::partitions::{Prepare, hold_of, write_partitions, writers_for};
 use crate::dml::write::receipt::commit;
 use crate::dml::write::rerun::{Attempt, PlanAgain, Rerun, attempt_end, statement_span};
 use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
-use crate::dml::write::superfiles::{conform, first_batch, superfile_writer, write_order};
+use crate::dml::write::superfiles::{conform, superfile_writer, write_order};
 use crate::error::{Error, ErrorKind};
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::session_schema;
-use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource};
+use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource, WriteProgress};
 
 /// What the planning rule knows of an `INSERT`.
 #[derive(Debug, Clone)]
@@ -72,8 +71,7 @@ pub(crate) fn plan_insert(
         .schema
         .logically_equivalent_names_and_types(&input.schema())?;
     let order = write_order(access, &input.schema())?;
-    let pool = &state.runtime_env().memory_pool;
-    let input = sorted_in_part(pool, input, order.as_ref())?;
+    let input = sorted_in_part(input, order.as_ref())?;
     let overwrite = op == InsertOp::Overwrite;
     let words = match overwrite {
         true => "INSERT OVERWRITE",
@@ -81,7 +79,6 @@ pub(crate) fn plan_insert(
     };
     let sink = InsertSink {
         access: Arc::clone(access),
-        input: nullable(&access.schema),
         table: match statement {
             Some(statement) => statement.table.clone(),
             None => access.location.root.to_string(),
@@ -89,7 +86,7 @@ pub(crate) fn plan_insert(
         pin,
         overwrite,
         serializable: statement.is_some_and(|s| s.serializable),
-        checks: access.conditions.plan(state, &access.schema)?,
+        checks: Arc::new(access.conditions.plan(state, &access.schema)?),
         words,
         text: statement.map_or_else(|| words.to_owned(), |statement| statement.text.clone()),
         rerun: statement.map(|statement| {
@@ -103,15 +100,11 @@ pub(crate) fn plan_insert(
         }),
         metrics: ExecutionPlanMetricsSet::new(),
     };
-    Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), order)))
-}
-
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter();
-    let fields: Vec<Field> = fields
-        .map(|f| f.as_ref().clone().with_nullable(true))
-        .collect();
-    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    Ok(Arc::new(PartitionedSinkExec::new(
+        input,
+        Arc::new(sink),
+        order,
+    )?))
 }
 
 /// The error about a column, with the table and what to do.
@@ -133,14 +126,12 @@ fn in_table(error: DataFusionError, table: &str) -> DataFusionError {
 
 struct InsertSink {
     access: Arc<TableAccess>,
-    /// The table's columns as they may come: whether one holds a NULL that may not is this sink's to say.
-    input: SchemaRef,
     /// How the statement calls the table.
     table: String,
     pin: Arc<Pin>,
     overwrite: bool,
     serializable: bool,
-    checks: Checks,
+    checks: Arc<Checks>,
     words: &'static str,
     /// The statement in words.
     text: String,
@@ -163,27 +154,23 @@ impl DisplayAs for InsertSink {
 }
 
 #[async_trait]
-impl DataSink for InsertSink {
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
-    }
-
-    fn schema(&self) -> &SchemaRef {
-        &self.input
+impl PartitionedSink for InsertSink {
+    fn metrics(&self) -> MetricsSet {
+        self.metrics.clone_inner()
     }
 
     async fn write_all(
         &self,
-        data: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         context: &Arc<TaskContext>,
     ) -> Result<u64> {
         SupertableOptions::of(context.session_config().options()).check_writable(self.words)?;
         if let Some(rerun) = &self.rerun {
             let reruns = MetricBuilder::new(&self.metrics).global_counter("conflict_reruns");
-            let run = rerun.run(self, &self.pin, data, context, reruns);
+            let run = rerun.run(self, &self.pin, rows, context, reruns);
             return run.instrument(statement_span(self.words)).await;
         }
-        let attempt = self.attempt(data, &self.pin, context);
+        let attempt = self.attempt(rows, &self.pin, context);
         match attempt.instrument(statement_span(self.words)).await? {
             AttemptEnd::Committed { rows_affected, .. } => Ok(rows_affected),
             AttemptEnd::Nothing => Ok(0),
@@ -201,7 +188,7 @@ impl DataSink for InsertSink {
 impl Attempt for InsertSink {
     async fn attempt(
         &self,
-        data: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         pin: &Pin,
         context: &Arc<TaskContext>,
     ) -> Result<AttemptEnd> {
@@ -226,7 +213,7 @@ impl Attempt for InsertSink {
             .into());
         }
         let mutation = pin.table().begin(op, snapshot, self.text.clone());
-        let mut effect = match self.write(data, &mutation, context).await {
+        let mut effect = match self.write(rows, &mutation, context).await {
             Ok(effect) => effect,
             Err(e) => {
                 let _ = mutation.abort().await;
@@ -250,35 +237,50 @@ impl Attempt for InsertSink {
 impl InsertSink {
     async fn write(
         &self,
-        mut data: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         mutation: &Mutation,
         context: &Arc<TaskContext>,
     ) -> Result<Effect> {
-        let env = self.access.table.env().clone();
-        let schema = &self.access.schema;
+        let pool = context.memory_pool().memory_limit();
+        let threads = context.session_config().target_partitions();
+        let number = writers_for(rows.len(), threads, &pool);
+        let hold = match number {
+            1 => 0,
+            _ => hold_of(number, &pool),
+        };
+        let progress = Arc::new(WriteProgress::default());
+        let writer = |hold| {
+            let env = self.access.table.env().clone();
+            let row_ids = RowIdSource::Minted(Box::new(move || env.ids.row_span()));
+            let schema = Arc::clone(&self.access.schema);
+            let writer = superfile_writer(&self.access, mutation, context, schema, row_ids)?;
+            Ok(writer.among(&progress, hold))
+        };
+        let writers = (0..number)
+            .map(|_| writer(hold))
+            .collect::<Result<Vec<_>>>()?;
+        let prepare = self.prepare(context);
+        let add = write_partitions(rows, writers, || writer(0), &prepare, mutation).await?;
+        Ok(Effect {
+            rows_inserted: add.iter().map(|entry| entry.rows).sum(),
+            add,
+            ..Effect::default()
+        })
+    }
+
+    /// Rows as they come become rows of the table, or it is said why they cannot.
+    fn prepare(&self, context: &Arc<TaskContext>) -> Prepare {
+        let schema = Arc::clone(&self.access.schema);
+        let checks = Arc::clone(&self.checks);
+        let table = self.table.clone();
         let kept = KeptRows::begin(context);
-        let mut writer = superfile_writer(
-            &self.access,
-            mutation,
-            context,
-            Arc::clone(schema),
-            RowIdSource::Minted(Box::new(move || env.ids.row_span())),
-        )?;
-        let mut next = first_batch(&mut data, mutation).await?;
-        while let Some(batch) = next {
-            let rows = conform(&batch, schema).map_err(|e| in_table(e, &self.table))?;
-            self.checks.test(&rows)?;
+        Arc::new(move |batch| {
+            let rows = conform(batch, &schema).map_err(|e| in_table(e, &table))?;
+            checks.test(&rows)?;
             if let Some(kept) = &kept {
                 kept.add(&rows, schema.fields().len())?;
             }
-            writer.write(&rows).await?;
-            next = data.next().await.transpose()?;
-        }
-        let rows_inserted = writer.rows();
-        Ok(Effect {
-            add: writer.finish().await?,
-            rows_inserted,
-            ..Effect::default()
+            Ok(rows)
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`insert`], `truncate`, [`change`]: the sinks; a [`change`] addresses rows that are there, which [`collect`] and
 //!   `gather` turn into bitmaps; [`absent`]: the keys that a `MERGE` found absent.
+//! - `partitioned_sink`, `partitions`: rows that come in several partitions, written at the same time.
 //! - `superfiles`: what all of them share; [`check`]: conditions that new rows meet.
 //! - `rerun`: on a conflict the statement runs again; `receipt`: what it committed, for callers that ask.
 //! - `sort`, `sort_memory`, `spill`: bounded memory.
@@ -14,6 +15,8 @@ pub(crate) mod check;
 pub(crate) mod collect;
 mod gather;
 pub(crate) mod insert;
+mod partitioned_sink;
+mod partitions;
 pub(crate) mod receipt;
 pub(crate) mod rerun;
 pub(crate) mod returning;

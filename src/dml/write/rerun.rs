@@ -46,10 +46,10 @@ pub(crate) fn attempt_end(outcome: crate::error::Result<CommitOutcome>) -> Resul
 /// One attempt at a statement.
 #[async_trait]
 pub(crate) trait Attempt: Send + Sync {
-    /// Reads `rows`, which the statement's plan yields over the version of `pin`, and commits.
+    /// Reads `rows`, the partitions of what the statement's plan yields over the version of `pin`, and commits.
     async fn attempt(
         &self,
-        rows: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         pin: &Pin,
         context: &Arc<TaskContext>,
     ) -> Result<AttemptEnd>;
@@ -116,7 +116,7 @@ impl Rerun {
         &self,
         attempt: &dyn Attempt,
         pin: &Arc<Pin>,
-        rows: SendableRecordBatchStream,
+        rows: Vec<SendableRecordBatchStream>,
         context: &Arc<TaskContext>,
         reruns: Count,
     ) -> Result<u64> {
@@ -138,7 +138,7 @@ impl Rerun {
             let again = self.again.plan_again(Arc::clone(session))?;
             pin = again.pin;
             let plan = self.in_order(again.rows.await?);
-            rows = execute_stream(plan, Arc::clone(context))?;
+            rows = vec![execute_stream(plan, Arc::clone(context))?];
         }
     }
 

@@ -3,8 +3,8 @@
 //! DataFusion's sort takes what the pool has, and its merge of what it spilled takes more while the encoders of
 //! the rows that come out of it take theirs: which of them gets none is a matter of chance. So here the sort has a
 //! part of the pool, in which it keeps enough for its merge (see `sort_memory`), and the encoders have the
-//! rest. Owns the plan's node for that, and when there is one. Without a bound on memory DataFusion's own sort is
-//! as good, and sorts partitions side by side.
+//! rest; without a bound on memory a sort has a bound of its own, for it would keep all rows twice. Partitions are sorted
+//! side by side while there is memory for it. Owns the plan's node for that, and when there is one.
 //!
 //! Invariant: what the sort's input needs is not counted in the sort's part.
 
@@ -14,27 +14,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, LexRequirement};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
-    Partitioning, PhysicalExpr, PlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PhysicalExpr, PlanProperties,
 };
 
-use crate::dml::write::sort_memory::for_sorting;
+use crate::dml::write::sort_memory::sorting_parts;
 
-/// `input`, sorted as `order` requires if the pool is bounded and it is not in that order; otherwise as it is.
+/// `input`, sorted as `order` requires if it is not in that order; otherwise as it is.
 pub(crate) fn sorted_in_part(
-    pool: &Arc<dyn MemoryPool>,
     input: Arc<dyn ExecutionPlan>,
     order: Option<&LexRequirement>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let (Some(order), MemoryLimit::Finite(_)) = (order, pool.memory_limit()) else {
+    let Some(order) = order else {
         return Ok(input);
     };
     let order = LexOrdering::from(order.clone());
@@ -57,10 +56,6 @@ pub(crate) struct SortInPartExec {
 
 impl SortInPartExec {
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, order: LexOrdering) -> Self {
-        let input: Arc<dyn ExecutionPlan> = match input.output_partitioning().partition_count() {
-            1 => input,
-            _ => Arc::new(CoalescePartitionsExec::new(input)),
-        };
         let mut equivalences = EquivalenceProperties::new(input.schema());
         equivalences.add_ordering(order.clone());
         let properties = PlanProperties::new(
@@ -96,8 +91,9 @@ impl ExecutionPlan for SortInPartExec {
         vec![&self.input]
     }
 
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
+    // Any number of partitions is sorted; more of them are sorted faster.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![true]
     }
 
     fn apply_expressions(
@@ -131,17 +127,51 @@ impl ExecutionPlan for SortInPartExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, Arc::clone(&context))?;
-        let schema = rows.schema();
-        let once = Once {
-            schema: Arc::clone(&schema),
-            rows: Mutex::new(Some(rows)),
+        if partition != 0 {
+            return internal_err!("{} has one partition", self.name());
+        }
+        let partitions = self.input.output_partitioning().partition_count();
+        let parts = sorting_parts(&context, partitions)?;
+        let rows = match parts.len() == partitions {
+            true => (0..partitions)
+                .map(|partition| self.input.execute(partition, Arc::clone(&context)))
+                .collect::<Result<Vec<_>>>()?,
+            false => {
+                let all = CoalescePartitionsExec::new(Arc::clone(&self.input));
+                vec![all.execute(0, Arc::clone(&context))?]
+            }
         };
-        let rows =
-            StreamingTableExec::try_new(schema, vec![Arc::new(once)], None, vec![], false, None)?;
-        let sort = SortExec::new(self.order.clone(), Arc::new(rows));
-        sort.execute(0, for_sorting(&context)?)
+        let mut sorted = rows
+            .into_iter()
+            .zip(parts)
+            .map(|(rows, part)| {
+                let sort = SortExec::new(self.order.clone(), once(vec![rows])?);
+                sort.execute(0, part)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        match sorted.len() {
+            1 => Ok(sorted.swap_remove(0)),
+            _ => {
+                SortPreservingMergeExec::new(self.order.clone(), once(sorted)?).execute(0, context)
+            }
+        }
     }
+}
+
+/// Partitions that are under way as a plan.
+fn once(partitions: Vec<SendableRecordBatchStream>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(schema) = partitions.first().map(|rows| rows.schema()) else {
+        return internal_err!("there is nothing to sort");
+    };
+    let partitions = partitions.into_iter().map(|rows| {
+        Arc::new(Once {
+            schema: rows.schema(),
+            rows: Mutex::new(Some(rows)),
+        }) as Arc<dyn PartitionStream>
+    });
+    let rows =
+        StreamingTableExec::try_new(schema, partitions.collect(), None, vec![], false, None)?;
+    Ok(Arc::new(rows))
 }
 
 /// Rows that are under way already, whatever the context is in which they are asked for.

@@ -1,4 +1,4 @@
-//! Memory for a compaction's sort: a part of the session's pool, so that there is some left to write with.
+//! Memory for sorting what is written: a part of the session's pool, so that there is some left to write with.
 //!
 //! Owns that part. Does not own the pool, nor when the sort spills: that is DataFusion's, which takes what it can get, and
 //! the encoders that wait for its rows take theirs later.
@@ -19,6 +19,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
 /// The sort has one in so many bytes of the pool.
 const SHARE: usize = 2;
+/// Bytes of a sort in a pool without a bound: more make it little faster, and whoever has no bound still has a machine.
+const UNBOUNDED: usize = 256 << 20;
+/// Bytes for which there is one of several sorts that go on side by side.
+const ENOUGH: usize = 64 << 20;
 /// Of those it keeps one in so many for merging what it spilled, at most.
 const MERGE: usize = 4;
 
@@ -97,13 +101,36 @@ impl MemoryPool for Part {
 
 /// The context in which a compaction sorts; as it is where memory is not bounded.
 pub(crate) fn for_sorting(context: &Arc<TaskContext>) -> Result<Arc<TaskContext>> {
-    let whole = context.memory_pool();
-    let MemoryLimit::Finite(bytes) = whole.memory_limit() else {
-        return Ok(Arc::clone(context));
+    match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(bytes) => part_of(context, bytes / SHARE),
+        _ => Ok(Arc::clone(context)),
+    }
+}
+
+/// The contexts in which so many partitions are sorted: one for each, or one for all of them.
+pub(crate) fn sorting_parts(
+    context: &Arc<TaskContext>,
+    partitions: usize,
+) -> Result<Vec<Arc<TaskContext>>> {
+    let bytes = match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes / SHARE,
+        _ if context.runtime_env().disk_manager.tmp_files_enabled() => UNBOUNDED,
+        // Nothing can be spilled.
+        _ => return Ok(vec![Arc::clone(context); partitions.max(1)]),
     };
-    let limit = bytes / SHARE;
+    let parts = match partitions {
+        1.. if bytes / partitions >= ENOUGH => partitions,
+        _ => 1,
+    };
+    (0..parts)
+        .map(|_| part_of(context, bytes / parts))
+        .collect()
+}
+
+/// `context` with a part of `limit` bytes of its memory pool.
+fn part_of(context: &Arc<TaskContext>, limit: usize) -> Result<Arc<TaskContext>> {
     let part = Part {
-        whole: Arc::clone(whole),
+        whole: Arc::clone(context.memory_pool()),
         limit,
         used: AtomicUsize::new(0),
     };
@@ -156,6 +183,28 @@ mod tests {
         sort.try_grow(5).unwrap();
         drop(sort);
         assert_eq!((part.reserved(), whole.reserved()), (0, 55));
+    }
+
+    #[test]
+    fn partitions_are_sorted_side_by_side_while_each_has_enough() {
+        let context = SessionContext::new().task_ctx();
+        let limits = |context: &Arc<TaskContext>, partitions| {
+            let parts = sorting_parts(context, partitions).unwrap();
+            let limit = |part: &Arc<TaskContext>| match part.memory_pool().memory_limit() {
+                MemoryLimit::Finite(bytes) => bytes,
+                _ => usize::MAX,
+            };
+            parts.iter().map(limit).collect::<Vec<_>>()
+        };
+        assert_eq!(limits(&context, 2), [UNBOUNDED / 2; 2]);
+        assert_eq!(limits(&context, 100), [UNBOUNDED]);
+        assert_eq!(limits(&context, 0), [UNBOUNDED]);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(64 << 20)))
+            .build_arc()
+            .unwrap();
+        let session = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+        assert_eq!(limits(&session.task_ctx(), 2), [32 << 20]);
     }
 
     #[test]

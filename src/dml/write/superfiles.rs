@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, SortOptions, cast_with_options};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::Result;
+use datafusion::config::ParquetOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexRequirement, PhysicalSortRequirement};
@@ -21,7 +22,7 @@ use crate::config::{SupertableOptions, WriteOptions};
 use crate::dml::provider::TableAccess;
 use crate::scan::row_address::stored_row_id_field;
 use crate::scan::schema::{embedded_schema, file_schema};
-use crate::table::{Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null};
+use crate::table::{Free, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null};
 
 /// The order in which rows are written, if the table declares one: a requirement on the sink's
 /// input, which DataFusion meets by a sort where the input does not have it already.
@@ -65,6 +66,7 @@ pub(crate) fn superfile_writer(
     )
     .parquet;
     let file_schema = file_schema(&schema, &metadata.schema);
+    let free = free(&write, &parquet.global);
     in_the_file(write, &schema, &file_schema).apply(&mut parquet);
     // Others read this one; the sink would embed the types of the batches.
     parquet.global.skip_arrow_metadata = true;
@@ -94,6 +96,7 @@ pub(crate) fn superfile_writer(
         WriterOptions {
             file_schema,
             parquet,
+            free,
             max_rows,
             max_bytes,
             sorting_columns,
@@ -102,6 +105,17 @@ pub(crate) fn superfile_writer(
         mutation.ids().clone(),
         table.env().now_ms(),
     )?)
+}
+
+/// What neither the session nor the table says, nor DataFusion's settings: those that are as DataFusion made them.
+fn free(write: &WriteOptions, parquet: &ParquetOptions) -> Free {
+    let default = ParquetOptions::default();
+    Free {
+        codec: write.compression.is_none() && parquet.compression == default.compression,
+        dictionary: write.dictionary.is_none()
+            && parquet.dictionary_enabled == default.dictionary_enabled,
+        encoding: parquet.encoding == default.encoding,
+    }
 }
 
 /// `write`, which names columns of `schema`, with the names that they have in a file.

@@ -1,11 +1,14 @@
 //! Superfiles: writing them, and what their ends say.
 
 mod capture;
+mod encoder;
+mod encoding;
 mod floats;
 mod footer;
 mod renamed;
 mod writer;
 
+pub(crate) use encoding::Free;
 pub(crate) use footer::{EndError, FileEnd, read_end};
-pub(crate) use writer::{RowIdSource, SuperfileWriter, WriterOptions};
+pub(crate) use writer::{HeldRows, RowIdSource, SuperfileWriter, WriteProgress, WriterOptions};
 pub(crate) use writer::{check_not_null, footer_stats, null_count as footer_null_count};

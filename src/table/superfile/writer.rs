@@ -1,9 +1,10 @@
 //! Batches in, superfiles out.
 //!
-//! Owns the writing of immutable Parquet files and the collection of their statistics. Encoding is
-//! DataFusion's own `ParquetSink`, which encodes the columns of one file in parallel and accounts
-//! for its buffers in the session's memory pool. Does not own what makes a superfile part of the
-//! table: that is the mutation's commit.
+//! Owns when a superfile begins and ends, and the collection of its statistics. Does not own its encoding (`encoder`),
+//! nor what makes a superfile part of the table: that is the mutation's commit.
+//!
+//! The first rows of a superfile are held until they tell how its columns are best written; a writer that is one of
+//! several may hold more of them, and hand them to another one if no more come.
 //!
 //! Invariant: rows are stored in the order in which they were given, file after file in the order of the
 //! entries; a compaction records where rows are by counting them. An entry is handed out only after the
@@ -13,36 +14,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, SchemaRef};
-use datafusion::common::runtime::SpawnedTask;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Statistics};
 use datafusion::config::TableParquetOptions;
-use datafusion::datasource::listing::ListingTableUrl;
-use datafusion::datasource::physical_plan::parquet::ParquetSink;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::datasource::physical_plan::{FileGroup, FileOutputMode, FileSinkConfig};
-use datafusion::datasource::sink::DataSink;
 use datafusion::execution::TaskContext;
-use datafusion::execution::object_store::{
-    DefaultObjectStoreRegistry, ObjectStoreRegistry, ObjectStoreUrl,
-};
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
-use tokio::sync::mpsc;
 
 use super::capture::EndCapture;
+use super::encoder::{Encoder, encoding, private_context};
+use super::encoding::{Free, choose_columns};
 use super::floats::{FloatBounds, without_float_statistics};
 use super::renamed::in_the_file;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId, SuperfileId};
+use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId};
 use crate::format::manifest::{ROW_ID_FIELD_ID, RowIds, SuperfileEntry, field_id};
 use crate::format::paths;
 use crate::format::stats::{ColumnStats, StatValue, SuperfileStats};
@@ -56,8 +48,10 @@ pub(crate) const MAX_STATISTICS_COLUMNS: usize = 32;
 /// Longest string or binary bound that is recorded, in bytes; longer ones are shortened.
 const MAX_BOUND_BYTES: usize = 128;
 
-/// Batches buffered between the producer and the encoder.
-const BUFFERED_BATCHES: usize = 4;
+/// A superfile's first rows are held until they are so many, or take so many bytes: the choice of encodings looks at
+/// several places of them.
+const HELD_ROWS: u64 = 65_536;
+const HELD_BYTES: u64 = 8 << 20;
 
 /// How superfiles are written.
 #[derive(Debug, Clone)]
@@ -66,6 +60,8 @@ pub(crate) struct WriterOptions {
     pub file_schema: SchemaRef,
     /// Parquet settings: row group and page sizes, compression, dictionary, bloom filters.
     pub parquet: TableParquetOptions,
+    /// What of those settings nobody made, so that the rows decide.
+    pub free: Free,
     /// A superfile is closed once it holds so many rows; at most [`MAX_SUPERFILE_ROWS`].
     pub max_rows: u64,
     /// A superfile is closed once the batches given to it took so many bytes of memory.
@@ -91,19 +87,63 @@ pub(crate) struct SuperfileWriter {
     row_ids: RowIdSource,
     ids: StagedIds,
     created_at_ms: i64,
+    /// Bytes of rows that are held though they are enough to choose encodings by.
+    hold: u64,
     open: Option<OpenSuperfile>,
     finished: Vec<SuperfileEntry>,
     rows: u64,
-    quiet: bool,
+    progress: Arc<WriteProgress>,
 }
 
 struct OpenSuperfile {
-    id: SuperfileId,
-    batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
-    encoder: SpawnedTask<Result<ParquetMetaData, DataFusionError>>,
+    held: HeldRows,
+    /// None while rows are held.
+    encoder: Option<Encoder>,
     rows: u64,
     bytes: u64,
     floats: FloatBounds,
+}
+
+/// Rows that no encoder has got yet.
+pub(crate) struct HeldRows {
+    batches: Vec<RecordBatch>,
+    memory: MemoryReservation,
+}
+
+impl HeldRows {
+    /// The rows, in order.
+    pub(crate) fn batches(&self) -> &[RecordBatch] {
+        &self.batches
+    }
+}
+
+/// How far the writers of one statement are.
+#[derive(Debug, Default)]
+pub(crate) struct WriteProgress {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    quiet: bool,
+}
+
+impl WriteProgress {
+    fn add(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.tell(0);
+    }
+
+    /// All is written.
+    pub(crate) fn end(&self) {
+        self.tell(self.rows.load(Ordering::Relaxed));
+    }
+
+    /// Tells the listener how many rows are written; how many there will be is known at the end.
+    fn tell(&self, total: u64) {
+        if !self.quiet {
+            let done = self.rows.load(Ordering::Relaxed);
+            let bytes = self.bytes.load(Ordering::Relaxed);
+            tracing::info!(target: PROGRESS, operation = "write", done, total, bytes);
+        }
+    }
 }
 
 impl SuperfileWriter {
@@ -132,10 +172,11 @@ impl SuperfileWriter {
             row_ids,
             ids,
             created_at_ms,
+            hold: 0,
             open: None,
             finished: Vec::new(),
             rows: 0,
-            quiet: false,
+            progress: Arc::default(),
         })
     }
 
@@ -149,16 +190,20 @@ impl SuperfileWriter {
     /// Does not say how far it is: no user waits for it.
     #[must_use]
     pub(crate) fn quiet(mut self) -> Self {
-        self.quiet = true;
+        self.progress = Arc::new(WriteProgress {
+            quiet: true,
+            ..WriteProgress::default()
+        });
         self
     }
 
-    /// Tells the listener how many rows are written; how many there will be is known at the end.
-    fn report(&self, total: u64) {
-        if !self.quiet {
-            let bytes: u64 = self.finished.iter().map(|entry| entry.size).sum();
-            tracing::info!(target: PROGRESS, operation = "write", done = self.rows, total, bytes);
-        }
+    /// One of several writers, which count together; it holds rows that take up to so many bytes before it begins a
+    /// superfile of its own.
+    #[must_use]
+    pub(crate) fn among(mut self, progress: &Arc<WriteProgress>, hold: u64) -> Self {
+        self.progress = Arc::clone(progress);
+        self.hold = hold;
+        self
     }
 
     /// Rows written so far.
@@ -179,29 +224,36 @@ impl SuperfileWriter {
         let mut offset = 0;
         while offset < batch.num_rows() {
             let max_rows = self.options.max_rows.clamp(1, MAX_SUPERFILE_ROWS);
-            let open = match &mut self.open {
+            let mut open = match self.open.take() {
                 Some(open) => open,
-                None => {
-                    let opened = self.open_superfile()?;
-                    self.open.insert(opened)
-                }
+                None => self.open_superfile(),
             };
             let room = usize::try_from(max_rows - open.rows).unwrap_or(usize::MAX);
             let length = room.min(batch.num_rows() - offset);
             let piece = batch.slice(offset, length);
             offset += length;
+            let taken = share(bytes, length, batch.num_rows());
             open.rows += length as u64;
-            open.bytes += share(bytes, length, batch.num_rows());
+            open.bytes += taken;
             self.rows += length as u64;
             open.floats.add(&piece);
             let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
-            // A closed channel means that the encoder stopped: closing tells why.
-            let stopped = open.batches.send(Ok(piece)).await.is_err();
+            let open = self.open.insert(open);
+            let stopped = match &open.encoder {
+                Some(encoder) => encoder.send(piece).await.is_err(),
+                None => {
+                    let fits = open.held.add(piece, taken);
+                    match fits && !open.is_held_enough(self.hold) {
+                        true => false,
+                        false => self.start_encoder(false).await?,
+                    }
+                }
+            };
             if full || stopped {
                 self.close_superfile().await?;
             }
         }
-        self.report(0);
+        self.progress.add(batch.num_rows() as u64);
         Ok(())
     }
 
@@ -211,65 +263,106 @@ impl SuperfileWriter {
     /// The encoder's or the store's failure.
     pub(crate) async fn finish(mut self) -> Result<Vec<SuperfileEntry>> {
         self.close_superfile().await?;
-        self.report(self.rows);
-        Ok(std::mem::take(&mut self.finished))
+        self.progress.end();
+        Ok(self.finished)
     }
 
-    fn open_superfile(&mut self) -> Result<OpenSuperfile> {
-        let id = self.ids.superfile()?;
-        let url = private_url()?;
-        let target = format!("{}{}", url.as_str(), paths::superfile(&id));
-        let config = FileSinkConfig {
-            original_url: target.clone(),
-            object_store_url: url,
-            file_group: FileGroup::default(),
-            table_paths: vec![ListingTableUrl::parse(&target).map_err(|e| encoding(&id, e))?],
-            output_schema: Arc::clone(&self.options.file_schema),
-            table_partition_cols: vec![],
-            insert_op: InsertOp::Append,
-            keep_partition_by_columns: false,
-            file_extension: "parquet".to_owned(),
-            file_output_mode: FileOutputMode::SingleFile,
+    /// As [`finish`](Self::finish), but rows that are still held are returned instead of written.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub(crate) async fn finish_without_held(
+        mut self,
+    ) -> Result<(Vec<SuperfileEntry>, Option<HeldRows>)> {
+        let held = match self.open.take() {
+            Some(open) if open.encoder.is_none() => {
+                self.progress.rows.fetch_sub(open.rows, Ordering::Relaxed);
+                Some(open.held)
+            }
+            open => {
+                self.open = open;
+                self.close_superfile().await?;
+                None
+            }
         };
-        let sink = ParquetSink::new(config, self.options.parquet.clone())
-            .with_sorting_columns(self.options.sorting_columns.clone());
-        let (batches, receiver) = mpsc::channel(BUFFERED_BATCHES);
-        let stream = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|batch| (batch, receiver))
-        });
-        let stream = Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.options.file_schema),
-            stream,
-        ));
-        let task = Arc::clone(&self.task);
-        let encoder = SpawnedTask::spawn(async move {
-            DataSink::write_all(&sink, stream, &task).await?;
-            sink.written().into_values().next().ok_or_else(|| {
-                DataFusionError::Internal("the Parquet sink wrote no file".to_owned())
-            })
-        });
-        Ok(OpenSuperfile {
-            id,
-            batches,
-            encoder,
+        Ok((self.finished, held))
+    }
+
+    /// Gives up what is not complete, and returns once nothing of it goes on.
+    pub(crate) async fn abandon(mut self) {
+        if let Some(OpenSuperfile {
+            encoder: Some(encoder),
+            ..
+        }) = self.open.take()
+        {
+            encoder.abandon().await;
+        }
+    }
+
+    fn open_superfile(&self) -> OpenSuperfile {
+        let memory = MemoryConsumer::new("supertable writer").register(self.task.memory_pool());
+        OpenSuperfile {
+            held: HeldRows {
+                batches: Vec::new(),
+                memory,
+            },
+            encoder: None,
             rows: 0,
             bytes: 0,
             floats: FloatBounds::new(&self.schema, MAX_STATISTICS_COLUMNS),
-        })
+        }
+    }
+
+    /// Begins to encode the open superfile, with the rows that are held; `whole` if no more will come. Returns
+    /// whether the encoder stopped already.
+    async fn start_encoder(&mut self, whole: bool) -> Result<bool> {
+        let Some(open) = &mut self.open else {
+            return Ok(false);
+        };
+        let options = &self.options;
+        let mut parquet = options.parquet.clone();
+        let group = parquet.global.max_row_group_size;
+        let rows = match whole {
+            true => group.min(usize::try_from(open.rows).unwrap_or(usize::MAX)),
+            false => group,
+        };
+        choose_columns(
+            &mut parquet,
+            options.free,
+            &options.file_schema,
+            &open.held.batches,
+            rows,
+        );
+        let id = self.ids.superfile()?;
+        let sorting = options.sorting_columns.clone();
+        let encoder = Encoder::start(id, &options.file_schema, parquet, sorting, &self.task)?;
+        let encoder = open.encoder.insert(encoder);
+        let mut stopped = false;
+        for batch in std::mem::take(&mut open.held.batches) {
+            stopped = stopped || encoder.send(batch).await.is_err();
+        }
+        open.held.memory.free();
+        Ok(stopped)
     }
 
     async fn close_superfile(&mut self) -> Result<()> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.encoder.is_none())
+        {
+            self.start_encoder(true).await?;
+        }
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        drop(open.batches);
-        let metadata = open
-            .encoder
-            .join()
-            .await
-            .map_err(|e| encoding(&open.id, e))?
-            .map_err(|e| encoding(&open.id, e))?;
-        let path = paths::superfile(&open.id);
+        let Some(encoder) = open.encoder else {
+            return Ok(());
+        };
+        let id = encoder.id();
+        // A closed channel means that the encoder stopped: its end tells why.
+        let metadata = encoder.finish().await?;
+        let path = paths::superfile(&id);
         let written = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         if written != open.rows {
             return Err(Error::new(
@@ -280,67 +373,35 @@ impl SuperfileWriter {
         }
         let (size, checksum) = self.store.take(&path, &metadata).await?;
         let stats = superfile_stats(&metadata, &self.options.file_schema, &open.floats)
-            .map_err(|e| encoding(&open.id, e))?;
+            .map_err(|e| encoding(&id, e))?;
         let row_ids = match &mut self.row_ids {
             RowIdSource::Minted(mint) => RowIds::Span(mint()),
             RowIdSource::Stored => RowIds::Stored,
         };
+        self.progress.bytes.fetch_add(size, Ordering::Relaxed);
         self.finished.push(SuperfileEntry {
             footer_checksum: Some(checksum),
             stats,
-            ..SuperfileEntry::new(open.id, open.rows, size, self.created_at_ms, row_ids)
+            ..SuperfileEntry::new(id, open.rows, size, self.created_at_ms, row_ids)
         });
         Ok(())
     }
 }
 
-impl Drop for SuperfileWriter {
-    fn drop(&mut self) {
-        // An abandoned file must not look complete: the stream ends in an error, not at its end.
-        if let Some(open) = self.open.take() {
-            let _ = open.batches.try_send(Err(DataFusionError::Execution(
-                "the statement was abandoned".to_owned(),
-            )));
-            drop(open.encoder);
-        }
+impl OpenSuperfile {
+    /// Whether the rows that are held tell how they are best written, and take more than `hold` bytes.
+    fn is_held_enough(&self, hold: u64) -> bool {
+        (self.rows >= HELD_ROWS || self.bytes >= HELD_BYTES) && self.bytes >= hold
     }
 }
 
-/// A task context whose only store is the table's own, so that the sink cannot reach another.
-fn private_context(task: &TaskContext, store: Arc<dyn ObjectStore>) -> Result<Arc<TaskContext>> {
-    let registry = DefaultObjectStoreRegistry::new();
-    registry.register_store(private_url()?.as_ref(), store);
-    let runtime: RuntimeEnv = RuntimeEnvBuilder::from_runtime_env(&task.runtime_env())
-        .with_object_store_registry(Arc::new(registry))
-        .build()
-        .map_err(|e| {
-            Error::new(ErrorKind::Storage, "writer", "cannot build its runtime").with_source(e)
-        })?;
-    Ok(Arc::new(TaskContext::new(
-        task.task_id(),
-        task.session_id(),
-        task.session_config().clone(),
-        task.scalar_functions().clone(),
-        Default::default(),
-        task.aggregate_functions().clone(),
-        task.window_functions().clone(),
-        Arc::new(runtime),
-    )))
-}
-
-fn private_url() -> Result<ObjectStoreUrl> {
-    ObjectStoreUrl::parse("supertable://root/").map_err(|e| {
-        Error::new(ErrorKind::InvalidArgument, "writer", "private store name").with_source(e)
-    })
-}
-
-fn encoding(id: &SuperfileId, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(
-        ErrorKind::Storage,
-        paths::superfile(id).to_string(),
-        "writing the superfile failed",
-    )
-    .with_source(e)
+impl HeldRows {
+    /// Holds a batch; whether there is memory to hold more.
+    fn add(&mut self, batch: RecordBatch, bytes: u64) -> bool {
+        self.batches.push(batch);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.memory.try_grow(bytes).is_ok()
+    }
 }
 
 /// The part of `bytes` that `length` of `rows` rows take.
@@ -351,15 +412,19 @@ fn share(bytes: u64, length: usize, rows: usize) -> u64 {
 
 /// Bytes that the rows of `batch` take, shared buffers counted once for each slice of them.
 fn memory_of(batch: &RecordBatch) -> u64 {
-    batch
-        .columns()
-        .iter()
-        .map(|c| {
-            c.to_data()
-                .get_slice_memory_size()
-                .unwrap_or_else(|_| c.get_array_memory_size()) as u64
-        })
-        .sum()
+    batch.columns().iter().map(memory_of_column).sum()
+}
+
+fn memory_of_column(column: &ArrayRef) -> u64 {
+    let data = column.to_data();
+    let slice = data.get_slice_memory_size();
+    // Of views that counts the views alone.
+    let viewed = match column.data_type() {
+        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
+        _ => 0,
+    };
+    (slice.unwrap_or_else(|_| column.get_array_memory_size()) + viewed) as u64
 }
 
 /// Refuses a null in a column that may not hold one.
