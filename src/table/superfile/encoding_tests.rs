@@ -215,7 +215,7 @@ fn columns() -> impl Strategy<Value = ArrayRef> {
         |(rows, kind, values, seed, nulls)| {
             let value = |i: usize| {
                 let x = random(seed.wrapping_add(i as u64));
-                (nulls == 0 || x % (nulls * 5) != 0).then_some(x % values)
+                (nulls == 0 || !x.is_multiple_of(nulls * 5)).then_some(x % values)
             };
             let all = (0..rows).map(value);
             match kind {
