@@ -58,8 +58,10 @@ pub(super) fn run(seed: u64, statements: u64, counts: &mut Counts) -> Result<(),
         let mut program = Program::new(zone, settings, counts).await?;
         program.shared = generator.shared;
         let all = program.all(&mut generator, statements, &path);
-        let outcome = tokio::time::timeout(HANGS, all).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(format!("hangs for {HANGS:?}").into()));
+        let outcome = match tokio::time::timeout(HANGS, all).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("hangs for {HANGS:?}").into()),
+        };
         datafusion_supertable::wait_for_background_work(&program.session).await;
         let (trace, settings) = (program.trace.join(";\n"), program.settings.clone());
         match outcome {
