@@ -18,6 +18,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexRequirement, OrderingRequirements};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
@@ -79,9 +80,10 @@ impl PartitionedSinkExec {
         order: Option<LexRequirement>,
         one: bool,
     ) -> Result<Self> {
-        let input = match one {
-            true => input,
-            false => not_dealt_out(input)?,
+        // A declared order takes a sort, which all threads do.
+        let input = match order {
+            Some(_) => input,
+            None => not_dealt_out(input)?,
         };
         let count = Field::new("count", DataType::UInt64, false);
         let schema = Arc::new(Schema::new(vec![count]));
@@ -107,6 +109,14 @@ fn not_dealt_out(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
         && matches!(dealt.partitioning(), Partitioning::RoundRobinBatch(_))
     {
         return not_dealt_out(Arc::clone(dealt.input()));
+    }
+    if let Some(merged) = plan.downcast_ref::<CoalescePartitionsExec>()
+        && merged.fetch().is_none()
+    {
+        let input = not_dealt_out(Arc::clone(merged.input()))?;
+        if input.output_partitioning().partition_count() == 1 {
+            return Ok(input);
+        }
     }
     let children = plan.children();
     // Of a join's inputs none: it has more to do than to hand rows over.
