@@ -6,6 +6,9 @@
 //! reach this module have normally passed a blake3 check already; the guards are for bytes that
 //! were *written* wrong.
 //!
+//! Beside [`envelope`](super::envelope), which frames what is small and ours: a schema has one encoding that others read,
+//! and the rows of a change set can be millions, which are read by columns.
+//!
 //! Invariant: reading allocates no more than a small multiple of the input's length, and nothing
 //! may follow the end-of-stream marker.
 

@@ -8,6 +8,9 @@
 //! A large file is read in pieces by several partitions, in the order of its row groups; so the next is the
 //! first that nobody has asked for, and whoever asks for it takes it.
 //!
+//! What it is worth (`scorecard scan`, 10 million rows, without it and with it, November 2026): nothing on a local disk; on
+//! a store of 50 ms 509 and 394 ms, which is 1.2 and 0.9 times what DataFusion takes.
+//!
 //! Does not own what is read: a guess that is not asked for is dropped, the request with it, and it was
 //! the file's last. Where a scan may well end before the next row group (it has a limit or a filter, or
 //! reads from the end), nothing is guessed before two row groups have been read one after the other.

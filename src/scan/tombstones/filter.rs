@@ -5,6 +5,10 @@
 //! them. A container that holds bits already hands them over as they are: taken one by one, half of 10 million
 //! rows cost as much as the rest of the filter twice.
 //!
+//! Together with the runs of `mask` that makes a scan 1.40 instead of 1.56 times as long as one of files without deleted
+//! rows where every second row is deleted by chance, and 1.47 instead of 1.67 times where they are deleted in short
+//! runs (`scorecard scan`, November 2026); with fewer deleted rows it tells nothing.
+//!
 //! Does not own what is done with a filter: `mask` does.
 //!
 //! Invariant: rows that are not at consecutive positions are looked up one by one, so that the answer does
