@@ -13,6 +13,7 @@ use datafusion::logical_expr::dml::{MergeIntoAction, MergeIntoOp};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, TryCast};
 
+use crate::dml::sound::loses_nothing;
 use crate::dml::write::absent::{AbsentColumns, key_column};
 use crate::format::manifest::field_id;
 
@@ -158,39 +159,29 @@ fn has_subquery(expr: &Expr) -> Result<bool> {
     })
 }
 
-/// Whether a cast gives different values of one type different values of the other, and a cast back finds each again.
+/// Whether a cast gives different values of one type different values of the other, and a cast back finds each again:
+/// one that keeps their order, too, and some that the engine cannot be trusted to prune by.
 fn is_lossless(from: &DataType, to: &DataType) -> bool {
     use DataType as T;
-    let is_text = |t: &DataType| matches!(t, T::Utf8 | T::LargeUtf8 | T::Utf8View);
-    let is_bytes = |t: &DataType| matches!(t, T::Binary | T::LargeBinary | T::BinaryView);
     match (from, to) {
-        (from, to) if from == to => true,
+        (from, to) if loses_nothing(from, to) => true,
         (T::Dictionary(_, from), to) => is_lossless(from, to),
         (from, T::Dictionary(_, to)) => is_lossless(from, to),
-        (T::FixedSizeBinary(_), to) if is_bytes(to) => true,
+        (T::FixedSizeBinary(_), T::Binary | T::LargeBinary | T::BinaryView) => true,
         (T::Float32, T::Float64) => true,
         (T::Date32, T::Date64 | T::Timestamp(_, None)) => true,
         (T::Timestamp(from, one), T::Timestamp(to, other)) => {
             one.is_some() == other.is_some() && fineness(from) <= fineness(to)
         }
-        (from, to) => {
-            if let (Some((signed, bits)), Some((other_signed, other_bits))) =
-                (integer(from), integer(to))
-            {
-                return match (signed, other_signed) {
-                    (true, false) => false,
-                    (false, true) => bits < other_bits,
-                    _ => bits <= other_bits,
-                };
-            }
-            if let Some((digits, scale)) = decimal(to)
-                && let Some((own_digits, own_scale)) = decimal(from).or(as_decimal(from))
-            {
-                return own_scale <= scale && own_digits - own_scale <= digits - scale;
-            }
-            let to_double = matches!(to, T::Float64) && integer(from).is_some_and(|i| i.1 <= 32);
-            to_double || (is_text(from) && is_text(to)) || (is_bytes(from) && is_bytes(to))
+        (T::Int8 | T::Int16 | T::Int32 | T::UInt8 | T::UInt16 | T::UInt32, T::Float64) => true,
+        // What counts are the digits, whatever they are kept in.
+        (_, T::Decimal32(digits, scale) | T::Decimal64(digits, scale))
+        | (_, T::Decimal256(digits, scale))
+            if from.is_integer() =>
+        {
+            loses_nothing(from, &T::Decimal128(*digits, *scale))
         }
+        _ => false,
     }
 }
 
@@ -200,42 +191,6 @@ fn fineness(unit: &TimeUnit) -> u8 {
         TimeUnit::Millisecond => 1,
         TimeUnit::Microsecond => 2,
         TimeUnit::Nanosecond => 3,
-    }
-}
-
-/// Whether it is signed, and its bits.
-fn integer(data_type: &DataType) -> Option<(bool, u8)> {
-    Some(match data_type {
-        DataType::Int8 => (true, 8),
-        DataType::Int16 => (true, 16),
-        DataType::Int32 => (true, 32),
-        DataType::Int64 => (true, 64),
-        DataType::UInt8 => (false, 8),
-        DataType::UInt16 => (false, 16),
-        DataType::UInt32 => (false, 32),
-        DataType::UInt64 => (false, 64),
-        _ => return None,
-    })
-}
-
-/// The digits and the scale of a decimal that holds all values of an integer type.
-fn as_decimal(data_type: &DataType) -> Option<(i16, i16)> {
-    let digits = match integer(data_type)?.1 {
-        8 => 3,
-        16 => 5,
-        32 => 10,
-        _ => 20,
-    };
-    Some((digits, 0))
-}
-
-fn decimal(data_type: &DataType) -> Option<(i16, i16)> {
-    match data_type {
-        DataType::Decimal32(p, s)
-        | DataType::Decimal64(p, s)
-        | DataType::Decimal128(p, s)
-        | DataType::Decimal256(p, s) => Some((i16::from(*p), i16::from(*s))),
-        _ => None,
     }
 }
 
