@@ -25,6 +25,8 @@ use datafusion::physical_expr::split_conjunction;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
+use crate::scan::plan::cover::is_comparison;
+
 /// A predicate is evaluated first in a file if it keeps at most this share of its rows, as far as the file's
 /// statistics tell. Measured: with one row in ten left, both ways cost the same.
 const MOST: f64 = 1.0 / 32.0;
@@ -55,12 +57,7 @@ fn is_cleared(predicate: &Arc<dyn PhysicalExpr>, file: &Schema) -> bool {
     if let Some(binary) = predicate.downcast_ref::<BinaryExpr>() {
         return match binary.op() {
             Operator::And | Operator::Or => inner(binary.left()) && inner(binary.right()),
-            Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq => {
+            op if is_comparison(*op) => {
                 let sides = [binary.left(), binary.right()];
                 sides.iter().all(|e| is_value(e) || is_column(e, file))
             }
