@@ -173,10 +173,12 @@ pub(crate) fn plan_scan_of(
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
     let sidecars = Arc::clone(request.snapshot.sidecars());
-    let located = entries
-        .iter()
-        .map(|e| (request.location.of(e), Arc::clone(e)));
-    let candidates = Candidates::new(located.collect(), Arc::clone(all_columns), column_ids);
+    let candidates = Candidates::new(
+        entries,
+        request.location.clone(),
+        Arc::clone(all_columns),
+        column_ids,
+    );
     let source = SupertableSource::new(parquet, Arc::new(readers), sidecars, candidates, summary);
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)

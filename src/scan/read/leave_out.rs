@@ -14,13 +14,15 @@ use datafusion_datasource::morsel::{MorselPlan, MorselPlanner};
 use object_store::path::Path;
 
 use crate::format::manifest::SuperfileEntry;
+use crate::scan::location::ScanLocation;
 use crate::scan::plan::prune::prune;
 use crate::scan::plan::statistics::ColumnIds;
 use crate::scan::read::keys::knows_keys;
 
 /// The superfiles that a scan was planned to read.
 pub(crate) struct Candidates {
-    entries: Vec<(Path, Arc<SuperfileEntry>)>,
+    entries: Vec<Arc<SuperfileEntry>>,
+    location: ScanLocation,
     schema: SchemaRef,
     columns: ColumnIds,
     left_out: OnceLock<Arc<HashSet<Path>>>,
@@ -35,14 +37,16 @@ impl fmt::Debug for Candidates {
 }
 
 impl Candidates {
-    /// `entries`, each where it is, of a table whose columns a scan calls as in `schema`.
+    /// `entries`, below `location`, of a table whose columns a scan calls as in `schema`.
     pub(crate) fn new(
-        entries: Vec<(Path, Arc<SuperfileEntry>)>,
+        entries: Vec<Arc<SuperfileEntry>>,
+        location: ScanLocation,
         schema: SchemaRef,
         columns: ColumnIds,
     ) -> Self {
         Self {
             entries,
+            location,
             schema,
             columns,
             left_out: OnceLock::new(),
@@ -61,11 +65,11 @@ impl Candidates {
             return Ok(Arc::default());
         }
         let left_out = self.left_out.get_or_init(|| {
-            let all = self.entries.iter().map(|(_, e)| Arc::clone(e)).collect();
+            let all = self.entries.clone();
             let kept = prune(all, predicate, &self.schema, &self.columns);
             let kept: HashSet<_> = kept.into_iter().map(|entry| entry.id).collect();
-            let others = self.entries.iter().filter(|(_, e)| !kept.contains(&e.id));
-            Arc::new(others.map(|(path, _)| path.clone()).collect())
+            let others = self.entries.iter().filter(|e| !kept.contains(&e.id));
+            Arc::new(others.map(|entry| self.location.of(entry)).collect())
         });
         Ok(Arc::clone(left_out))
     }
