@@ -21,9 +21,11 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 
+use crate::dml::write::partitioned_sink::PartitionedSinkExec;
+
 /// Whether it is the sink of a statement that writes: DataFusion's, or an `INSERT`'s.
 fn writes(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.is::<DataSinkExec>() || node.name() == "PartitionedSinkExec"
+    node.is::<DataSinkExec>() || node.is::<PartitionedSinkExec>()
 }
 
 /// See the module documentation.

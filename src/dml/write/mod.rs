@@ -15,7 +15,7 @@ pub(crate) mod check;
 pub(crate) mod collect;
 mod gather;
 pub(crate) mod insert;
-mod partitioned_sink;
+pub(crate) mod partitioned_sink;
 mod partitions;
 pub(crate) mod receipt;
 pub(crate) mod rerun;
