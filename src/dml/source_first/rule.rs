@@ -56,6 +56,9 @@ impl PhysicalOptimizerRule for SourceFirst {
 
 /// `plan`, where each join of a statement's source and target reads the source first.
 pub(crate) fn source_first(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if !has_addresses(&plan)? {
+        return Ok(plan);
+    }
     let replaced = plan.transform_up(|node| {
         Ok(match replaced(&node)? {
             Some(join) => Transformed::yes(join),
