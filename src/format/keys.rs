@@ -11,6 +11,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::ids::SuperfileId;
 use super::stats::{ColumnStats, StatValue, SuperfileStats};
@@ -229,9 +230,9 @@ pub struct AddedKeys {
 }
 
 /// Of `all`, the oldest first, what version `version` is to keep.
-pub(crate) fn kept_keys(version: u64, all: Vec<AddedKeys>) -> Vec<AddedKeys> {
+pub(crate) fn kept_keys(version: u64, all: Vec<Arc<AddedKeys>>) -> Vec<Arc<AddedKeys>> {
     let mut left = MAX_KEPT;
-    let mut kept: Vec<AddedKeys> = (all.into_iter().rev())
+    let mut kept: Vec<_> = (all.into_iter().rev())
         .filter(|keys| keys.hashes.len() <= MAX_KEPT_OF_ONE)
         .take_while(|keys| {
             let fits = left.checked_sub(keys.hashes.len());

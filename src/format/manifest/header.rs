@@ -85,7 +85,7 @@ pub struct ManifestHeader {
     /// a statement's base must go on to conflict with that statement.
     pub dropped: Vec<DroppedRows>,
     /// Keys that versions have added lately, the youngest last: as much as is worth keeping.
-    pub added_keys: Vec<AddedKeys>,
+    pub added_keys: Vec<Arc<AddedKeys>>,
     /// The mutations that this version committed.
     pub commits: Vec<CommitRecord>,
     /// Mutations of earlier versions whose WAL documents are not yet known to be gone.

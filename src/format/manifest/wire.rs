@@ -111,7 +111,9 @@ pub(super) fn encode_root(
         rows_changed_at: header.rows_changed_at,
         restored_at: header.restored_at,
         dropped: header.dropped.iter().map(WireDroppedRows::from).collect(),
-        added_keys: header.added_keys.iter().map(WireAddedKeys::from).collect(),
+        added_keys: (header.added_keys.iter())
+            .map(|keys| WireAddedKeys::from(keys.as_ref()))
+            .collect(),
         commits: header.commits.iter().map(WireCommit::from).collect(),
         pending: header.pending.iter().map(WireCommit::from).collect(),
         groups: groups.iter().map(WireRef::from).collect(),
@@ -148,7 +150,9 @@ pub(super) fn decode_root(
         dropped: (wire.dropped.into_iter())
             .map(DroppedRows::try_from)
             .collect::<Result<_, _>>()?,
-        added_keys: wire.added_keys.into_iter().map(AddedKeys::from).collect(),
+        added_keys: (wire.added_keys.into_iter())
+            .map(|keys| Arc::new(AddedKeys::from(keys)))
+            .collect(),
         commits: commits(wire.commits)?,
         pending: commits(wire.pending)?,
         totals,

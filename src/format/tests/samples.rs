@@ -200,12 +200,12 @@ pub(crate) fn manifest(n: u128) -> Manifest {
         added_at: 2,
         columns: [(1, bounds(1, 9)), (2, Bounds::default())].into(),
     }];
-    header.added_keys = vec![AddedKeys {
+    header.added_keys = vec![Arc::new(AddedKeys {
         version: 3,
         superfiles: vec![superfile(0), superfile(1)],
         columns: vec![1, 2],
         hashes: vec![7, u64::MAX],
-    }];
+    })];
     header.commits = vec![commit(3)];
     header.pending = vec![commit(2), commit(1)];
     let add = (0..n)

@@ -29,13 +29,12 @@ impl Additions {
             by_superfile: BTreeMap::new(),
         };
         for keys in &manifest.header().added_keys {
-            additions.push(keys.clone());
+            additions.push(Arc::clone(keys));
         }
         additions
     }
 
-    fn push(&mut self, keys: AddedKeys) {
-        let keys = Arc::new(keys);
+    fn push(&mut self, keys: Arc<AddedKeys>) {
         for superfile in &keys.superfiles {
             self.by_superfile.insert(*superfile, Arc::clone(&keys));
         }
@@ -52,7 +51,7 @@ impl Additions {
         let has_one_key = |entry: &SuperfileEntry| keys.only_key(&entry.stats).is_some();
         if !change_set.add.iter().all(has_one_key) {
             let added = keys.added(version, superfiles);
-            added.into_iter().for_each(|keys| self.push(keys));
+            added.into_iter().for_each(|keys| self.push(Arc::new(keys)));
         }
     }
 
@@ -86,10 +85,8 @@ impl Additions {
     }
 
     /// What version `version` is to remember.
-    pub(super) fn kept(self, version: u64) -> Vec<AddedKeys> {
-        drop(self.by_superfile);
-        let all = self.keys.into_iter().map(Arc::unwrap_or_clone);
-        kept_keys(version, all.collect())
+    pub(super) fn kept(self, version: u64) -> Vec<Arc<AddedKeys>> {
+        kept_keys(version, self.keys)
     }
 }
 
