@@ -39,7 +39,7 @@ impl fmt::Display for Part {
         let (used, limit) = (self.reserved(), self.limit);
         write!(
             f,
-            "a compaction's part ({used} of {limit} bytes) of {}",
+            "a sort's part ({used} of {limit} bytes) of {}",
             self.whole
         )
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Part {
 
 impl MemoryPool for Part {
     fn name(&self) -> &str {
-        "supertable compaction"
+        "supertable sort"
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
@@ -77,8 +77,8 @@ impl MemoryPool for Part {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
             .map_err(|used| {
                 resources_datafusion_err!(
-                    "a compaction's sort has {used} of its {} bytes, which is its part of the memory pool, and needs \
-                     {additional} more for {}",
+                    "the sort of rows to be written has {used} of its {} bytes, which is its part of the memory pool, and \
+                     needs {additional} more for {}",
                     self.limit,
                     reservation.consumer().name()
                 )

@@ -184,6 +184,7 @@ impl CacheState {
     }
 
     fn give_back(&mut self, table: u64, which: impl Fn(&Key) -> bool) {
+        // Among those of all tables: tables are closed, and vacuumed, too seldom to be kept apart.
         let keys = self.objects.keys();
         let keys: Vec<_> = keys
             .filter(|(of, key)| *of == table && which(key))
