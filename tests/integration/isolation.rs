@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::{Error, ErrorKind};
 use tempfile::TempDir;
+
+use crate::support::sql::{finish, number, reruns};
 
 async fn session(dir: &TempDir, isolation: &str) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
@@ -41,27 +43,8 @@ async fn begin(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
         .unwrap()
 }
 
-async fn finish(ctx: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
-    let batches = collect(Arc::clone(plan), ctx.task_ctx()).await?;
-    Ok(batches[0].column(0).as_primitive::<UInt64Type>().value(0))
-}
-
 async fn run(ctx: &SessionContext, sql: &str) -> Result<()> {
     ctx.sql(sql).await?.collect().await.map(drop)
-}
-
-async fn number(ctx: &SessionContext, sql: &str) -> i64 {
-    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    batches[0].column(0).as_primitive::<Int64Type>().value(0)
-}
-
-/// How often the statement ran again; its sink may be below a node that evaluates subqueries.
-fn reruns(plan: &Arc<dyn ExecutionPlan>) -> usize {
-    let own = plan
-        .metrics()
-        .and_then(|m| m.sum_by_name("conflict_reruns"))
-        .map_or(0, |m| m.as_usize());
-    own + plan.children().into_iter().map(reruns).sum::<usize>()
 }
 
 const TWO_ON_CALL: &str =

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use url::Url;
 
 use crate::support::fault_store::{FaultStore, Operation, Plan};
+use crate::support::sql::metric;
 
 const LATENCY: Duration = Duration::from_millis(50);
 
@@ -217,21 +218,12 @@ async fn a_query_for_one_value_reads_few_pages_of_other_columns() {
         let rows = datafusion::arrow::util::pretty::pretty_format_batches(&rows).unwrap();
         assert!(rows.to_string().contains("| name 123457 |"), "{rows}");
         assert_eq!(rows.to_string().lines().count(), 5, "{rows}");
-        let late = sum_of(&plan, "files_late_materialized");
-        read.push((sum_of(&plan, "bytes_scanned"), trips, late));
+        let late = metric(&plan, "files_late_materialized");
+        read.push((metric(&plan, "bytes_scanned"), trips, late));
     }
     let [(late, trips, 1..), (all, _, 0)] = read[..] else {
         panic!("one way for each query: {read:?}");
     };
     assert!(late * 2 < all, "{late} of {all} bytes");
     assert!(trips <= 3, "{trips} round trips");
-}
-
-fn sum_of(plan: &Arc<dyn ExecutionPlan>, metric: &str) -> usize {
-    let own = plan.metrics().and_then(|m| m.sum_by_name(metric));
-    let below = plan
-        .children()
-        .into_iter()
-        .map(|child| sum_of(child, metric));
-    own.map_or(0, |m| m.as_usize()) + below.sum::<usize>()
 }

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::common::Result;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
+
+use crate::support::sql::{finish, number, reruns};
 
 const LEVELS: [&str; 3] = ["", "snapshot", "serializable"];
 
@@ -38,25 +38,6 @@ async fn run(ctx: &SessionContext, sql: &str) {
 async fn begin(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
     let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
     frame.create_physical_plan().await.unwrap()
-}
-
-async fn finish(ctx: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
-    let batches = collect(Arc::clone(plan), ctx.task_ctx()).await?;
-    Ok(batches[0].column(0).as_primitive::<UInt64Type>().value(0))
-}
-
-async fn number(ctx: &SessionContext, sql: &str) -> i64 {
-    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
-    batches[0].column(0).as_primitive::<Int64Type>().value(0)
-}
-
-/// How often the statement ran again; its sink may be below a node that evaluates subqueries.
-fn reruns(plan: &Arc<dyn ExecutionPlan>) -> usize {
-    let own = plan
-        .metrics()
-        .and_then(|m| m.sum_by_name("conflict_reruns"))
-        .map_or(0, |m| m.as_usize());
-    own + plan.children().into_iter().map(reruns).sum::<usize>()
 }
 
 fn upsert(name: &str) -> String {

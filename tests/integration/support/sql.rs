@@ -6,6 +6,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use object_store::memory::InMemory;
 use url::Url;
@@ -30,6 +31,24 @@ pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
 pub(crate) async fn number(ctx: &SessionContext, sql: &str) -> i64 {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     batches[0].column(0).as_primitive::<Int64Type>().value(0)
+}
+
+/// Runs a plan of a statement that was planned before; the count that it answers.
+pub(crate) async fn finish(ctx: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Result<u64> {
+    let batches = collect(Arc::clone(plan), ctx.task_ctx()).await?;
+    Ok(batches[0].column(0).as_primitive::<UInt64Type>().value(0))
+}
+
+/// The sum of a metric over all nodes of a plan that ran.
+pub(crate) fn metric(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
+    let own = plan.metrics().and_then(|m| m.sum_by_name(name));
+    let below = plan.children().into_iter().map(|child| metric(child, name));
+    own.map_or(0, |m| m.as_usize()) + below.sum::<usize>()
+}
+
+/// How often a statement ran again; its sink may be below a node that evaluates subqueries.
+pub(crate) fn reruns(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    metric(plan, "conflict_reruns")
 }
 
 /// A session with the registration, that finds `store` at `mem://bucket/` with the faults of `plan`.
