@@ -1,4 +1,5 @@
-//! Keys that a statement found absent: who may have added one, and who cannot. A row's identity is its key.
+//! Keys that a statement found absent: who may have added one, and who cannot. Rows
+//! with small numbers are their own keys.
 
 use super::world::*;
 use crate::format::keys::{AbsentKeys, MAX_HASHES, MAX_RANGES};
@@ -149,6 +150,24 @@ fn a_key_that_came_and_went_conflicts_for_ever() {
         conflicts(&world.commit(&upsert));
     }
     assert!(world.current().header().dropped.len() <= 8);
+}
+
+#[test]
+fn a_row_that_came_with_the_key_of_a_deleted_one_is_another_row() {
+    let mut world = World::new();
+    let (old, new) = (upserted(0, 0), upserted(0, 1));
+    let _ = world.insert(&some(&[old]));
+    let base = world.current().clone();
+    let [delete, late] = [0; 2].map(|_| world.delete(&base, &[old]));
+    let update = world.update(&base, &[old], 7);
+    assert_eq!(affected(&world.commit(&delete)), 1);
+    let current = world.current().clone();
+    let upsert = world.upsert(&current, &[new]);
+    assert_eq!(affected(&world.commit(&upsert)), 1);
+    // Those who saw the old row have nothing to say of the new one.
+    assert!(matches!(world.commit(&late), Outcome::NothingLeft));
+    assert!(matches!(world.commit(&update), Outcome::Conflict(_)));
+    assert_eq!(keys(&world), [new]);
 }
 
 #[test]

@@ -23,9 +23,6 @@ use crate::format::manifest::Manifest;
 use crate::format::{ChangeSet, DropChange, OpKind, WalId};
 use crate::table::apply::Outcome;
 
-/// The first of the keys that several statements insert.
-const UPSERTED: Row = 1_000_000;
-
 pub(super) struct Statement {
     pub base: Manifest,
     pub change_set: ChangeSet,
@@ -125,10 +122,12 @@ pub(super) fn statement(
                 .collect();
             insert.extend(new_rows(rng.random_range(0..3)));
             // Keys that others insert too, if they find them absent.
-            let upserted = (0..8).map(|key| (UPSERTED + key, value));
-            let absent = upserted.filter(|(key, _)| !held.contains_key(key));
+            let present: BTreeSet<Row> = held.keys().copied().map(key).collect();
+            let rows = (0..UPSERTED_KEYS).map(|key| (upserted(key, *next_row), value));
+            let absent = rows.filter(|(row, _)| !present.contains(&key(*row)));
             let n = rng.random_range(0..3);
             insert.extend(absent.choose_multiple(rng, n));
+            *next_row += 1;
             (
                 OpKind::Merge,
                 Effect {
@@ -251,9 +250,13 @@ pub(super) fn model(
     if matches!(op, OpKind::Update | OpKind::Merge) {
         assert!(gone.is_empty(), "{op} of rows that were gone: {gone:?}");
     }
+    let present: BTreeSet<Row> = before.keys().copied().map(key).collect();
     let absent = statement.inserted.keys();
     for row in absent.filter(|row| !held.contains_key(row)) {
-        assert!(!before.contains_key(row), "{op} leaves key {row} twice");
+        assert!(
+            !present.contains(&key(*row)),
+            "{op} leaves a key of {row} twice"
+        );
     }
     let mut after = before.clone();
     after.retain(|row, _| !left.contains(row));

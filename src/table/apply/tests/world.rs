@@ -13,6 +13,25 @@ use crate::table::apply::*;
 
 /// A row's identity, kept by UPDATE and compaction.
 pub(super) type Row = u32;
+/// From here on rows have a key that another row may have had before.
+const UPSERTED: Row = 1_000_000;
+/// How many such keys there are.
+pub(super) const UPSERTED_KEYS: Row = 8;
+
+/// What statements look for to find a row absent. No two rows of a version share it.
+pub(super) fn key(row: Row) -> Row {
+    match row.checked_sub(UPSERTED) {
+        Some(n) => UPSERTED + n % UPSERTED_KEYS,
+        None => row,
+    }
+}
+
+/// The `n`th row with the `key`th of the keys that several statements insert. A row that was
+/// deleted and one that came with its key later are two.
+pub(super) fn upserted(key: Row, n: Row) -> Row {
+    UPSERTED + n * UPSERTED_KEYS + key
+}
+
 /// What a table holds: each row's value.
 pub(super) type Rows = BTreeMap<Row, u32>;
 
@@ -91,15 +110,17 @@ impl World {
             .collect()
     }
 
-    /// What a version holds. No row may stand twice.
+    /// What a version holds. No row and no key may stand twice.
     pub fn rows(&self, manifest: &Manifest) -> Rows {
         let mut rows = Rows::new();
+        let mut keys = BTreeSet::new();
         for entry in manifest.entries() {
             let live = self.live(entry);
             assert_eq!(live.len() as u64, entry.live_rows());
             assert!(!live.is_empty(), "a superfile without live rows");
             for (_, row, value) in live {
                 assert_eq!(rows.insert(row, value), None, "row {row} stands twice");
+                assert!(keys.insert(key(row)), "key {} stands twice", key(row));
             }
         }
         rows
@@ -394,19 +415,19 @@ pub(super) fn keys(world: &World) -> Vec<Row> {
     world.rows(world.current()).into_keys().collect()
 }
 
-/// Statistics of the rows' identities, which are their key, as of a column with field id 1.
+/// Statistics of the rows' keys, as of a column with field id 1.
 fn stats(rows: &[(Row, u32)]) -> SuperfileStats {
     let bound = |row: Option<Row>| row.map(|row| StatValue::Int(row.into()));
-    let keys = || rows.iter().map(|(row, _)| *row);
+    let keys = || rows.iter().map(|(row, _)| key(*row));
     let column = ColumnStats::new(bound(keys().min()), bound(keys().max()), Some(0), 64);
     SuperfileStats {
         columns: [(1, column)].into(),
     }
 }
 
-/// What a change set says of these keys that it found absent.
-pub(super) fn absent(keys: impl IntoIterator<Item = Row>) -> AbsentKeys {
-    let keys = keys.into_iter().map(|key| StatValue::Int(key.into()));
+/// What a change set says of the keys of these rows, which it found absent.
+pub(super) fn absent(rows: impl IntoIterator<Item = Row>) -> AbsentKeys {
+    let keys = (rows.into_iter()).map(|row| StatValue::Int(key(row).into()));
     AbsentKeys::of_column(1, keys).unwrap()
 }
 
