@@ -1,9 +1,10 @@
 //! What the table should be: rows by key, statements by what they do to them.
 //!
-//! A row is a key that never changes, as `_id` does not, and a value that no other row or version of it has. So
-//! a row that is lost, doubled, brought back or taken from another version shows.
+//! A row is a number that never changes, as `_id` does not, and a value that no other row or version of it has. So
+//! a row that is lost, doubled, brought back or taken from another version shows. Upserts look for a row's key, which a
+//! row that comes after it was deleted may have too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use datafusion_supertable::ErrorKind;
@@ -12,8 +13,26 @@ use datafusion_supertable::unstable::format::{OpKind, paths};
 use object_store::path::Path;
 use tokio::time::Instant;
 
-/// Rows: key and value.
+/// Rows: number and value.
 pub(super) type Rows = BTreeMap<u64, u64>;
+
+/// So many keys are inserted by every statement that finds them absent.
+pub(super) const UPSERTED: u64 = 12;
+/// The rows with one of these keys have numbers from here on.
+const FIRST_UPSERTED: u64 = 1 << 32;
+
+/// A row with one of these keys; `fresh` is a number that no other row has.
+pub(super) fn upserted(key: u64, fresh: u64) -> u64 {
+    FIRST_UPSERTED + fresh * UPSERTED + key
+}
+
+/// A row's key. No two rows of a version share it.
+pub(super) fn key_of(row: u64) -> u64 {
+    match row.checked_sub(FIRST_UPSERTED) {
+        Some(upserted) => FIRST_UPSERTED + upserted % UPSERTED,
+        None => row,
+    }
+}
 
 /// How a statement ended, as its caller was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +56,7 @@ pub(super) struct Statement {
     pub base: u64,
     /// Rows that it removes, as its base has them.
     pub removes: Rows,
-    /// Rows that it adds; the same keys again for rows that it changes.
+    /// Rows that it adds; the same numbers again for rows that it changes.
     pub adds: Rows,
     pub serializable: bool,
     /// What it sets the table's property to.
@@ -55,21 +74,25 @@ impl Statement {
     /// Changes `rows` as the statement does; returns how many rows it should report.
     pub(super) fn apply(&self, rows: &mut Rows) -> Result<u64, String> {
         let mut removed = 0;
-        for (key, base) in &self.removes {
-            match rows.get(key) {
+        for (row, base) in &self.removes {
+            match rows.get(row) {
                 Some(now) if now == base => {
-                    rows.remove(key);
+                    rows.remove(row);
                     removed += 1;
                 }
-                Some(now) => return Err(format!("row {key} was {base} and is {now}")),
-                None if self.is_strict() => return Err(format!("row {key} is gone")),
+                Some(now) => return Err(format!("row {row} was {base} and is {now}")),
+                None if self.is_strict() => return Err(format!("row {row} is gone")),
                 None => {}
             }
         }
-        for (key, value) in &self.adds {
-            if rows.insert(*key, *value).is_some() {
-                return Err(format!("row {key} is there already"));
+        for (row, value) in &self.adds {
+            if rows.insert(*row, *value).is_some() {
+                return Err(format!("row {row} is there already"));
             }
+        }
+        let keys: BTreeSet<u64> = rows.keys().copied().map(key_of).collect();
+        if keys.len() < rows.len() {
+            return Err("two rows have the same key".to_owned());
         }
         let changed = self.adds.keys().filter(|k| self.removes.contains_key(k));
         let changed = changed.count() as u64;

@@ -20,7 +20,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::model::{Ending, OWNERS, Rows, Statement, encode, path_of};
+use super::model::{Ending, OWNERS, Rows, Statement, UPSERTED, encode, key_of, path_of, upserted};
 use super::process::Process;
 use super::store::Sabotage;
 use super::weather::log_uniform;
@@ -30,7 +30,7 @@ use super::weather::log_uniform;
 struct Place {
     superfile: SuperfileId,
     position: u32,
-    key: u64,
+    row: u64,
     value: u64,
 }
 
@@ -43,7 +43,7 @@ struct Plan {
     /// Rows that get new values.
     change: Vec<Place>,
     insert: usize,
-    /// Keys that it inserts because it found none with them, as others may at the same time.
+    /// Rows that it inserts because it found none with their keys, as others may at the same time.
     upsert: Vec<u64>,
     /// Superfiles that go as a whole, with the rows that live in them.
     drop: BTreeSet<SuperfileId>,
@@ -188,10 +188,10 @@ impl Process {
             let live = (0..)
                 .zip(rows.iter())
                 .filter(|(at, _)| !deleted.contains(*at));
-            places.extend(live.map(|(position, (key, value))| Place {
+            places.extend(live.map(|(position, (row, value))| Place {
                 superfile: entry.id,
                 position,
-                key: *key,
+                row: *row,
                 value: *value,
             }));
         }
@@ -237,17 +237,18 @@ impl Process {
             }
             60..67 => {
                 plan.change = few(dice);
-                let changed: BTreeSet<u64> = plan.change.iter().map(|place| place.key).collect();
+                let changed: BTreeSet<u64> = plan.change.iter().map(|place| place.row).collect();
                 plan.delete = few(dice);
-                plan.delete.retain(|place| !changed.contains(&place.key));
+                plan.delete.retain(|place| !changed.contains(&place.row));
                 plan.insert = dice.random_range(0..3);
                 OpKind::Merge
             }
             67..81 => {
-                let there: BTreeSet<u64> = places.iter().map(|place| place.key).collect();
-                let absent = (0..UPSERTED).map(|key| u64::from(u32::MAX) - key);
+                let there: BTreeSet<u64> = places.iter().map(|place| key_of(place.row)).collect();
+                let fresh = self.world.fresh();
+                let absent = (0..UPSERTED).map(|key| upserted(key, fresh));
                 // Few, so that those who choose at the same time meet.
-                let absent = absent.filter(|key| !there.contains(key)).take(4);
+                let absent = absent.filter(|row| !there.contains(&key_of(*row))).take(4);
                 let absent: Vec<u64> = absent.collect();
                 let many = dice.random_range(1..=3);
                 plan.upsert = absent.choose_multiple(dice, many).copied().collect();
@@ -306,7 +307,7 @@ impl Process {
             if !dice.random_ratio(1, 8) {
                 effect.moves = moves(&rows);
             }
-            let rows: Vec<(u64, u64)> = rows.iter().map(|row| (row.key, row.value)).collect();
+            let rows: Vec<(u64, u64)> = rows.iter().map(|row| (row.row, row.value)).collect();
             effect.add = self.stage(dice, mutation, &rows, false).await?;
             return Ok(effect);
         }
@@ -315,19 +316,19 @@ impl Process {
             positions.insert(place.position);
         }
         let gone = plan.delete.iter().chain(&dropped);
-        statement.removes = gone.map(|place| (place.key, place.value)).collect();
+        statement.removes = gone.map(|place| (place.row, place.value)).collect();
         effect.rows_deleted = statement.removes.len() as u64;
-        let changed: Vec<(u64, u64)> = plan.change.iter().map(|p| (p.key, fresh())).collect();
+        let changed: Vec<(u64, u64)> = plan.change.iter().map(|p| (p.row, fresh())).collect();
         effect.rows_updated = changed.len() as u64;
-        let old = plan.change.iter().map(|place| (place.key, place.value));
+        let old = plan.change.iter().map(|place| (place.row, place.value));
         statement.removes.extend(old);
         let new = (0..plan.insert).map(|_| (fresh(), fresh()));
-        let upserted = plan.upsert.iter().map(|key| (*key, fresh()));
+        let upserted = plan.upsert.iter().map(|row| (*row, fresh()));
         let inserted: Vec<(u64, u64)> = new.chain(upserted).collect();
         if !plan.upsert.is_empty() {
             self.world.count("upserts begun");
             if self.world.sabotage != Some(Sabotage::HidesAbsentKeys) {
-                let keys = inserted.iter().map(|row| of(row.0));
+                let keys = inserted.iter().map(|row| key_value(row.0));
                 effect.absent_keys = AbsentKeys::of_column(KEY, keys);
             }
         }
@@ -393,17 +394,16 @@ impl Process {
 /// Which column the key is, by its field id, and how a key is a value of it.
 const KEY: i32 = 1;
 
-/// So many keys are inserted by every statement that finds them absent.
-const UPSERTED: u64 = 12;
-
-fn of(key: u64) -> StatValue {
-    StatValue::Int(key as i64)
+/// The key of a row.
+fn key_value(row: u64) -> StatValue {
+    StatValue::Int(key_of(row) as i64)
 }
 
 /// What is known of the keys of a superfile with these rows.
 fn statistics(rows: &[(u64, u64)]) -> SuperfileStats {
-    let keys = || rows.iter().map(|row| row.0);
-    let column = ColumnStats::new(keys().min().map(of), keys().max().map(of), Some(0), 64);
+    let keys = || rows.iter().map(|row| key_of(row.0));
+    let bound = |row: Option<u64>| row.map(key_value);
+    let column = ColumnStats::new(bound(keys().min()), bound(keys().max()), Some(0), 64);
     SuperfileStats {
         columns: [(KEY, column)].into(),
     }
