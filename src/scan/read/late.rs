@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
@@ -40,15 +40,23 @@ pub(super) fn evaluated_first(source: &dyn FileSource) -> Option<ParquetSource> 
     let source: &ParquetSource = source.downcast_ref()?;
     let predicate = source.filter()?;
     let options = &source.table_parquet_options().global;
-    if options.pushdown_filters || !is_cleared(&predicate, source.table_schema().file_schema()) {
+    let file = source.table_schema().file_schema();
+    if options.pushdown_filters || !is_cleared(&predicate, file) {
         return None;
     }
     let filtered = collect_columns(&predicate);
     let others = source.projection()?.iter().any(|projected| {
         let columns = collect_columns(&projected.expr);
-        columns.iter().any(|column| !filtered.contains(column))
+        let mut decoded = columns.iter().filter(|c| decoded(c, file).is_some());
+        decoded.any(|column| !filtered.contains(column))
     });
     others.then(|| source.clone().with_pushdown_filters(true))
+}
+
+/// The field of a column whose values are decoded; a row's address has none, for nothing is read to make it.
+fn decoded<'a>(column: &Column, file: &'a Schema) -> Option<&'a Field> {
+    let field = file.fields().get(column.index())?;
+    (field.name() == column.name()).then_some(field)
 }
 
 /// Whether the predicate is of a kind that Parquet's reader evaluates rightly.
@@ -83,10 +91,8 @@ fn is_value(expr: &Arc<dyn PhysicalExpr>) -> bool {
 /// Whether this is a column that files have, and no list, struct or map.
 fn is_column(expr: &Arc<dyn PhysicalExpr>, file: &Schema) -> bool {
     let column = expr.downcast_ref::<Column>();
-    column.is_some_and(|column| {
-        let field = file.fields().get(column.index());
-        field.is_some_and(|f| f.name() == column.name() && !f.data_type().is_nested())
-    })
+    let field = column.and_then(|column| decoded(column, file));
+    field.is_some_and(|field| !field.data_type().is_nested())
 }
 
 /// Whether `predicate` keeps few of the file's rows.
@@ -237,7 +243,6 @@ fn number(value: &ScalarValue) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use arrow::datatypes::Field;
     use datafusion::common::stats::Precision;
     use datafusion::common::{ColumnStatistics, DFSchema};
     use datafusion::execution::context::SessionContext;
