@@ -36,6 +36,7 @@
 //! | `a mutation cannot be recovered` | warn | `wal_id`, `error` | its document stays |
 //! | `a commit attempt failed` | warn | `error`, `mutations` | the store failed at a commit, which is tried again |
 //! | `a mutation is left to recovery` | warn | `wal_id`, `error` | its owner's outcome is unknown |
+//! | `objects of a dropped table are left` | warn | `error` | the store failed after the drop was in force; the next `CREATE TABLE` of the name deletes them |
 //! | `another process took this mutation: it will not commit` | warn | `wal_id` | an owner that lives did not get to renew its lease in time |
 //! | `compacted` | info | `version`, `sources`, `superfiles`, `rows` | superfiles were written anew |
 //! | `a superfile is damaged` | warn | `path`, `start`, `end` | the bytes there are not those that were written; what needs them fails, but for a Bloom filter, without which DataFusion goes on |

@@ -2,21 +2,25 @@
 //! they change a table as a whole: its columns, its versions, its being there at all.
 //!
 //! How a child dies is `support::kill`'s; what must hold of one table then is `support::killed_table`'s.
-//! What must hold of a catalog's tables is here: `CREATE TABLE`, `DROP TABLE` and a rename happen or not, `CREATE TABLE …
-//! AS` may leave the table empty, and the names can be used again.
+//! What must hold of a catalog's tables is here: `CREATE TABLE`, `CREATE TABLE … AS`, `DROP TABLE` and a rename happen
+//! or not, and the names can be used again; the same where the process lives and an answer of the store is lost.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use datafusion_supertable::open_catalog;
+use datafusion::prelude::SessionContext;
 use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
+use datafusion_supertable::{open_catalog, wait_for_background_work};
+use object_store::memory::InMemory;
 use tempfile::TempDir;
 
 use crate::support::disk::{copy, files};
+use crate::support::fault_store::Plan;
 use crate::support::kill::{Kill, changes_something, one_way, run_all};
 use crate::support::killed_table::{RECOVER, kill_everywhere};
 use crate::support::session::{Session, Time, on_one_thread};
-use crate::support::sql::context;
+use crate::support::sql::{context, on_store};
 
 #[test]
 fn a_process_killed_while_it_changes_a_table_as_a_whole_leaves_all_or_nothing() {
@@ -226,6 +230,69 @@ fn a_create_table_as_killed_at_any_storage_operation_leaves_all_rows_or_none() {
     let full = rows_of(&base(&[create_filled()]));
     assert!(full.is_some());
     kill_in_catalog(base(&[]).path(), &create_filled(), &[None, full]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn statements_of_a_catalog_that_lose_any_answer_happen_once() {
+    let fill = |rows: u32| format!("AS SELECT value AS n FROM range(0, {rows})");
+    let statements = [
+        (format!("CREATE TABLE lake.public.t {}", fill(50)), Some(50)),
+        (
+            format!("CREATE OR REPLACE TABLE lake.public.t {}", fill(20)),
+            Some(20),
+        ),
+        ("DROP TABLE lake.public.t".to_owned(), None),
+    ];
+    let mut failed = 0;
+    for lost in 0.. {
+        let store = Arc::new(InMemory::new());
+        let plan = Plan::lost_answers([lost]);
+        let mut before = None;
+        for (sql, after) in &statements {
+            let about = |why: &dyn std::fmt::Display| format!("{sql}, answer {lost}: {why}");
+            let answer = answer_of(&in_memory(&store, &plan), sql).await;
+            let mut found = rows_in(&store).await;
+            if let Err(error) = answer {
+                // Only what changes nothing is not tried again.
+                failed += 1;
+                assert_eq!(found, before, "{}", about(&error));
+                let again = answer_of(&in_memory(&store, &Plan::healthy()), sql).await;
+                again.unwrap_or_else(|error| panic!("{}", about(&error)));
+                found = rows_in(&store).await;
+            }
+            assert_eq!(found, *after, "{}", about(&"acknowledged"));
+            before = *after;
+        }
+        if plan.operations() <= lost {
+            assert!(lost > 20, "only {lost} operations");
+            assert!(failed * 4 < lost, "{failed} of {lost} fail");
+            return;
+        }
+    }
+}
+
+async fn answer_of(ctx: &SessionContext, sql: &str) -> datafusion::common::Result<()> {
+    let statement = datafusion_supertable::sql(ctx, sql).await;
+    let answer = match statement {
+        Ok(statement) => statement.collect().await.map(drop),
+        Err(error) => Err(error),
+    };
+    wait_for_background_work(ctx).await;
+    answer
+}
+
+/// How many rows a session of its own finds in the table `t`; none if there is no table.
+async fn rows_in(store: &Arc<InMemory>) -> Option<usize> {
+    let ctx = in_memory(store, &Plan::healthy());
+    let table = ctx.table("lake.public.t").await.ok()?;
+    Some(table.count().await.unwrap())
+}
+
+/// A session with the catalog `lake` on `store`, whose operations fare as `plan` says.
+fn in_memory(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
+    let ctx = on_store(store, plan);
+    let _ = open_catalog(&ctx, "lake", "mem://bucket/lake/").unwrap();
+    ctx
 }
 
 #[test]
