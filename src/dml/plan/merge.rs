@@ -123,7 +123,11 @@ fn choose_clause(
             }
         };
         let condition = match &clause.predicate {
-            Some(predicate) => applies.and(predicate.clone()),
+            // Not `AND`, both sides of which are evaluated: on a row of another kind the predicate may fail.
+            Some(predicate) => {
+                let then = vec![(Box::new(applies), Box::new(predicate.clone()))];
+                Expr::Case(Case::new(None, then, None))
+            }
             None => applies,
         };
         when_then.push((Box::new(condition), Box::new(lit(index))));
