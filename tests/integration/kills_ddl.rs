@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::prelude::SessionContext;
+use datafusion::common::DataFusionError;
+use datafusion_supertable::open_catalog;
 use datafusion_supertable::unstable::storage::{RetryPolicy, Storage};
-use datafusion_supertable::{open_catalog, wait_for_background_work};
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 
@@ -250,13 +250,13 @@ async fn statements_of_a_catalog_that_lose_any_answer_happen_once() {
         let mut before = None;
         for (sql, after) in &statements {
             let about = |why: &dyn std::fmt::Display| format!("{sql}, answer {lost}: {why}");
-            let answer = answer_of(&in_memory(&store, &plan), sql).await;
+            let answer = finished(in_memory(&store, &plan), sql).await;
             let mut found = rows_in(&store).await;
             if let Err(error) = answer {
                 // Only what changes nothing is not tried again.
                 failed += 1;
                 assert_eq!(found, before, "{}", about(&error));
-                let again = answer_of(&in_memory(&store, &Plan::healthy()), sql).await;
+                let again = finished(in_memory(&store, &Plan::healthy()), sql).await;
                 again.unwrap_or_else(|error| panic!("{}", about(&error)));
                 found = rows_in(&store).await;
             }
@@ -271,28 +271,23 @@ async fn statements_of_a_catalog_that_lose_any_answer_happen_once() {
     }
 }
 
-async fn answer_of(ctx: &SessionContext, sql: &str) -> datafusion::common::Result<()> {
-    let statement = datafusion_supertable::sql(ctx, sql).await;
-    let answer = match statement {
-        Ok(statement) => statement.collect().await.map(drop),
-        Err(error) => Err(error),
-    };
-    wait_for_background_work(ctx).await;
-    answer
+/// A session with the catalog `lake` on `store`, whose operations fare as `plan` says.
+fn in_memory(store: &Arc<InMemory>, plan: &Arc<Plan>) -> Session {
+    Session::catalog(on_store(store, plan), "mem://bucket/lake/")
+}
+
+/// Runs a statement to its end, with what it leaves to the background.
+async fn finished(session: Session, sql: &str) -> Result<(), DataFusionError> {
+    let answer = session.try_run(sql).await;
+    session.settle().await;
+    answer.map(drop)
 }
 
 /// How many rows a session of its own finds in the table `t`; none if there is no table.
 async fn rows_in(store: &Arc<InMemory>) -> Option<usize> {
-    let ctx = in_memory(store, &Plan::healthy());
-    let table = ctx.table("lake.public.t").await.ok()?;
+    let session = in_memory(store, &Plan::healthy());
+    let table = session.ctx.table("lake.public.t").await.ok()?;
     Some(table.count().await.unwrap())
-}
-
-/// A session with the catalog `lake` on `store`, whose operations fare as `plan` says.
-fn in_memory(store: &Arc<InMemory>, plan: &Arc<Plan>) -> SessionContext {
-    let ctx = on_store(store, plan);
-    let _ = open_catalog(&ctx, "lake", "mem://bucket/lake/").unwrap();
-    ctx
 }
 
 #[test]
