@@ -32,6 +32,8 @@ pub enum ErrorKind {
     /// A row violates `NOT NULL` or another constraint, or a statement would change a row twice;
     /// nothing was changed.
     Constraint,
+    /// Two rows would have one primary key, or one key that is declared `UNIQUE`; nothing was changed.
+    DuplicateKey,
     /// The request cannot be carried out; the message says what to do instead.
     Unsupported,
     /// An argument, option or name is not valid.

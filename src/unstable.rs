@@ -3,6 +3,7 @@
 
 /// Changing tables.
 pub mod dml {
+    pub use crate::dml::keys::declared::DeclaredKeys;
     pub use crate::dml::opaque::Opaque;
     pub use crate::dml::write::check::Conditions;
     pub use crate::dml::{SupertableProvider, TableAccess};
@@ -28,7 +29,7 @@ pub mod format {
     pub mod manifest {
         pub use crate::format::manifest::{
             Manifest, ManifestEdit, ManifestHeader, ManifestLoader, RowIds, SuperfileEntry,
-            TableMetadata, check_successor,
+            TableMetadata, UniqueKey, check_successor,
         };
     }
 }
@@ -95,8 +96,8 @@ pub mod storage {
 /// Versions and commits.
 pub mod table {
     pub use crate::table::{
-        Background, Cache, CommitOutcome, CreateTable, Effect, Limits, Moment, Mutation, RowCounts,
-        Snapshot, Table, VacuumOptions, is_dropped_table, sweep,
+        Background, Cache, CommitOutcome, CreateTable, Effect, Limits, Moment, Mutation, NewKey,
+        RowCounts, Snapshot, Table, VacuumOptions, is_dropped_table, sweep,
     };
 
     /// Which superfiles to write anew.

@@ -68,6 +68,7 @@ async fn point_deletes(superfiles: u64) -> Cost {
         properties: BTreeMap::new(),
         defaults: Default::default(),
         sort_order: vec![],
+        keys: Vec::new(),
     };
     let table = Table::create(storage, Env::system(), spec).await.unwrap();
     let mut ids = Vec::new();

@@ -130,6 +130,55 @@ impl AlterBuilder {
         self.with(Ok(alteration), words)
     }
 
+    /// Makes a column `NOT NULL`, if no row is NULL in it.
+    pub fn set_not_null(self, column: impl AsRef<str>) -> Self {
+        let column = column.as_ref();
+        let alteration = Alteration::SetNotNull { path: path(column) };
+        let words = format!("ALTER COLUMN {column} SET NOT NULL");
+        self.with(Ok(alteration), words)
+    }
+
+    /// Declares the primary key, if no two rows have the same values in these columns and none is NULL there; they become
+    /// `NOT NULL`.
+    pub fn add_primary_key<C: Into<String>>(self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.key(None, true, columns.into_iter().map(Into::into).collect())
+    }
+
+    /// Declares a key, if no two rows have the same values in these columns; rows that are NULL in one of them count as
+    /// different.
+    pub fn add_unique<C: Into<String>>(
+        self,
+        name: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
+        let columns = columns.into_iter().map(Into::into).collect();
+        self.key(Some(name.into()), false, columns)
+    }
+
+    fn key(self, name: Option<String>, is_primary: bool, columns: Vec<String>) -> Self {
+        let words = match &name {
+            Some(name) => format!("ADD CONSTRAINT {name} UNIQUE ({})", columns.join(", ")),
+            None => format!("ADD PRIMARY KEY ({})", columns.join(", ")),
+        };
+        let alteration = Alteration::AddKey {
+            name,
+            is_primary,
+            columns,
+        };
+        self.with(Ok(alteration), words)
+    }
+
+    /// Drops a declared key or a check. The primary key is called `primary_key` where it was given no other name.
+    pub fn drop_constraint(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        let words = format!("DROP CONSTRAINT {name}");
+        let alteration = Alteration::DropConstraint {
+            name: Some(name),
+            if_exists: false,
+        };
+        self.with(Ok(alteration), words)
+    }
+
     /// Sets what a column gets where a new row has no value for it; `None`: NULL.
     pub fn column_default(self, column: impl AsRef<str>, default: impl Into<Option<Expr>>) -> Self {
         let (column, default) = (column.as_ref(), default.into());
@@ -173,13 +222,17 @@ impl AlterBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if a name is missing or taken, or an option is none;
     /// [`ErrorKind::Unsupported`] for a change that rows or other parts of the table stand against;
-    /// [`ErrorKind::Constraint`] if rows that are there would have no value. Nothing is changed then. Those of every
+    /// [`ErrorKind::Constraint`] if rows that are there would have no value, [`ErrorKind::DuplicateKey`] if two of them
+    /// have one key. Nothing is changed then. Those of every
     /// change, as [`Supertable`](crate::Supertable#errors) lists them.
     pub fn execute(self) -> BoxFuture<'static, Result<AlterReport>> {
         async move {
             let changes = self.prepared().await?;
             let statement = format!("ALTER TABLE {}", self.words.join(", "));
-            let done = commit(self.handle.table(), &changes, &statement).await?;
+            let state = self.handle.state();
+            let access = self.handle.provider().access();
+            let name = self.handle.location();
+            let done = commit(&state, access, name, &changes, &statement).await?;
             Ok(AlterReport {
                 version: done.version,
                 columns: done.columns,

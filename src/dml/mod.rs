@@ -9,6 +9,7 @@
 //! - [`definition`]: the statement that makes a table like this one.
 //! - [`plan`]: the rule that rewrites `DELETE`, `UPDATE` and `MERGE`, and pins one version per statement.
 //! - `sound`: what keeps the engine's rewrites from changing the meaning of a statement.
+//! - [`keys`]: `PRIMARY KEY` and `UNIQUE`, enforced.
 //! - [`source_first`]: how a statement's source and target are joined.
 //! - [`mod@write`]: where a rewritten statement's rows arrive and the mutation is committed; on a conflict
 //!   the statement runs again.
@@ -17,6 +18,7 @@
 
 pub(crate) mod compact;
 pub(crate) mod definition;
+pub(crate) mod keys;
 pub(crate) mod opaque;
 pub(crate) mod plan;
 pub(crate) mod provider;

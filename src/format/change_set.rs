@@ -17,7 +17,7 @@
 //! | `supertable.statement` | at most 1 KiB of the statement |
 //! | `supertable.changes` | how many rows the stream has |
 //! | `supertable.metadata` | hex of the new table metadata, if the statement changes it |
-//! | `supertable.absent_keys` | hex of the keys that it inserts because it found none with them (see `format::keys`), if it does |
+//! | `supertable.absent_keys` | hex of the keys that it inserts because it found none with them, by the columns that make them (see `format::keys`); if it does |
 //! | `supertable.isolation` | `serializable`, if it must not be committed after rows that it read changed; else `snapshot` |
 //!
 //! One row for each superfile that is added, gets tombstones, or is dropped:
@@ -124,8 +124,9 @@ pub(crate) struct ChangeSet {
     /// Whether it conflicts with every change of the table's rows since `base_version`: it read
     /// them, and must take effect as if alone.
     pub serializable: bool,
-    /// The keys that it inserts because it found none with them.
-    pub absent_keys: Option<AbsentKeys>,
+    /// The keys that it inserts because it found none with them: those that a `MERGE` looks for, and those of each
+    /// declared key.
+    pub absent_keys: Vec<AbsentKeys>,
 }
 
 /// How the bytes of a change set are malformed.
@@ -426,10 +427,10 @@ impl ChangeSet {
                 _ => return Err(header.bad(ISOLATION)),
             },
             absent_keys: match header.0.get(ABSENT_KEYS) {
-                None => None,
+                None => Vec::new(),
                 Some(hex) => {
                     let bytes = from_hex(hex).ok_or_else(|| header.bad(ABSENT_KEYS))?;
-                    Some(decode_absent_keys(&bytes)?)
+                    decode_absent_keys(&bytes)?
                 }
             },
         };
@@ -467,8 +468,9 @@ impl ChangeSet {
         if let Some(metadata) = &self.metadata {
             header.insert(METADATA, to_hex(&wire::encode_metadata(metadata)?));
         }
-        if let Some(keys) = &self.absent_keys {
-            header.insert(ABSENT_KEYS, to_hex(&encode_absent_keys(keys)?));
+        if !self.absent_keys.is_empty() {
+            let keys = encode_absent_keys(&self.absent_keys)?;
+            header.insert(ABSENT_KEYS, to_hex(&keys));
         }
         Ok(header
             .into_iter()

@@ -92,7 +92,7 @@ fn outer(
 
 /// The order of two values of one column, of which one may be older than a change of the column's type. `None` if it is
 /// not known. Zeros of floats are equal.
-fn compare(one: &StatValue, other: &StatValue) -> Option<Ordering> {
+pub(crate) fn compare(one: &StatValue, other: &StatValue) -> Option<Ordering> {
     use StatValue as V;
     match (one, other) {
         (V::Bool(a), V::Bool(b)) => Some(a.cmp(b)),
@@ -339,6 +339,14 @@ impl KeyGatherer {
         self.hashes.is_none()
     }
 
+    /// How many different keys there are, at least; `None` if that is not known.
+    pub(crate) fn different(&self) -> Option<usize> {
+        match &self.hull {
+            Some(_) => Some(self.hashes.as_ref()?.len()),
+            None => Some(0),
+        }
+    }
+
     /// Adds a key, whose values are in the order of the columns; `None` is a value of which nothing is known.
     pub(crate) fn add(&mut self, key: Vec<Option<StatValue>>) {
         let range: Vec<Bounds> = (key.iter())
@@ -364,6 +372,11 @@ impl KeyGatherer {
         self.few.take_if(|few| few.len() > MAX_RANGES);
         self.hashes.take_if(|hashes| hashes.len() > MAX_HASHES);
         self.widen(range);
+    }
+
+    /// From here on keys are not gathered one by one, but by the statistics of their superfiles.
+    pub(crate) fn add_unread(&mut self) {
+        (self.few, self.hashes) = (None, None);
     }
 
     /// Adds keys of which only these statistics are known.

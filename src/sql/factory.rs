@@ -4,13 +4,13 @@
 //! columns. Without, it opens an existing one. What is there already is never replaced: a
 //! directory that holds something else is refused, and nothing is written to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider, TableProviderFactory};
-use datafusion::common::Result as DataFusionResult;
+use datafusion::common::{Constraint, Constraints, Result as DataFusionResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, Expr, SortExpr};
 use datafusion::sql::unparser::expr_to_sql;
@@ -24,7 +24,7 @@ use crate::format::manifest::SortColumn;
 use crate::sql::catalog::catalog_around;
 use crate::sql::location::resolve;
 use crate::sql::schema::check_declared;
-use crate::sql::table::{CreateOptions, create_at, open_table};
+use crate::sql::table::{CreateOptions, KeyColumns, create_at, open_table};
 use crate::table::compaction::ClusterBy;
 use crate::table::{is_dropped_table, is_reservation};
 
@@ -100,6 +100,7 @@ fn checked(cmd: &CreateExternalTable) -> Result<(&str, CreateOptions)> {
         properties: properties(cmd),
         sort_order: sort_order(&cmd.order_exprs)?,
         column_defaults: column_defaults(&cmd.column_defaults)?,
+        keys: keys(&cmd.constraints, cmd.schema.inner())?,
     };
     Ok((location, options))
 }
@@ -121,7 +122,7 @@ pub(crate) async fn open_or_create(
     match open_table(state, location).await {
         Ok(existing) => {
             if !declared.fields().is_empty() {
-                check_declared(declared, &existing.schema(), location)?;
+                check_columns(declared, &options.keys, &existing, location)?;
             }
             check_options(&options.properties, &existing, location)?;
             return Ok(existing);
@@ -130,14 +131,14 @@ pub(crate) async fn open_or_create(
         Err(e) if e.kind() == ErrorKind::NotFound && !declared.fields().is_empty() => {}
         Err(e) => return Err(e),
     }
-    let wanted = options.properties.clone();
+    let (wanted, keys) = (options.properties.clone(), options.keys.clone());
     // Another process may create it at the same moment.
     match create_table(state, location, declared, options).await {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             let Ok(existing) = open_table(state, location).await else {
                 return Err(e);
             };
-            check_declared(declared, &existing.schema(), location)?;
+            check_columns(declared, &keys, &existing, location)?;
             check_options(&wanted, &existing, location)?;
             Ok(existing)
         }
@@ -155,6 +156,43 @@ pub(crate) fn options_of_clauses(clauses: &CreateExternalTable) -> Result<Create
         ));
     }
     Ok(checked(clauses)?.1)
+}
+
+/// Checks that a table which exists already has the columns that a statement declares, and the keys.
+pub(crate) fn check_columns(
+    declared: &Schema,
+    keys: &[KeyColumns],
+    existing: &SupertableProvider,
+    location: &str,
+) -> Result<()> {
+    let primary = (keys.iter()).filter(|key| key.is_primary);
+    let not_null: HashSet<&String> = primary.flat_map(|key| &key.columns).collect();
+    let fields: Vec<Field> = (declared.fields().iter())
+        .map(|field| {
+            let nullable = field.is_nullable() && !not_null.contains(field.name());
+            field.as_ref().clone().with_nullable(nullable)
+        })
+        .collect();
+    check_declared(&Schema::new(fields), &existing.schema(), location)?;
+    let metadata = existing.table().metadata();
+    let missing = keys.iter().find(|key| {
+        !metadata.keys.iter().any(|known| {
+            let columns: Vec<&str> = metadata.columns_of(known);
+            known.is_primary == key.is_primary && columns == key.columns
+        })
+    });
+    match missing {
+        None => Ok(()),
+        Some(key) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            location,
+            format!(
+                "the table exists, and {} is no key of it; leave it out to open the table as it is, or add it by \
+                 ALTER TABLE … ADD",
+                key.columns.join(", ")
+            ),
+        )),
+    }
 }
 
 /// Checks that a table which exists already has the options that a statement gives.
@@ -202,12 +240,6 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
     if cmd.unbounded {
         return refuse("UNBOUNDED", "a supertable is finite");
     }
-    if cmd.constraints.iter().next().is_some() {
-        return refuse(
-            "PRIMARY KEY or UNIQUE",
-            "keys are not enforced, so they cannot be declared; use MERGE INTO to keep rows unique",
-        );
-    }
     for (key, value) in &cmd.options {
         if let Some(name) = own_option(key)
             && let Err(e) = check_table_option(name, value)
@@ -216,6 +248,33 @@ fn check_statement(cmd: &CreateExternalTable) -> Result<&str> {
         }
     }
     Ok(location)
+}
+
+/// The keys that a statement declares.
+///
+/// # Errors
+/// One names a column that is not there, which the parser has seen to.
+pub(crate) fn keys(constraints: &Constraints, schema: &Schema) -> Result<Vec<KeyColumns>> {
+    (constraints.iter())
+        .map(|constraint| {
+            let (is_primary, places) = match constraint {
+                Constraint::PrimaryKey(places) => (true, places),
+                Constraint::Unique(places) => (false, places),
+            };
+            let name = |at: &usize| Some(schema.fields().get(*at)?.name().clone());
+            match places.iter().map(name).collect() {
+                Some(columns) => Ok(KeyColumns {
+                    name: None,
+                    is_primary,
+                    columns,
+                }),
+                None => {
+                    let why = "names a column that is not declared";
+                    Err(Error::new(ErrorKind::InvalidArgument, "key", why))
+                }
+            }
+        })
+        .collect()
 }
 
 pub(crate) fn column_defaults<'a>(

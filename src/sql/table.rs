@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::execution::SessionState;
@@ -14,6 +14,7 @@ use datafusion::logical_expr::Expr;
 
 use crate::config::{BLOOM_FILTER_COLUMNS, SupertableOptions, WriteOptions};
 use crate::dml::definition::Declared;
+use crate::dml::keys::declared::{DeclaredKeys, check_key_column, default_name};
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::dml::{SupertableProvider, TableAccess};
@@ -25,7 +26,7 @@ use crate::sql::location::resolve;
 use crate::sql::open_tables::OpenTables;
 use crate::sql::schema::check_storable;
 use crate::table::compaction::ClusterBy;
-use crate::table::{CreateTable, Limits, Table};
+use crate::table::{CreateTable, Limits, NewKey, Table};
 use crate::wal::Env;
 
 /// What a new table is made of, beyond its columns.
@@ -37,6 +38,19 @@ pub struct CreateOptions {
     pub sort_order: Vec<SortColumn>,
     /// Defaults of columns that an `INSERT` leaves out, as SQL expressions.
     pub column_defaults: BTreeMap<String, String>,
+    /// Declared keys, by the names of their columns.
+    pub keys: Vec<KeyColumns>,
+}
+
+/// A key that is to be declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyColumns {
+    /// Its name; made from its columns, if there is none.
+    pub name: Option<String>,
+    /// Whether it is the primary key.
+    pub is_primary: bool,
+    /// Its columns.
+    pub columns: Vec<String>,
 }
 
 /// Opens the table at `location`.
@@ -75,9 +89,11 @@ pub(crate) async fn create_at(
         &options.sort_order,
         &options.properties,
     )?;
-    Conditions::of(state, &Arc::new(schema.clone()), &options.properties)?;
+    let (schema, keys) = with_keys(schema, options.keys)?;
+    Conditions::of(state, &schema, &options.properties)?;
     let spec = CreateTable {
-        schema: Arc::new(schema.clone()),
+        schema,
+        keys,
         properties: options.properties,
         defaults: options.column_defaults.into_iter().collect(),
         sort_order: options.sort_order,
@@ -101,6 +117,54 @@ pub(crate) async fn create_at(
         table.reveal().await.map_err(cannot_write)?;
     }
     Ok(provider(state, table, scan)?.declared(Declared::at(location)))
+}
+
+/// The columns of a new table, of which those of the primary key are `NOT NULL`, and its keys.
+///
+/// # Errors
+/// A key names no columns, or one that is not there, twice, or of a type that cannot be compared; or there are two keys
+/// of one name or of the same columns, or two primary keys.
+fn with_keys(schema: &Schema, keys: Vec<KeyColumns>) -> Result<(SchemaRef, Vec<NewKey>)> {
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    let mut made: Vec<NewKey> = Vec::new();
+    for key in keys {
+        let names: Vec<&str> = key.columns.iter().map(String::as_str).collect();
+        let name = (key.name).unwrap_or_else(|| default_name(key.is_primary, &names));
+        let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, &name, why));
+        let mut columns = Vec::with_capacity(names.len());
+        for column in &names {
+            let Some(at) = fields.iter().position(|f| f.name() == column) else {
+                return refuse(format!("there is no column {column}"));
+            };
+            if columns.contains(&at) {
+                return refuse(format!("names {column} twice"));
+            }
+            columns.push(at);
+            if let Some(field) = fields.get_mut(at) {
+                check_key_column(column, field.data_type())?;
+                if key.is_primary {
+                    *field = Arc::new(field.as_ref().clone().with_nullable(false));
+                }
+            }
+        }
+        let is_primary = key.is_primary;
+        if columns.is_empty() {
+            return refuse("a key has at least one column".to_owned());
+        }
+        if made.iter().any(|other| other.name == name) {
+            return refuse("there are two keys of this name; name them CONSTRAINT …".to_owned());
+        }
+        if is_primary && made.iter().any(|other| other.is_primary) {
+            return refuse("a table has one primary key; declare the other one UNIQUE".to_owned());
+        }
+        made.push(NewKey {
+            name,
+            is_primary,
+            columns,
+        });
+    }
+    let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
+    Ok((Arc::new(schema), made))
 }
 
 /// Refuses a Bloom filter of a column that is not there, or that cannot have one.
@@ -149,6 +213,7 @@ fn provider(
     Ok(SupertableProvider::new(TableAccess {
         schema,
         conditions,
+        keys: DeclaredKeys::of(&metadata),
         table,
         location,
         column_defaults: Opaque::new(column_defaults),

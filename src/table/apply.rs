@@ -13,7 +13,7 @@
 //! | the change set | and since its base | result |
 //! | --- | --- | --- |
 //! | adds superfiles | other rows came or went | added |
-//! | adds superfiles | the schema changed | conflict: its rows have the old schema |
+//! | adds superfiles | the schema changed, or a key was declared | conflict: its rows have the old schema, or may break the key |
 //! | DELETE, TRUNCATE remove rows | other rows of the superfile went | the tombstones are united |
 //! | same | some of its rows were *deleted* | those drop out of the count |
 //! | same | some of its rows were *changed* (moved) | conflict |
@@ -29,11 +29,12 @@
 //! | OVERWRITE | anything moved, or another OVERWRITE committed | conflict |
 //! | changes the metadata | the metadata changed | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed | conflict |
+//! | makes a column `NOT NULL`, or declares a key, without having read the rows (it is not serializable) | same | conflict |
 //! | removes rows | the table was restored | conflict, because what conflicts must do so for ever |
 //! | adds files of others | the table was restored | conflict: they may be in the version that came back |
 //! | RESTORE | anything at all was committed | conflict: it says what the table is, not what changes |
 //! | any, behind a RESTORE in one call | | conflict, and judged again against the restored version |
-//! | found keys absent (a MERGE that inserts) | rows came that may have one of them, other than by COMPACT | conflict |
+//! | found keys absent (a MERGE that inserts; whatever adds rows to a table with declared keys) | rows came that may have one of them, other than by COMPACT | conflict |
 //! | same | superfiles were dropped that had such rows, or the table was restored | conflict |
 //! | is serializable, whatever else it does | any row of the table changed, other than by COMPACT | conflict |
 //!

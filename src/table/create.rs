@@ -21,7 +21,8 @@ use futures::TryStreamExt;
 use super::version::pointer::{dropped, exists, reserved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
-    Manifest, ManifestHeader, SortColumn, TableMetadata, assign_field_ids, check_first, taken_names,
+    Manifest, ManifestHeader, SortColumn, TableMetadata, UniqueKey, assign_field_ids, check_first,
+    field_id, taken_names,
 };
 use crate::format::paths::{self, ObjectName};
 use crate::format::{ContentHash, FormatError, Head, IdBlock, TableId, WalState};
@@ -43,6 +44,19 @@ pub struct CreateTable {
     pub defaults: BTreeMap<String, String>,
     /// The order in which writers sort rows; empty: none.
     pub sort_order: Vec<SortColumn>,
+    /// The keys that writers enforce, their columns as indices into `schema`.
+    pub keys: Vec<NewKey>,
+}
+
+/// A key of a new table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// What errors and statements call it.
+    pub name: String,
+    /// Whether it is the primary key.
+    pub is_primary: bool,
+    /// The indices of its columns.
+    pub columns: Vec<usize>,
 }
 
 /// Uploads the first version of a table that is not visible yet; returns it, and the hash of its root.
@@ -75,6 +89,19 @@ pub(super) async fn first_version(
         )
         .with_source(source)
     })?;
+    let keys = (spec.keys.into_iter())
+        .map(|key| {
+            let ids = key
+                .columns
+                .iter()
+                .filter_map(|at| field_id(schema.fields().get(*at)?));
+            UniqueKey {
+                columns: ids.collect(),
+                name: key.name,
+                is_primary: key.is_primary,
+            }
+        })
+        .collect();
     let metadata = TableMetadata {
         table_id: TableId::from_uuid(env.ids.nonce()),
         schema,
@@ -83,6 +110,7 @@ pub(super) async fn first_version(
         initial_defaults: BTreeMap::new(),
         adoptions: 0,
         sort_order: spec.sort_order,
+        keys,
         next_field_id,
         retired_names,
     };

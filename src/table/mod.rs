@@ -54,7 +54,7 @@ mod version;
 pub(crate) use apply::conflict::ConflictReason;
 pub use background::Background;
 pub use commit::{CommitOutcome, Effect, Mutation, RowCounts};
-pub use create::CreateTable;
+pub use create::{CreateTable, NewKey};
 pub use handle::Table;
 pub use limits::Limits;
 pub(crate) use limits::PROGRESS;
@@ -62,7 +62,8 @@ pub(crate) use recovery::RecoveryReport;
 pub(crate) use restore::Restored;
 pub(crate) use schema::evolution;
 pub(crate) use superfile::{
-    Free, HeldRows, RowIdSource, SuperfileWriter, WriteProgress, WriterOptions,
+    Ascending, Free, HeldRows, KeyOrders, RowIdSource, SuperfileWriter, WriteProgress,
+    WriterOptions,
 };
 pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;

@@ -97,7 +97,11 @@ fn effect(base: &Snapshot, old: &Snapshot) -> Effect {
 /// given out twice.
 fn metadata(base: &TableMetadata, old: &TableMetadata) -> Option<TableMetadata> {
     if base.schema == old.schema {
-        return None;
+        // The old rows are only known to obey the keys that they had.
+        return (base.keys != old.keys).then(|| TableMetadata {
+            keys: old.keys.clone(),
+            ..base.clone()
+        });
     }
     let mut metadata = TableMetadata {
         next_field_id: base.next_field_id,

@@ -113,13 +113,36 @@ fn a_recovery_killed_again_and_again_leaves_all_or_nothing() {
 
 #[test]
 fn an_upsert_killed_at_any_storage_operation_and_run_by_another_process_leaves_its_key_once() {
-    const UPSERT: &str = "MERGE INTO t USING (VALUES (500, 1)) AS s(id, v) ON t.id = s.id \
-                          WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, s.v)";
+    leaves_its_key_once(
+        &[],
+        "MERGE INTO t USING (VALUES (500, 1)) AS s(id, v) ON t.id = s.id \
+         WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, s.v)",
+    );
+}
+
+#[test]
+fn an_insert_of_a_declared_key_killed_at_any_storage_operation_leaves_it_once() {
+    leaves_its_key_once(
+        &["ALTER TABLE t ADD PRIMARY KEY (id)"],
+        "INSERT INTO t (id, v) VALUES (500, 1) ON CONFLICT (id) DO NOTHING",
+    );
+}
+
+/// Kills `statement`, which adds the row 500 unless it is there, and runs it again.
+fn leaves_its_key_once(first: &'static [&str], statement: &'static str) {
     const FOUND: &str = "SELECT count(*) AS n FROM t WHERE id = 500 HAVING count(*) <> 1";
     let base = TempDir::new().unwrap();
     on_one_thread(|| create_base(base.path())).unwrap();
+    on_one_thread(async || {
+        let session = Session::fresh(base.path(), Time::Now).await;
+        for sql in first {
+            session.run(sql).await;
+        }
+        session.settle().await;
+    })
+    .unwrap();
     let kills =
-        Kill::never(UPSERT, Time::Now).everywhere(base.path(), |i, changes| match changes {
+        Kill::never(statement, Time::Now).everywhere(base.path(), |i, changes| match changes {
             true => vec![i % 3],
             false => vec![],
         });
@@ -131,7 +154,7 @@ fn an_upsert_killed_at_any_storage_operation_and_run_by_another_process_leaves_i
             let death = kill.carry_out_surely(dir);
             // What the dead process has ready is committed meanwhile, or was before.
             let session = Session::fresh(dir, Time::Now).await;
-            session.run(UPSERT).await;
+            session.run(statement).await;
             session.settle().await;
             let session = Session::fresh(dir, Time::Later(60)).await;
             session.run(RECOVER).await;

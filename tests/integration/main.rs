@@ -25,6 +25,7 @@ mod fuzz;
 mod history;
 mod ingest;
 mod isolation;
+mod keys;
 mod kills;
 mod kills_ddl;
 mod kills_upkeep;

@@ -18,7 +18,7 @@ use crate::api::upkeep::curve_over;
 use crate::config::{CHECK, CLUSTER_BY, PREFIX, WriteOptions, check_table_option, own_option};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::factory::{column_defaults, create_table, open_or_create, sort_order};
-use crate::sql::table::CreateOptions;
+use crate::sql::table::{CreateOptions, KeyColumns};
 use crate::table::compaction::Curve;
 
 /// A table that is yet to be made. [`Supertable::create`] begins one.
@@ -58,6 +58,7 @@ pub struct CreateBuilder {
     checks: Vec<(String, Expr)>,
     defaults: Vec<(String, Expr)>,
     properties: BTreeMap<String, String>,
+    keys: Vec<KeyColumns>,
     if_not_exists: bool,
 }
 
@@ -80,6 +81,7 @@ impl CreateBuilder {
             checks: Vec::new(),
             defaults: Vec::new(),
             properties: BTreeMap::new(),
+            keys: Vec::new(),
             if_not_exists: false,
         }
     }
@@ -120,6 +122,30 @@ impl CreateBuilder {
     /// calls must be known to every session that opens the table. (`supertable.check.<name>`)
     pub fn check(mut self, name: impl Into<String>, condition: Expr) -> Self {
         self.checks.push((name.into(), condition));
+        self
+    }
+
+    /// The primary key: no two rows have the same values in these columns, which are `NOT NULL`.
+    pub fn primary_key<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
+        self.keys.push(KeyColumns {
+            name: None,
+            is_primary: true,
+            columns: columns.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
+    /// A key: no two rows have the same values in these columns. Rows that are NULL in one of them count as different.
+    pub fn unique<C: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
+        self.keys.push(KeyColumns {
+            name: Some(name.into()),
+            is_primary: false,
+            columns: columns.into_iter().map(Into::into).collect(),
+        });
         self
     }
 
@@ -203,6 +229,7 @@ impl CreateBuilder {
             properties,
             sort_order: sort_order(&order)?,
             column_defaults: column_defaults(self.defaults.iter().map(|(c, e)| (c, e)))?,
+            keys: self.keys.clone(),
         })
     }
 }

@@ -13,7 +13,8 @@ use datafusion::sql::sqlparser::ast::Expr;
 use super::quote::{literal, name, parsed};
 use super::types::sql_type;
 use crate::config::own_option;
-use crate::format::manifest::{SortColumn, TableMetadata};
+use crate::dml::keys::declared::default_name;
+use crate::format::manifest::{SortColumn, TableMetadata, UniqueKey};
 use crate::scan::schema::session_schema;
 
 /// How a table came into a session.
@@ -87,7 +88,23 @@ fn columns(metadata: &TableMetadata) -> Option<String> {
             Some(column)
         })
         .collect();
-    Some(columns?.join(", "))
+    let mut parts = columns?;
+    parts.extend(metadata.keys.iter().map(|unique| key(metadata, unique)));
+    Some(parts.join(", "))
+}
+
+fn key(metadata: &TableMetadata, key: &UniqueKey) -> String {
+    let columns = metadata.columns_of(key);
+    let named = match key.name == default_name(key.is_primary, &columns) {
+        true => String::new(),
+        false => format!("CONSTRAINT {} ", name(&key.name)),
+    };
+    let kind = match key.is_primary {
+        true => "PRIMARY KEY",
+        false => "UNIQUE",
+    };
+    let columns: Vec<String> = columns.into_iter().map(name).collect();
+    format!("{named}{kind} ({})", columns.join(", "))
 }
 
 fn sort_column(column: &SortColumn) -> String {

@@ -7,6 +7,7 @@
 //! Invariant: a plan shape that is not understood is refused. Nothing is guessed, because a wrong
 //! guess here changes rows that the statement does not name.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
@@ -14,8 +15,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::{TableProvider, provider_as_source};
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{DmlStatement, LogicalPlan, TableScan, WriteOp};
+use datafusion::logical_expr::dml::{InsertOp, MergeIntoAction};
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, TableScan, WriteOp};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::lost::refuse_lost_fields;
@@ -30,7 +31,7 @@ use crate::config::{Isolation, SupertableOptions};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::{PinnedProvider, SupertableProvider, VersionProvider};
 use crate::dml::sound::{sound_change, sound_query};
-use crate::dml::write::change::{ChangeKind, ChangeProvider};
+use crate::dml::write::change::{ChangeKind, ChangeProvider, Writes};
 use crate::dml::write::insert::InsertStatement;
 use crate::dml::write::returning::rewrite_changed_rows;
 
@@ -179,6 +180,7 @@ fn rewrite_dml(
     };
     let pin = pins.pin(&provider);
     let target = provider.addressed(Arc::clone(&pin));
+    let writes = writes(&dml, &dml.input);
     let input = Arc::unwrap_or_clone(dml.input);
     let (input, absent, statement) = match &dml.op {
         WriteOp::MergeInto(merge) => {
@@ -222,6 +224,7 @@ fn rewrite_dml(
         input: rows,
         statement,
         absent,
+        writes,
         // A row that another statement has deleted must not be returned.
         serializable: serializable || (returns_rows && kind == ChangeKind::Delete),
     };
@@ -231,6 +234,53 @@ fn rewrite_dml(
         WriteOp::Insert(InsertOp::Append),
         Arc::new(input),
     ))))
+}
+
+/// What a statement over `input` writes.
+fn writes(dml: &DmlStatement, input: &LogicalPlan) -> Writes {
+    let mut writes = Writes {
+        table: dml.table_name.to_string(),
+        inserts: false,
+        sets: HashSet::new(),
+    };
+    match &dml.op {
+        WriteOp::MergeInto(merge) => {
+            for clause in &merge.clauses {
+                match &clause.action {
+                    MergeIntoAction::Insert { .. } => writes.inserts = true,
+                    MergeIntoAction::Update(assignments) => {
+                        let columns = assignments.iter().map(|(column, _)| column.clone());
+                        writes.sets.extend(columns);
+                    }
+                    MergeIntoAction::Delete => {}
+                }
+            }
+        }
+        // What is not certain to stay as it is counts as set.
+        WriteOp::Update => {
+            let values: &[Expr] = match input {
+                LogicalPlan::Projection(projection) => &projection.expr,
+                _ => &[],
+            };
+            for (at, field) in input.schema().fields().iter().enumerate() {
+                let stays = match values
+                    .get(at)
+                    .map(|value| value.clone().unalias_nested().data)
+                {
+                    Some(Expr::Column(column)) => {
+                        column.name == *field.name()
+                            && column.relation.as_ref() == Some(&dml.table_name)
+                    }
+                    _ => false,
+                };
+                if !stays {
+                    writes.sets.insert(field.name().clone());
+                }
+            }
+        }
+        _ => {}
+    }
+    writes
 }
 
 /// Whether `plan` reads a supertable, and no rewritten statement does it (whose plan is sound already).

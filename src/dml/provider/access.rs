@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::Expr;
 
+use crate::dml::keys::declared::DeclaredKeys;
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind};
@@ -24,6 +25,8 @@ pub struct TableAccess {
     pub column_defaults: Opaque<HashMap<String, Expr>>,
     /// Conditions that every row meets.
     pub conditions: Conditions,
+    /// The declared keys.
+    pub keys: DeclaredKeys,
 }
 
 /// The table has other columns than a statement was planned with.

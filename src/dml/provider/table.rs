@@ -45,7 +45,6 @@ use crate::table::{Snapshot, Table};
 pub struct SupertableProvider {
     views: Arc<View>,
     follows: bool,
-    constraints: Constraints,
     definition: Option<Arc<Definition>>,
 }
 
@@ -56,7 +55,6 @@ impl SupertableProvider {
         Self {
             views: Arc::new(View::new(Arc::new(access), &metadata)),
             follows: true,
-            constraints: Constraints::default(),
             definition: None,
         }
     }
@@ -80,7 +78,6 @@ impl SupertableProvider {
         Self {
             views: Arc::new(view.alone()),
             follows: false,
-            constraints: self.constraints.clone(),
             definition: self.definition.clone(),
         }
     }
@@ -164,7 +161,7 @@ impl TableProvider for SupertableProvider {
     }
 
     fn constraints(&self) -> Option<&Constraints> {
-        Some(&self.constraints)
+        Some(self.access().keys.constraints())
     }
 
     fn table_type(&self) -> TableType {
@@ -293,7 +290,9 @@ impl PinnedProvider {
         Box::pin(async move {
             let snapshot = self.pin.snapshot().await?;
             let access = self.base.access();
-            if session_schema(&snapshot.schema()).fields() != access.schema.fields() {
+            if session_schema(&snapshot.schema()).fields() != access.schema.fields()
+                || !access.keys.hold_in(snapshot.metadata())
+            {
                 return Err(columns_changed(access).into());
             }
             let dropped = self.deletes.as_ref().map(|predicate| {

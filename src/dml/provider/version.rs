@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::access::TableAccess;
 use super::table::{PinnedProvider, SupertableProvider};
+use crate::dml::keys::declared::DeclaredKeys;
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind};
@@ -44,6 +45,7 @@ impl VersionProvider {
             schema,
             column_defaults: Opaque::new(HashMap::new()),
             conditions: Conditions::default(),
+            keys: DeclaredKeys::default(),
         });
         Self {
             pinned: then.pinned(pin),

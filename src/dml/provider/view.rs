@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use datafusion::common::{DFSchema, Result};
 
 use super::access::TableAccess;
+use crate::dml::keys::declared::DeclaredKeys;
 use crate::dml::opaque::Opaque;
 use crate::dml::write::check::Conditions;
 use crate::format::manifest::TableMetadata;
@@ -52,6 +53,7 @@ impl View {
         drop(seen);
         let same = session_schema(&metadata.schema).fields() == view.access.schema.fields()
             && metadata.defaults == view.defaults
+            && view.access.keys.are_those_of(&metadata)
             && view.access.conditions.are_those_of(&metadata.properties);
         if same {
             return view;
@@ -109,6 +111,7 @@ impl View {
                 schema,
                 column_defaults: Opaque::new(parsed),
                 conditions,
+                keys: DeclaredKeys::of(metadata),
             }),
             defaults,
             seen: Mutex::default(),

@@ -137,7 +137,9 @@ impl Barrier<'_> {
     /// `left IS NOT DISTINCT FROM right`, in a form in which no other equality is drawn into a join of NULLs.
     fn same(&self, left: Expr, right: Expr) -> Result<Expr> {
         let same = |left, op, right| Expr::BinaryExpr(BinaryExpr::new(left, op, right));
-        if left.get_type(self.schema)?.is_floating() {
+        // Of two equal keys, which are never NULL, the engine evaluates none; what fails for a row is to fail.
+        let of_itself = left == right && !matches!(left, Expr::Column(_));
+        if of_itself || left.get_type(self.schema)?.is_floating() {
             let (left, right) = (Box::new(left), Box::new(right));
             return self.hidden(
                 same(left, Operator::IsNotDistinctFrom, right),

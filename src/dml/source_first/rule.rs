@@ -18,12 +18,14 @@ use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::joins::utils::{JoinFilter, reorder_output_after_swap};
+use datafusion::physical_plan::joins::utils::{JoinFilter, JoinOn, reorder_output_after_swap};
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PhysicalExpr};
 
 use super::exec::{Join, PrunedBy, SourceFirstJoinExec};
 use super::keys::has_ranges;
@@ -66,6 +68,34 @@ pub(crate) fn source_first(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execu
         })
     })?;
     Ok(replaced.data)
+}
+
+/// The rows of `source` with those of the table's scan `target` that have the same keys: each pair of them a column of
+/// the one and of the other, of one type.
+///
+/// # Errors
+/// The scan cannot take a filter.
+pub(crate) fn joined_source_first(
+    source: Arc<dyn ExecutionPlan>,
+    target: Arc<dyn ExecutionPlan>,
+    on: JoinOn,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let source: Arc<dyn ExecutionPlan> = match source.output_partitioning().partition_count() {
+        1 => source,
+        _ => Arc::new(CoalescePartitionsExec::new(source)),
+    };
+    let join = Join {
+        source,
+        target,
+        on,
+        filter: None,
+        join_type: JoinType::Inner,
+        null_equality: NullEquality::NullEqualsNothing,
+    };
+    let pruned_by = pruned_by(&join)?;
+    let plan = Arc::new(SourceFirstJoinExec::new(join, pruned_by));
+    FilterPushdown::new_post_optimization().optimize(plan, config)
 }
 
 fn replaced(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {

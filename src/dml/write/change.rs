@@ -6,7 +6,7 @@
 //! Invariant: an error, a cancelled stream or an exhausted retry leaves nothing visible; the
 //! mutation is undone, by its own drop if nothing else does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
+use crate::dml::keys::check::KeyCheck;
+use crate::dml::keys::written::{Rewritten, WrittenKeys};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::TableAccess;
 use crate::dml::source_first::rule::source_first;
@@ -45,6 +47,7 @@ use crate::dml::write::superfiles::{
     conform, first_batch, superfile_writer, with_row_id, write_order,
 };
 use crate::format::ids::MAX_SUPERFILE_ROWS;
+use crate::format::manifest::{TableMetadata, UniqueKey};
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::row_address::ROW_ID_TYPE;
@@ -93,6 +96,27 @@ pub(crate) struct ChangeProvider {
     pub(crate) serializable: bool,
     /// The columns by which a `MERGE` finds absent what it inserts.
     pub(crate) absent: Option<AbsentColumns>,
+    /// How the statement calls the table, and which of its keys it may break.
+    pub(crate) writes: Writes,
+}
+
+/// What a statement writes, as far as keys are concerned.
+#[derive(Debug, Clone)]
+pub(crate) struct Writes {
+    /// How it calls the table.
+    pub(crate) table: String,
+    /// Whether it may add rows.
+    pub(crate) inserts: bool,
+    /// The columns in which it may give a row of the table another value.
+    pub(crate) sets: HashSet<String>,
+}
+
+impl Writes {
+    /// Whether two rows may have one value of `key` after the statement.
+    fn may_break(&self, key: &UniqueKey, metadata: &TableMetadata) -> bool {
+        let mut columns = metadata.columns_of(key).into_iter();
+        self.inserts || columns.any(|column| self.sets.contains(column))
+    }
 }
 
 #[async_trait]
@@ -146,6 +170,7 @@ impl TableProvider for ChangeProvider {
             kind: self.kind,
             serializable: self.serializable,
             absent: self.absent.clone(),
+            writes: self.writes.clone(),
             checks: access.conditions.plan(state, &access.schema)?,
             rerun: Rerun::new(
                 access.table.clone(),
@@ -167,6 +192,7 @@ struct ChangeSink {
     kind: ChangeKind,
     serializable: bool,
     absent: Option<AbsentColumns>,
+    writes: Writes,
     checks: Checks,
     rerun: Rerun,
     schema: SchemaRef,
@@ -255,9 +281,12 @@ impl ChangeSink {
         mut stream: SendableRecordBatchStream,
         mutation: &Mutation,
         pin: &Pin,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         context: &Arc<TaskContext>,
     ) -> Result<Effect> {
+        let metadata = snapshot.metadata();
+        let may_break = |key: &UniqueKey| self.writes.may_break(key, metadata);
+        let keys = WrittenKeys::of(snapshot, &self.access.schema, may_break)?;
         let schema = stream.schema();
         let mut changed = CollectedRows::new(context.memory_pool());
         let kept = KeptRows::begin(context);
@@ -295,7 +324,8 @@ impl ChangeSink {
                     context,
                     Arc::clone(&stored),
                     RowIdSource::Stored,
-                )?;
+                )?
+                .comparing(keys.orders());
                 let mut minted = MintedIds::new(access.table.env().clone());
                 let mut absent = self.absent.clone().map(AbsentRows::new);
                 let mut next = first_batch(&mut stream, mutation).await?;
@@ -310,6 +340,7 @@ impl ChangeSink {
                     changed.add(&addressed, addresses)?;
                     let rows = minted.fill(&new_rows(&rows, &stored)?)?;
                     self.checks.test(&rows)?;
+                    keys.add(&rows)?;
                     if let Some(kept) = &kept {
                         kept.add(&rows, columns)?;
                     }
@@ -317,7 +348,8 @@ impl ChangeSink {
                     next = stream.next().await.transpose()?;
                 }
                 effect.add = writer.finish().await?;
-                effect.absent_keys = absent.and_then(|absent| absent.finish(&effect.add));
+                let absent = absent.and_then(|absent| absent.finish(&effect.add));
+                effect.absent_keys.extend(absent);
                 if self.kind == ChangeKind::Update {
                     effect.rows_updated = changed.rows();
                 }
@@ -331,6 +363,20 @@ impl ChangeSink {
             effect.rows_deleted += entry.live_rows();
             effect.drop.push(*superfile);
         }
+        let check = KeyCheck {
+            table: &self.writes.table,
+            schema: &self.access.schema,
+            location: &self.access.location,
+            context,
+        };
+        let rewritten = Rewritten {
+            snapshot,
+            added: &effect.add,
+            deleted: &effect.delete,
+            dropped: &effect.drop,
+        };
+        let absent = keys.check(&check, &rewritten).await?;
+        effect.absent_keys.extend(absent);
         Ok(effect)
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: nothing becomes visible before the whole input was read and checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
+use crate::dml::keys::check::KeyCheck;
+use crate::dml::keys::written::{Rewritten, WrittenKeys};
 use crate::dml::provider::TableAccess;
 use crate::dml::write::check::Checks;
 use crate::dml::write::partitioned_sink::{PartitionedSink, PartitionedSinkExec};
@@ -28,10 +31,11 @@ use crate::dml::write::returning::KeptRows;
 use crate::dml::write::sort::sorted_in_part;
 use crate::dml::write::superfiles::{conform, superfile_writer, write_order};
 use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
 use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::schema::session_schema;
-use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource, WriteProgress};
+use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource, Snapshot, WriteProgress};
 
 /// What the planning rule knows of an `INSERT`.
 #[derive(Debug, Clone)]
@@ -63,7 +67,7 @@ pub(crate) fn plan_insert(
         return Err(Error::new(
             ErrorKind::Unsupported,
             "REPLACE INTO",
-            "a supertable has no primary key to replace by; use MERGE INTO, or DELETE and INSERT",
+            "use INSERT INTO … ON CONFLICT (…) DO UPDATE SET …, or MERGE INTO",
         )
         .into());
     }
@@ -212,8 +216,11 @@ impl Attempt for InsertSink {
             )
             .into());
         }
-        let mutation = pin.table().begin(op, snapshot, self.text.clone());
-        let mut effect = match self.write(rows, &mutation, context).await {
+        let mutation = pin
+            .table()
+            .begin(op, Arc::clone(&snapshot), self.text.clone());
+        let written = self.write(rows, &mutation, context, &snapshot, &drop);
+        let mut effect = match written.await {
             Ok(effect) => effect,
             Err(e) => {
                 let _ = mutation.abort().await;
@@ -240,7 +247,10 @@ impl InsertSink {
         rows: Vec<SendableRecordBatchStream>,
         mutation: &Mutation,
         context: &Arc<TaskContext>,
+        snapshot: &Arc<Snapshot>,
+        dropped: &[SuperfileId],
     ) -> Result<Effect> {
+        let keys = Arc::new(WrittenKeys::of(snapshot, &self.access.schema, |_| true)?);
         let pool = context.memory_pool().memory_limit();
         let threads = context.session_config().target_partitions();
         let number = writers_for(rows.len(), threads, &pool);
@@ -254,14 +264,27 @@ impl InsertSink {
             let row_ids = RowIdSource::Minted(Box::new(move || env.ids.row_span()));
             let schema = Arc::clone(&self.access.schema);
             let writer = superfile_writer(&self.access, mutation, context, schema, row_ids)?;
-            Ok(writer.among(&progress, hold))
+            Ok(writer.among(&progress, hold).comparing(keys.orders()))
         };
         let writers = (0..number)
             .map(|_| writer(hold))
             .collect::<Result<Vec<_>>>()?;
-        let prepare = self.prepare(context);
+        let prepare = self.prepare(context, &keys);
         let add = write_partitions(rows, writers, || writer(0), &prepare, mutation).await?;
+        let check = KeyCheck {
+            table: &self.table,
+            schema: &self.access.schema,
+            location: &self.access.location,
+            context,
+        };
+        let rewritten = Rewritten {
+            snapshot,
+            added: &add,
+            deleted: &BTreeMap::new(),
+            dropped,
+        };
         Ok(Effect {
+            absent_keys: keys.check(&check, &rewritten).await?,
             rows_inserted: add.iter().map(|entry| entry.rows).sum(),
             add,
             ..Effect::default()
@@ -269,7 +292,8 @@ impl InsertSink {
     }
 
     /// Rows as they come become rows of the table, or it is said why they cannot.
-    fn prepare(&self, context: &Arc<TaskContext>) -> Prepare {
+    fn prepare(&self, context: &Arc<TaskContext>, keys: &Arc<WrittenKeys>) -> Prepare {
+        let keys = Arc::clone(keys);
         let schema = Arc::clone(&self.access.schema);
         let checks = Arc::clone(&self.checks);
         let table = self.table.clone();
@@ -277,6 +301,7 @@ impl InsertSink {
         Arc::new(move |batch| {
             let rows = conform(batch, &schema).map_err(|e| in_table(e, &table))?;
             checks.test(&rows)?;
+            keys.add(&rows)?;
             if let Some(kept) = &kept {
                 kept.add(&rows, schema.fields().len())?;
             }

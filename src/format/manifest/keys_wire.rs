@@ -13,36 +13,52 @@ use crate::format::keys::{AbsentKeys, AddedKeys, Bounds, DroppedRows};
 use crate::format::stats::StatValue;
 
 /// Absent keys, for change sets.
-pub(crate) fn encode_absent_keys(keys: &AbsentKeys) -> Result<Vec<u8>, ManifestError> {
-    if !keys.is_well_formed() {
+pub(crate) fn encode_absent_keys(all: &[AbsentKeys]) -> Result<Vec<u8>, ManifestError> {
+    if !all.iter().all(AbsentKeys::is_well_formed) {
         return Err(ManifestError::BadKeys);
     }
-    let wire = WireAbsentKeys {
-        columns: keys.columns.clone(),
-        ranges: (keys.ranges.iter())
-            .map(|range| range.iter().map(WireBounds::from).collect())
-            .collect(),
-        hashes: keys.hashes.as_deref().map(wire_hashes),
-        adds_others: keys.adds_others,
-    };
+    let wire: Vec<WireAbsentKeys> = all.iter().map(WireAbsentKeys::from).collect();
     postcard::to_stdvec(&wire).map_err(|e| ManifestError::Envelope(EnvelopeError::Payload(e)))
 }
 
 /// The inverse of [`encode_absent_keys`].
-pub(crate) fn decode_absent_keys(bytes: &[u8]) -> Result<AbsentKeys, ManifestError> {
-    let wire = envelope::decode_payload::<WireAbsentKeys>(bytes)?;
-    let range = |range: Vec<WireBounds>| range.into_iter().map(Bounds::try_from).collect();
-    let keys = AbsentKeys {
-        columns: wire.columns,
-        ranges: (wire.ranges.into_iter())
-            .map(range)
-            .collect::<Result<_, _>>()?,
-        hashes: wire.hashes.map(hashes),
-        adds_others: wire.adds_others,
-    };
-    match keys.is_well_formed() {
-        true => Ok(keys),
+pub(crate) fn decode_absent_keys(bytes: &[u8]) -> Result<Vec<AbsentKeys>, ManifestError> {
+    let wire = envelope::decode_payload::<Vec<WireAbsentKeys>>(bytes)?;
+    let all = (wire.into_iter())
+        .map(AbsentKeys::try_from)
+        .collect::<Result<Vec<_>, _>>()?;
+    match all.iter().all(AbsentKeys::is_well_formed) {
+        true => Ok(all),
         false => Err(ManifestError::BadKeys),
+    }
+}
+
+impl From<&AbsentKeys> for WireAbsentKeys {
+    fn from(keys: &AbsentKeys) -> Self {
+        Self {
+            columns: keys.columns.clone(),
+            ranges: (keys.ranges.iter())
+                .map(|range| range.iter().map(WireBounds::from).collect())
+                .collect(),
+            hashes: keys.hashes.as_deref().map(wire_hashes),
+            adds_others: keys.adds_others,
+        }
+    }
+}
+
+impl TryFrom<WireAbsentKeys> for AbsentKeys {
+    type Error = ManifestError;
+
+    fn try_from(wire: WireAbsentKeys) -> Result<Self, ManifestError> {
+        let range = |range: Vec<WireBounds>| range.into_iter().map(Bounds::try_from).collect();
+        Ok(Self {
+            columns: wire.columns,
+            ranges: (wire.ranges.into_iter())
+                .map(range)
+                .collect::<Result<_, _>>()?,
+            hashes: wire.hashes.map(hashes),
+            adds_others: wire.adds_others,
+        })
     }
 }
 

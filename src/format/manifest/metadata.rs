@@ -21,6 +21,24 @@ pub struct SortColumn {
     pub nulls_first: bool,
 }
 
+/// A declared key: no two rows have the same values in its columns. A row with a NULL there equals none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UniqueKey {
+    /// What errors and statements call it.
+    pub name: String,
+    /// Whether it is the primary key, whose columns are `NOT NULL`.
+    pub is_primary: bool,
+    /// The field ids of its columns, in the order of the declaration.
+    pub columns: Vec<i32>,
+}
+
+impl UniqueKey {
+    /// The field ids of its columns, ascending: two keys with the same ones mean the same.
+    pub fn column_set(&self) -> BTreeSet<i32> {
+        self.columns.iter().copied().collect()
+    }
+}
+
 /// What a table is, apart from its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMetadata {
@@ -42,6 +60,8 @@ pub struct TableMetadata {
     pub adoptions: u64,
     /// The order in which writers sort rows; empty: none.
     pub sort_order: Vec<SortColumn>,
+    /// The keys that writers enforce.
+    pub keys: Vec<UniqueKey>,
     /// The id that the next new field gets. Ids are never used twice.
     pub next_field_id: i32,
     /// Physical names of fields that were dropped. Physical names are never used twice.
@@ -49,12 +69,48 @@ pub struct TableMetadata {
 }
 
 impl TableMetadata {
-    /// Checks the schema's field ids.
+    /// Checks the schema's field ids, and the keys: names are given once, columns are there, those of the one primary
+    /// key are `NOT NULL`.
     ///
     /// # Errors
-    /// [`SchemaError`], naming the first field that breaks the invariant.
+    /// [`SchemaError`], naming the first field or key that breaks the invariant.
     pub fn check(&self) -> Result<(), SchemaError> {
-        check_field_ids(&self.schema, self.next_field_id)
+        check_field_ids(&self.schema, self.next_field_id)?;
+        let mut names = BTreeSet::new();
+        for key in &self.keys {
+            let may_be_part = |id: &i32| {
+                (self.field_by_id(*id)).is_some_and(|f| !(key.is_primary && f.is_nullable()))
+            };
+            if key.columns.is_empty()
+                || key.column_set().len() != key.columns.len()
+                || !key.columns.iter().all(may_be_part)
+                || !names.insert(key.name.as_str())
+            {
+                return Err(SchemaError::BadKey {
+                    name: key.name.clone(),
+                });
+            }
+        }
+        match self.keys.iter().filter(|key| key.is_primary).nth(1) {
+            Some(second) => Err(SchemaError::BadKey {
+                name: second.name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether rows of a table with this metadata may break a key of `next`.
+    pub fn gains_key(&self, next: &Self) -> bool {
+        let known = |key: &UniqueKey| {
+            (self.keys.iter()).any(|mine| mine.column_set().is_subset(&key.column_set()))
+        };
+        !next.keys.iter().all(known)
+    }
+
+    /// The names of a key's columns, in the order of its declaration.
+    pub fn columns_of(&self, key: &UniqueKey) -> Vec<&str> {
+        let fields = key.columns.iter().filter_map(|id| self.field_by_id(*id));
+        fields.map(|field| field.name().as_str()).collect()
     }
 
     /// Retires the physical names that `before`, an earlier state of the table, has and this one has not.
@@ -81,18 +137,22 @@ impl TableMetadata {
             && before.retired_names.is_subset(&self.retired_names)
     }
 
-    /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a
+    /// Whether a table with this metadata can get `next` only while it has no rows: `next` has a new
     /// `NOT NULL` column for which rows that are there already have no value.
     pub fn needs_empty_table(&self, next: &Self) -> bool {
-        next.schema.fields().iter().any(|field| {
-            let Some(id) = field_id(field).filter(|_| !field.is_nullable()) else {
-                return false;
-            };
-            match self.field_by_id(id) {
-                Some(before) => before.is_nullable(),
-                None => next.initial_default(id).is_none(),
-            }
-        })
+        (next.schema.fields().iter())
+            .filter(|field| !field.is_nullable())
+            .filter_map(|field| field_id(field))
+            .any(|id| self.field_by_id(id).is_none() && next.initial_default(id).is_none())
+    }
+
+    /// The field ids of the columns that may be NULL in rows of a table with this metadata, and not with `next`.
+    pub fn no_longer_null(&self, next: &Self) -> Vec<i32> {
+        (next.schema.fields().iter())
+            .filter(|field| !field.is_nullable())
+            .filter_map(|field| field_id(field))
+            .filter(|id| self.field_by_id(*id).is_some_and(|f| f.is_nullable()))
+            .collect()
     }
 
     /// The top-level column with this field id.

@@ -41,7 +41,7 @@ pub(crate) use header::{CommitRecord, shorten_statement};
 pub(crate) use keys_wire::{decode_absent_keys, encode_absent_keys};
 pub use load::ManifestLoader;
 pub(crate) use metadata::SortColumn;
-pub use metadata::TableMetadata;
+pub use metadata::{TableMetadata, UniqueKey};
 pub(crate) use properties::CHECK;
 #[cfg(test)]
 pub(crate) use schema::SchemaError;

@@ -70,6 +70,13 @@ pub enum SchemaError {
         /// The id.
         id: i32,
     },
+    /// A declared key without columns, with one that is not there, with another key's name, or with a primary key beside
+    /// it.
+    #[error("the key {name:?} cannot be one of the table's")]
+    BadKey {
+        /// Its name.
+        name: String,
+    },
     /// Two fields of one parent with one physical name.
     #[error("field {field:?} has the physical name {name:?}, which is taken")]
     DuplicatePhysicalName {

@@ -23,6 +23,7 @@
 //!            initial_defaults seq<(field_id i32, text string)>, sorted
 //!            adoptions u64
 //!            sort_order seq<(name string, descending bool, nulls_first bool)>
+//!            keys seq<(name string, is_primary bool, columns seq<field_id i32>)>
 //!            next_field_id i32
 //!            retired_names seq<(parent i32, name string)>, sorted; see `schema`
 //! ref        hash [u8;32] · first [u8;16] · superfiles u64 · rows u64 · live_rows u64 · bytes u64
@@ -44,8 +45,8 @@
 //! dropped    added_at u64 · columns seq<(field_id i32, bounds)>
 //! bounds     min option<value> · max option<value>
 //! added_keys version u64 · superfiles seq<[u8;16]> · columns seq<field_id i32> · hashes seq<[u8;8]>, see `keys`
-//! absent_keys, in change sets: columns seq<field_id i32> · ranges seq<seq<bounds>> · hashes option<seq<[u8;8]>>
-//!            adds_others bool
+//! absent_keys, in change sets: seq<(columns seq<field_id i32> · ranges seq<seq<bounds>> · hashes option<seq<[u8;8]>>
+//!            adds_others bool)>
 //! value      0 bool · 1 i64 · 2 u64 · 3 f64 (8 bytes LE) · 4 i128 · 5 string · 6 bytes
 //! ```
 //!
@@ -68,7 +69,7 @@ use super::entry_wire::WireEntry;
 use super::error::ManifestError;
 use super::header::{CommitRecord, ManifestHeader};
 use super::keys_wire::{WireAddedKeys, WireDroppedRows};
-use super::metadata::{SortColumn, TableMetadata};
+use super::metadata::{SortColumn, TableMetadata, UniqueKey};
 use super::schema::PhysicalName;
 use super::shape::{check_len, check_order, check_ref};
 use super::skips::skip_versions;
@@ -268,6 +269,7 @@ struct WireMetadata {
     initial_defaults: BTreeMap<i32, String>,
     adoptions: u64,
     sort_order: Vec<(String, bool, bool)>,
+    keys: Vec<(String, bool, Vec<i32>)>,
     next_field_id: i32,
     retired_names: BTreeSet<PhysicalName>,
 }
@@ -288,6 +290,9 @@ impl TryFrom<&TableMetadata> for WireMetadata {
                 .sort_order
                 .iter()
                 .map(|c| (c.name.clone(), c.descending, c.nulls_first))
+                .collect(),
+            keys: (metadata.keys.iter())
+                .map(|key| (key.name.clone(), key.is_primary, key.columns.clone()))
                 .collect(),
             next_field_id: metadata.next_field_id,
             retired_names: metadata.retired_names.clone(),
@@ -313,6 +318,13 @@ impl TryFrom<WireMetadata> for TableMetadata {
                     name,
                     descending,
                     nulls_first,
+                })
+                .collect(),
+            keys: (wire.keys.into_iter())
+                .map(|(name, is_primary, columns)| UniqueKey {
+                    name,
+                    is_primary,
+                    columns,
                 })
                 .collect(),
             next_field_id: wire.next_field_id,

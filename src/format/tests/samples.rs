@@ -60,6 +60,11 @@ pub(crate) fn metadata() -> TableMetadata {
             descending: false,
             nulls_first: true,
         }],
+        keys: vec![UniqueKey {
+            name: "id_key".to_owned(),
+            is_primary: false,
+            columns: vec![2, 1],
+        }],
         next_field_id,
         retired_names: BTreeSet::from([(0, "gone".to_owned()), (6, "alt".to_owned())]),
     }
@@ -337,7 +342,7 @@ pub(crate) fn change_set() -> ChangeSet {
         rows_updated: 3,
         started_at_ms: 1_700_000_000_100,
         serializable: false,
-        absent_keys: Some(absent_keys()),
+        absent_keys: vec![absent_keys()],
     }
 }
 
@@ -630,7 +635,7 @@ prop_compose! {
         statement in ".{0,60}",
         started_at_ms in any::<i64>(),
         serializable in any::<bool>(),
-        absent_keys in prop::option::of(any_absent_keys()),
+        absent_keys in prop::collection::vec(any_absent_keys(), 0..3),
     ) -> ChangeSet {
         ChangeSet {
             op,

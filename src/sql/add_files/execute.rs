@@ -8,23 +8,29 @@
 //! Invariant: all files are committed in one version, or none. A file of others is read, and nothing else: not written,
 //! not deleted. A crash leaves copies in the mutation's id block, which recovery removes.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::common::Result as DataFusionResult;
+use datafusion::execution::TaskContext;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
 use super::find::{Candidate, Places, find, parse};
 use super::foreign::CONCURRENCY;
+use crate::dml::keys::check::KeyCheck;
+use crate::dml::keys::written::{Rewritten, WrittenKeys};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::SuperfileId;
+use crate::format::keys::AbsentKeys;
 use crate::format::manifest::{RowIds, SuperfileEntry, TableMetadata};
 use crate::format::paths;
 use crate::format::{ExternalFile, FooterChecksum, InPlace, OpKind};
 use crate::scan::ScanLocation;
 use crate::scan::read::in_place::{InPlaceStore, own};
+use crate::scan::schema::session_schema;
 use crate::sql::add_files::plan::{FilePlan, check_table, plan_file};
 use crate::sql::location::refuse_credentials;
 use crate::table::{
@@ -72,7 +78,7 @@ struct Staying {
 /// # Errors
 /// A file does not fit the table, or was added already; or the store's. Nothing is added then.
 pub(crate) async fn add_files(
-    runtime: &RuntimeEnv,
+    context: &Arc<TaskContext>,
     table: &Table,
     location: &ScanLocation,
     url: &str,
@@ -81,7 +87,7 @@ pub(crate) async fn add_files(
     refuse_credentials(url)?;
     let invalid = |why: &str| Error::new(ErrorKind::InvalidArgument, url, why);
     let parsed = parse(url).map_err(|e| invalid("is not a location").with_source(e))?;
-    let from = runtime.object_store(&parsed).map_err(|e| {
+    let from = context.runtime_env().object_store(&parsed).map_err(|e| {
         Error::new(
             ErrorKind::Storage,
             url,
@@ -101,7 +107,13 @@ pub(crate) async fn add_files(
         }
         let statement = format!("supertable_add_files {url}");
         let mutation = table.begin(OpKind::Insert, Arc::clone(&snapshot), statement);
-        let (effect, added) = match take_in(&places, judged, &snapshot, &mutation).await {
+        let taken = async {
+            let (mut effect, added) = take_in(&places, judged, &snapshot, &mutation).await?;
+            let absent = check_keys(context, location, &snapshot, &effect.add).await;
+            effect.absent_keys = absent.map_err(|e| Error::of_engine(url, e))?;
+            Ok((effect, added))
+        };
+        let (effect, added) = match taken.await {
             Ok(done) => done,
             Err(e) => {
                 // What it died of is the news; a failure to clean up is recovery's.
@@ -115,6 +127,32 @@ pub(crate) async fn add_files(
             AttemptEnd::Lost(why) => attempts.after_loss(why).await?,
         }
     }
+}
+
+/// Makes sure that no row of the files has a key that another one has, and tells which keys were absent.
+async fn check_keys(
+    context: &Arc<TaskContext>,
+    location: &ScanLocation,
+    snapshot: &Arc<Snapshot>,
+    added: &[SuperfileEntry],
+) -> DataFusionResult<Vec<AbsentKeys>> {
+    let schema = session_schema(&snapshot.schema());
+    let keys = WrittenKeys::of(snapshot, &schema, |_| true)?;
+    keys.know_nothing();
+    let table = location.root.to_string();
+    let check = KeyCheck {
+        table: &table,
+        schema: &schema,
+        location,
+        context,
+    };
+    let rewritten = Rewritten {
+        snapshot,
+        added,
+        deleted: &BTreeMap::new(),
+        dropped: &[],
+    };
+    keys.check(&check, &rewritten).await
 }
 
 /// Judges every file by its footer.

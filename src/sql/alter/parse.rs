@@ -7,9 +7,11 @@
 //! changes := RENAME TO name (. name)*
 //!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
+//!          | ADD [CONSTRAINT name] { PRIMARY KEY | UNIQUE } (name, …)
 //!          | DROP [COLUMN] [IF EXISTS] path
+//!          | DROP CONSTRAINT [IF EXISTS] name | DROP PRIMARY KEY
 //!          | RENAME [COLUMN] path TO name
-//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | DROP NOT NULL
+//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | {SET | DROP} NOT NULL
 //!                                | SET DEFAULT expr | DROP DEFAULT }
 //!          | MOVE [COLUMN] path place
 //!          | SET [TBLPROPERTIES] ('key' = 'value', …)
@@ -61,6 +63,19 @@ pub(crate) enum Alteration {
     DropNotNull {
         path: ColumnPath,
     },
+    SetNotNull {
+        path: ColumnPath,
+    },
+    AddKey {
+        name: Option<String>,
+        is_primary: bool,
+        columns: Vec<String>,
+    },
+    DropConstraint {
+        /// None: the primary key.
+        name: Option<String>,
+        if_exists: bool,
+    },
     Default {
         path: ColumnPath,
         default: Option<SqlExpr>,
@@ -99,6 +114,8 @@ pub(crate) fn parse(text: &str, dialect: &dyn Dialect, normalize: bool) -> Resul
     let parser = Parser::new(dialect).try_with_sql(text).map_err(bad)?;
     Changes { parser, normalize }.statement().map_err(bad)
 }
+
+const PRIMARY_KEY: [Keyword; 2] = [Keyword::PRIMARY, Keyword::KEY];
 
 struct Changes<'a> {
     parser: Parser<'a>,
@@ -161,7 +178,26 @@ impl Changes<'_> {
             Keyword::ALTER,
             Keyword::SET,
         ]) {
-            Some(Keyword::ADD) => self.add()?,
+            Some(Keyword::ADD) => match self.key()? {
+                Some(key) => key,
+                None => self.add()?,
+            },
+            Some(Keyword::DROP) if self.parser.parse_keywords(&PRIMARY_KEY) => {
+                Alteration::DropConstraint {
+                    name: None,
+                    if_exists: false,
+                }
+            }
+            // A column may be called so.
+            Some(Keyword::DROP)
+                if matches!(self.parser.peek_nth_token(1).token, Token::Word(_))
+                    && self.parser.parse_keyword(Keyword::CONSTRAINT) =>
+            {
+                let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+                let name = self.parser.parse_identifier()?;
+                let name = Some(self.name(name));
+                Alteration::DropConstraint { name, if_exists }
+            }
             Some(Keyword::DROP) => {
                 self.column();
                 let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
@@ -184,6 +220,50 @@ impl Changes<'_> {
         };
         changes.push(change);
         Ok(())
+    }
+
+    /// A key, if one comes next and no column.
+    fn key(&mut self) -> Parsed<Option<Alteration>> {
+        let named = match self.parser.peek_token().token {
+            Token::Word(word) => word.keyword == Keyword::CONSTRAINT,
+            _ => false,
+        };
+        let ahead = if named { 2 } else { 0 };
+        let is = |at: usize, keyword: Keyword| match self.parser.peek_nth_token(at).token {
+            Token::Word(word) => word.keyword == keyword && word.quote_style.is_none(),
+            _ => false,
+        };
+        let is_primary = is(ahead, Keyword::PRIMARY) && is(ahead + 1, Keyword::KEY);
+        let is_unique = is(ahead, Keyword::UNIQUE)
+            && self.parser.peek_nth_token(ahead + 1).token == Token::LParen;
+        if !is_primary && !is_unique {
+            return Ok(None);
+        }
+        let mut name = None;
+        if named {
+            self.parser.next_token();
+            let ident = self.parser.parse_identifier()?;
+            name = Some(self.name(ident));
+        }
+        for _ in 0..(1 + usize::from(is_primary)) {
+            self.parser.next_token();
+        }
+        if !self.parser.consume_token(&Token::LParen) {
+            return self.unexpected("( and the key's columns");
+        }
+        let mut columns = Vec::new();
+        loop {
+            let column = self.parser.parse_identifier()?;
+            columns.push(self.name(column));
+            if self.closed()? {
+                break;
+            }
+        }
+        Ok(Some(Alteration::AddKey {
+            name,
+            is_primary,
+            columns,
+        }))
     }
 
     fn add(&mut self) -> Parsed<Alteration> {
@@ -239,13 +319,9 @@ impl Changes<'_> {
             return Ok(Alteration::Default { path, default });
         }
         if parser.parse_keywords(&[Keyword::SET, Keyword::NOT, Keyword::NULL]) {
-            return Err(ParserError::ParserError(
-                "SET NOT NULL is not supported, because rows that are there may be NULL; add a \
-                 column that is NOT NULL, with a default, and UPDATE it"
-                    .to_owned(),
-            ));
+            return Ok(Alteration::SetNotNull { path });
         }
-        self.unexpected("TYPE, DROP NOT NULL, SET DEFAULT or DROP DEFAULT")
+        self.unexpected("TYPE, SET NOT NULL, DROP NOT NULL, SET DEFAULT or DROP DEFAULT")
     }
 
     fn set(&mut self, changes: &mut Vec<Alteration>) -> Parsed<()> {
@@ -391,9 +467,32 @@ mod tests {
              add z struct<a int>, DROP COLUMN IF EXISTS a, DROP b, RENAME COLUMN a TO \"B\", \
              ALTER a TYPE BIGINT, ALTER COLUMN a SET DATA TYPE DOUBLE, ALTER a DROP NOT NULL, \
              ALTER a SET DEFAULT 'x', ALTER a DROP DEFAULT, MOVE COLUMN a FIRST, MOVE a AFTER b, \
-             SET TBLPROPERTIES ('k' = 'v', 'l' = 'w'), SET ('m' = 'x'), UNSET ('k');",
+             SET TBLPROPERTIES ('k' = 'v', 'l' = 'w'), SET ('m' = 'x'), UNSET ('k'), \
+             ALTER a SET NOT NULL, ADD PRIMARY KEY (a, \"B\"), ADD CONSTRAINT C UNIQUE (a), ADD UNIQUE (b), \
+             ADD constraint INT, ADD unique INT, DROP CONSTRAINT IF EXISTS C, DROP PRIMARY KEY, DROP constraint;",
         );
-        assert_eq!(changes.len(), 16);
+        assert_eq!(changes.len(), 25);
+        let key = |name: Option<&str>, is_primary, columns: &[&str]| Alteration::AddKey {
+            name: name.map(str::to_owned),
+            is_primary,
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        };
+        assert_eq!(changes[17], key(None, true, &["a", "B"]));
+        assert_eq!(changes[18], key(Some("c"), false, &["a"]));
+        assert_eq!(changes[19], key(None, false, &["b"]));
+        assert!(
+            matches!(&changes[20], Alteration::Add { path: p, .. } if *p == path(&["constraint"]))
+        );
+        assert!(matches!(&changes[21], Alteration::Add { path: p, .. } if *p == path(&["unique"])));
+        let dropped = |name: Option<&str>, if_exists| Alteration::DropConstraint {
+            name: name.map(str::to_owned),
+            if_exists,
+        };
+        assert_eq!(changes[22], dropped(Some("c"), true));
+        assert_eq!(changes[23], dropped(None, false));
+        assert!(
+            matches!(&changes[24], Alteration::Drop { path: p, .. } if *p == path(&["constraint"]))
+        );
         assert!(matches!(
             &changes[0],
             Alteration::Add { path: p, nullable: false, default: Some(_), if_not_exists: true,
@@ -432,7 +531,10 @@ mod tests {
             "DROP a b",
             "RENAME a b",
             "ALTER a",
-            "ALTER a SET NOT NULL",
+            "ADD PRIMARY KEY",
+            "ADD PRIMARY KEY ()",
+            "ADD UNIQUE (a b)",
+            "DROP CONSTRAINT IF EXISTS",
             "MOVE a",
             "MOVE a BEFORE b",
             "SET ('k')",

@@ -7,6 +7,7 @@
 //! Invariant: all changes of one statement are committed in one version, or none. A crash leaves
 //! nothing, or a WAL document that recovery commits. A table's new name is no change of the table: its catalog gives it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -18,11 +19,16 @@ use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable,
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
+use roaring::RoaringBitmap;
 
 use crate::config::{check_table_option, own_option};
+use crate::dml::TableAccess;
+use crate::dml::keys::check::{KeyCheck, live_rows};
+use crate::dml::keys::declared::{check_key_column, default_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
-use crate::format::manifest::CHECK;
+use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata, UniqueKey};
+use crate::scan::plan::{Rows, Subset};
 use crate::scan::schema::session_schema;
 use crate::sql::alter::parse::{Alter, Alteration, ColumnType, parse};
 use crate::sql::catalog::{catalog_of, no_such_table};
@@ -33,7 +39,7 @@ use crate::sql::table::check_bloom_filters;
 use crate::sql::zones::with_zone;
 use crate::table::compaction::ClusterBy;
 use crate::table::evolution::{Change, ColumnPath, evolve, initial_text};
-use crate::table::{AttemptEnd, Attempts, Effect, Table};
+use crate::table::{AttemptEnd, Attempts, Effect, Snapshot};
 
 /// Declares a column of a type that is put in the place of this one.
 const CREATE: &str = "CREATE EXTERNAL TABLE t (c INT) STORED AS SUPERTABLE LOCATION '/'";
@@ -60,12 +66,15 @@ pub(crate) async fn alter(
         Alter::RenameTo(to) => return rename(state, lookup, &to).await,
         Alter::Changes(alterations) => alterations,
     };
-    let table = lookup.find_for("ALTER TABLE").await?;
+    lookup.find_for("ALTER TABLE").await?;
+    let provider = lookup.provider().await?;
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
         changes.push(change_of(state, alteration).await?);
     }
-    commit(&table, &changes, &format!("ALTER TABLE {text}")).await
+    let statement = format!("ALTER TABLE {text}");
+    let name = lookup.resolved().table;
+    commit(state, provider.access(), &name, &changes, &statement).await
 }
 
 /// Gives a table of a catalog another name in its schema.
@@ -119,11 +128,18 @@ fn parsed(state: &SessionState, text: &str) -> Result<Alter> {
     parse(text, dialect.as_ref(), parser.enable_ident_normalization)
 }
 
-/// Commits `changes`, which `statement` tells in words.
+/// Commits `changes` of the table `name`, which `statement` tells in words.
 ///
 /// # Errors
-/// A change is refused; nothing is changed then.
-pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -> Result<Altered> {
+/// A change is refused, or rows that are there stand against it; nothing is changed then.
+pub(crate) async fn commit(
+    state: &SessionState,
+    access: &TableAccess,
+    name: &str,
+    changes: &[Change],
+    statement: &str,
+) -> Result<Altered> {
+    let table = &access.table;
     let mut attempts = Attempts::of("ALTER TABLE", table);
     loop {
         let snapshot = table.snapshot().await?;
@@ -131,6 +147,11 @@ pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -
         let next = evolve(metadata, changes)?;
         check_storable(&session_schema(&next.schema))?;
         check_bloom_filters(&next.schema, &next.properties)?;
+        for id in next.keys.iter().flat_map(|key| &key.columns) {
+            if let Some(field) = next.field_by_id(*id) {
+                check_key_column(field.name(), field.data_type())?;
+            }
+        }
         ClusterBy::of_table(&next.schema, &next.sort_order, &next.properties)?;
         let columns = next.schema.fields().len() as u64;
         if metadata.needs_empty_table(&next) && snapshot.manifest().entries().next().is_some() {
@@ -145,8 +166,14 @@ pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -
             let version = snapshot.version();
             return Ok(Altered { version, columns });
         }
+        let reads = metadata.gains_key(&next) || !metadata.no_longer_null(&next).is_empty();
+        if reads {
+            let checked = check_rows(state, access, name, &snapshot, &next).await;
+            checked.map_err(|e| Error::of_engine("ALTER TABLE", e))?;
+        }
         let effect = Effect {
             metadata: Some(next),
+            serializable: reads,
             ..Effect::default()
         };
         let mutation = table.begin(OpKind::Alter, snapshot, statement.to_owned());
@@ -159,6 +186,103 @@ pub(crate) async fn commit(table: &Table, changes: &[Change], statement: &str) -
             AttemptEnd::Lost(why) => attempts.after_loss(why).await?,
         }
     }
+}
+
+/// Makes sure that the rows of a version obey what `next` declares of columns that they have.
+///
+/// # Errors
+/// A row has a NULL, or two have one key; or reading them failed.
+async fn check_rows(
+    state: &SessionState,
+    access: &TableAccess,
+    table: &str,
+    snapshot: &Arc<Snapshot>,
+    next: &TableMetadata,
+) -> datafusion::common::Result<()> {
+    let metadata = snapshot.metadata();
+    let schema = session_schema(&metadata.schema);
+    let check = KeyCheck {
+        table,
+        schema: &schema,
+        location: &access.location,
+        context: &state.task_ctx(),
+    };
+    let entries = snapshot.manifest().entries();
+    let rows = live_rows(snapshot, entries, &BTreeMap::new()).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    check_filled(&check, snapshot, metadata.no_longer_null(next)).await?;
+    for key in &next.keys {
+        // A column that is new has one value in all rows.
+        let is_there = |id: &i32| metadata.field_by_id(*id).is_some();
+        if !metadata.keys.contains(key) && key.columns.iter().all(is_there) {
+            check
+                .all_differ(key, check.keys_of(key, snapshot, &rows)?)
+                .await?;
+        } else if !metadata.keys.contains(key) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                &key.name,
+                "a new column cannot be part of a key in the statement that adds it; add the key in a statement of its \
+                 own",
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that columns are not NULL in any row, those that are deleted but still in superfiles included: scans read
+/// them, and leave them out.
+///
+/// # Errors
+/// One is.
+async fn check_filled(
+    check: &KeyCheck<'_>,
+    snapshot: &Arc<Snapshot>,
+    columns: Vec<i32>,
+) -> datafusion::common::Result<()> {
+    let is_filled = |entry: &SuperfileEntry| {
+        let nulls = |id| Some(entry.stats.columns.get(id)?.null_count? == 0);
+        columns.iter().all(|id| nulls(id).unwrap_or_default())
+    };
+    let doubtful: Vec<&Arc<SuperfileEntry>> = (snapshot.manifest().entries())
+        .filter(|entry| !is_filled(entry))
+        .collect();
+    if doubtful.is_empty() {
+        return Ok(());
+    }
+    let columns = UniqueKey {
+        name: String::new(),
+        is_primary: false,
+        columns: columns.clone(),
+    };
+    let live = live_rows(snapshot, doubtful.iter().copied(), &BTreeMap::new()).await?;
+    let values = check.keys_of(&columns, snapshot, &live)?;
+    check.none_is_null(values).await?;
+    let mut all = Subset::default();
+    for entry in doubtful.iter().filter(|entry| entry.tombstones.is_some()) {
+        let mut rows = RoaringBitmap::new();
+        rows.insert_range(0..u32::try_from(entry.rows).unwrap_or(u32::MAX));
+        all.insert(entry.id, Rows::At(Arc::new(rows)));
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    let values = check.keys_of(&columns, snapshot, &all)?;
+    check.none_is_null(values).await.map_err(|error| {
+        match Error::find_in(&error) {
+        Some(own) if own.kind() == ErrorKind::Constraint => Error::new(
+            ErrorKind::Constraint,
+            own.subject(),
+            "is NULL in a row that is deleted but still in a superfile, so it cannot become NOT NULL yet; nothing was \
+             changed. Run supertable_optimize('…', full => true) first",
+        )
+        .into(),
+        _ => error,
+    }
+    })
 }
 
 /// The change that an alteration means in a session.
@@ -217,6 +341,27 @@ pub(crate) async fn change_of(state: &SessionState, alteration: Alteration) -> R
             path,
         },
         Alteration::DropNotNull { path } => Change::DropNotNull { path },
+        Alteration::SetNotNull { path } => match path.0.as_slice() {
+            [column] => Change::SetNotNull {
+                column: column.clone(),
+            },
+            _ => return Err(unsupported(&path, "only a column can be made NOT NULL")),
+        },
+        Alteration::AddKey {
+            name,
+            is_primary,
+            columns,
+        } => {
+            let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+            Change::AddKey {
+                name: name.unwrap_or_else(|| default_name(is_primary, &names)),
+                is_primary,
+                columns,
+            }
+        }
+        Alteration::DropConstraint { name, if_exists } => {
+            Change::DropConstraint { name, if_exists }
+        }
         Alteration::Default { path, default } => {
             let [column] = path.0.as_slice() else {
                 return Err(unsupported(&path, "only a column has a default"));

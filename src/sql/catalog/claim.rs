@@ -339,6 +339,7 @@ mod tests {
             properties: Default::default(),
             defaults: Default::default(),
             sort_order: Vec::new(),
+            keys: Vec::new(),
         };
         let open = Table::create(storage.clone(), env.clone(), spec)
             .await

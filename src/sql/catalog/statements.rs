@@ -30,8 +30,9 @@ use crate::dml::SupertableProvider;
 use crate::dml::plan::names::with_names_as_meant;
 use crate::dml::plan::parameters::untyped_unless_all_are_known;
 use crate::error::{Error, ErrorKind};
-use crate::sql::factory::{check_options, column_defaults, options_of_clauses};
-use crate::sql::schema::check_declared;
+use crate::sql::factory::{
+    check_columns, check_options, column_defaults, keys, options_of_clauses,
+};
 use crate::sql::session::refuse_changes;
 use crate::sql::statement::{self, without_clauses};
 use crate::sql::table::CreateOptions;
@@ -188,14 +189,6 @@ async fn create_memory_table(
     if create.if_not_exists && create.or_replace {
         return plan_err!("IF NOT EXISTS and OR REPLACE exclude each other");
     }
-    if create.constraints.iter().next().is_some() {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("PRIMARY KEY or UNIQUE of {name}"),
-            "keys are not enforced, so they cannot be declared; use MERGE INTO to keep rows unique",
-        )
-        .into());
-    }
     let session_only = catalog.state().has_other(schema, name);
     let existing = catalog.table(schema, name).await?;
     if session_only || existing.is_some() {
@@ -215,6 +208,7 @@ async fn create_memory_table(
     };
     let options = CreateOptions {
         column_defaults: column_defaults(create.column_defaults.iter().map(|(c, e)| (c, e)))?,
+        keys: keys(&create.constraints, &columns)?,
         ..options
     };
     let input = input.clone();
@@ -225,7 +219,7 @@ async fn create_memory_table(
                 // What may be NULL is the table's to say; a row that breaks it fails the statement.
                 false => with_nullability_of(&columns, &existing.schema()),
             };
-            check_declared(&columns, &existing.schema(), name).map_err(|error| {
+            check_columns(&columns, &options.keys, &existing, name).map_err(|error| {
                 Error::new(
                     ErrorKind::Unsupported,
                     format!("{schema}.{name}"),

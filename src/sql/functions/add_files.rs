@@ -32,7 +32,7 @@ impl TableFunctionImpl for AddFiles {
         let lookup = call.table()?;
         let location = required(SIGNATURE.function, "location", call.text("location")?)?;
         let copy = call.bool("copy")?.unwrap_or(false);
-        let runtime = Arc::clone(args.session().runtime_env());
+        let context = args.session().task_ctx();
         let schema = Arc::new(Schema::new(vec![
             Field::new("file", DataType::Utf8, false),
             Field::new("rows", DataType::UInt64, false),
@@ -43,12 +43,12 @@ impl TableFunctionImpl for AddFiles {
         let output = Arc::clone(&schema);
         effect_table(schema, move |_| {
             let (lookup, location) = (lookup.clone(), location.clone());
-            let (runtime, output) = (Arc::clone(&runtime), Arc::clone(&output));
+            let (context, output) = (Arc::clone(&context), Arc::clone(&output));
             async move {
                 lookup.find_for(SIGNATURE.function).await?;
                 let provider = lookup.provider().await?;
                 let place = provider.access().location.clone();
-                let added = add_files(&runtime, provider.table(), &place, &location, copy).await?;
+                let added = add_files(&context, provider.table(), &place, &location, copy).await?;
                 let columns: Vec<ArrayRef> = vec![
                     Arc::new(added.iter().map(|a| Some(&a.file)).collect::<StringArray>()),
                     Arc::new(added.iter().map(|a| a.rows).collect::<UInt64Array>()),

@@ -132,11 +132,20 @@ fn feed_schema(columns: &SchemaRef) -> OwnResult<SchemaRef> {
             format!("{FUNCTION} has a column of this name too; rename the table's"),
         ));
     }
-    let mut fields: Vec<FieldRef> = columns.fields().iter().cloned().collect();
+    let mut fields: Vec<FieldRef> = nullable(columns).fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(CHANGE_TYPE, DataType::Utf8, false)));
     fields.push(Arc::new(Field::new(id, ROW_ID_TYPE, false)));
     fields.push(Arc::new(Field::new(VERSION, DataType::UInt64, false)));
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The columns as rows of any version may have them: what is `NOT NULL` now may have been NULL then.
+fn nullable(columns: &SchemaRef) -> SchemaRef {
+    let fields = columns.fields().iter();
+    let fields: Vec<Field> = fields
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect();
+    Arc::new(Schema::new(fields))
 }
 
 /// A version whose changes are wanted.
@@ -298,7 +307,7 @@ impl Feed {
     ) -> Arc<dyn TableProvider> {
         Arc::new(SubsetProvider::new(
             Arc::new(snapshot.seen_with(metadata)),
-            Arc::clone(&self.columns),
+            nullable(&self.columns),
             self.location.clone(),
             subset,
         ))

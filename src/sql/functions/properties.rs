@@ -69,6 +69,15 @@ fn properties(snapshot: &Snapshot) -> Vec<(String, String)> {
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
     .collect();
+    rows.extend(metadata.keys.iter().map(|key| {
+        let kind = if key.is_primary {
+            "PRIMARY KEY"
+        } else {
+            "UNIQUE"
+        };
+        let columns = metadata.columns_of(key).join(", ");
+        (format!("key.{}", key.name), format!("{kind} ({columns})"))
+    }));
     let defaults = metadata.defaults.iter();
     rows.extend(defaults.map(|(column, sql)| (format!("column.default.{column}"), sql.clone())));
     rows.extend(metadata.properties.iter().map(|(key, value)| {

@@ -9,6 +9,8 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::columns::named;
 use super::default::{default_of, value_or_default};
+use super::merge::merge;
+use super::on_conflict;
 use super::planner::{Planner, refused};
 use super::read::stands_for_names;
 use super::target::Target;
@@ -45,12 +47,19 @@ pub(super) async fn insert(
             .await?;
         insert.columns = columns_of(&target, &rows)?;
     }
-    insert.source = Some(Box::new(with_defaults(
-        planner,
-        &target,
-        &insert.columns,
-        source,
-    )?));
+    let source = with_defaults(planner, &target, &insert.columns, source)?;
+    if let Some(on) = insert.on.take() {
+        if insert.overwrite {
+            return Err(refused(
+                "INSERT OVERWRITE … ON CONFLICT",
+                "no row is left that could have a new row's key; leave ON CONFLICT out",
+            ));
+        }
+        let columns = names(&target, &insert.columns, planner.normalize);
+        let same = on_conflict::merge(planner, &target, &columns, source, on)?;
+        return merge(planner, None, same).await;
+    }
+    insert.source = Some(Box::new(source));
     let plan = planner.plan(Statement::Insert(insert)).await?;
     Ok((target, plan))
 }
@@ -97,17 +106,7 @@ fn with_defaults(
     let SetExpr::Values(values) = source.body.as_mut() else {
         return Ok(source);
     };
-    let schema = target.provider.schema();
-    let names: Vec<String> = match columns {
-        [] => schema.fields().iter().map(|f| f.name().clone()).collect(),
-        columns => columns
-            .iter()
-            .map(|column| match tree::parts(column).as_deref() {
-                Some([.., name]) => tree::normalized(name, planner.normalize),
-                _ => String::new(),
-            })
-            .collect(),
-    };
+    let names = names(target, columns, planner.normalize);
     for row in &mut values.rows {
         // DataFusion counts them.
         for (value, name) in row.content.iter_mut().zip(&names) {
@@ -116,6 +115,21 @@ fn with_defaults(
         }
     }
     Ok(source)
+}
+
+/// The names of the columns that a statement gives values for; all, if it names none.
+fn names(target: &Target, columns: &[ObjectName], normalize: bool) -> Vec<String> {
+    let schema = target.provider.schema();
+    match columns {
+        [] => schema.fields().iter().map(|f| f.name().clone()).collect(),
+        columns => columns
+            .iter()
+            .map(|column| match tree::parts(column).as_deref() {
+                Some([.., name]) => tree::normalized(name, normalize),
+                _ => String::new(),
+            })
+            .collect(),
+    }
 }
 
 fn null() -> datafusion::sql::sqlparser::ast::Expr {

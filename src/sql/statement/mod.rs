@@ -9,7 +9,7 @@
 //! - `read`: from text to statements of these forms; everything else is left to DataFusion.
 //! - `planner`: from such a statement to its plan, under `EXPLAIN` and `PREPARE` too.
 //! - `target`: the table that a statement changes.
-//! - `change`: `DELETE` and `UPDATE`; `merge` and `insert`: those.
+//! - `change`: `DELETE` and `UPDATE`; `merge` and `insert`: those; `on_conflict`: an `INSERT` that is a `MERGE`.
 //! - `create`: `CREATE TABLE` with `WITH ORDER` and `OPTIONS`.
 //! - `columns`: which columns of the table are meant, and values in their types; for statements without text, too.
 //! - `with`: the queries of a `WITH` where DataFusion would not look for them.
@@ -27,6 +27,7 @@ mod create;
 mod default;
 mod insert;
 mod merge;
+mod on_conflict;
 mod plan;
 mod planner;
 mod read;

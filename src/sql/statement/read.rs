@@ -301,6 +301,7 @@ fn is_own_insert(insert: &Insert) -> bool {
         None => return insert.assignments.is_empty() && insert.format_clause.is_none(),
     };
     insert.returning.is_some()
+        || insert.on.is_some()
         || stands_for_names(&insert.columns)
         || rows.iter().any(|row| row.content.iter().any(is_default))
 }
@@ -358,6 +359,8 @@ mod tests {
             "INSERT INTO t VALUES (1, DEFAULT)",
             "INSERT INTO t DEFAULT VALUES",
             "INSERT INTO t SELECT 1 RETURNING a",
+            "INSERT INTO t SELECT a FROM s ON CONFLICT DO NOTHING",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b WHERE b > 1",
             "insert into a.\"B c\".t by name select 1 AS a",
             "INSERT OVERWRITE t BY /* so */ NAME (SELECT 1 AS a)",
             "MERGE INTO t USING s ON true WHEN MATCHED THEN UPDATE SET * \

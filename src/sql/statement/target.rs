@@ -3,6 +3,7 @@
 //! Owns finding it. It must be a supertable: the plans that are made here would lose predicates in the hooks that
 //! other tables have for `DELETE` and `UPDATE`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -127,6 +128,12 @@ impl Target {
                 (factor, alias.into_iter().cloned().collect())
             }
         }
+    }
+
+    /// The names of its columns.
+    pub(super) fn columns(&self) -> BTreeSet<String> {
+        let schema = self.provider.schema();
+        schema.fields().iter().map(|f| f.name().clone()).collect()
     }
 
     /// By what its columns are qualified where the statement names them.

@@ -18,7 +18,7 @@ use crate::format::state_doc::OpKind;
 /// The keys that change sets added, by version and by superfile.
 pub(super) struct Additions {
     keys: Vec<Arc<AddedKeys>>,
-    by_superfile: BTreeMap<SuperfileId, Arc<AddedKeys>>,
+    by_superfile: BTreeMap<SuperfileId, Vec<Arc<AddedKeys>>>,
 }
 
 impl Additions {
@@ -36,22 +36,22 @@ impl Additions {
 
     fn push(&mut self, keys: Arc<AddedKeys>) {
         for superfile in &keys.superfiles {
-            self.by_superfile.insert(*superfile, Arc::clone(&keys));
+            let of_superfile = self.by_superfile.entry(*superfile).or_default();
+            of_superfile.push(Arc::clone(&keys));
         }
         self.keys.push(keys);
     }
 
     /// Remembers what a change set of this version says of the keys that it adds.
     pub(super) fn take(&mut self, change_set: &ChangeSet, version: u64) {
-        let superfiles = change_set.add.iter().map(|entry| entry.id);
-        let Some(keys) = &change_set.absent_keys else {
-            return;
-        };
-        // Statistics tell as much of a superfile with one key.
-        let has_one_key = |entry: &SuperfileEntry| keys.only_key(&entry.stats).is_some();
-        if !change_set.add.iter().all(has_one_key) {
-            let added = keys.added(version, superfiles);
-            added.into_iter().for_each(|keys| self.push(Arc::new(keys)));
+        for keys in &change_set.absent_keys {
+            let superfiles = change_set.add.iter().map(|entry| entry.id);
+            // Statistics tell as much of a superfile with one key.
+            let has_one_key = |entry: &SuperfileEntry| keys.only_key(&entry.stats).is_some();
+            if !change_set.add.iter().all(has_one_key) {
+                let added = keys.added(version, superfiles);
+                added.into_iter().for_each(|keys| self.push(Arc::new(keys)));
+            }
         }
     }
 
@@ -80,8 +80,8 @@ impl Additions {
         if let Some(only) = only.filter(|_| entry.external.is_none()) {
             return keys.may_have(only);
         }
-        let added = self.by_superfile.get(&entry.id);
-        added.is_none_or(|added| keys.may_share(added))
+        let mut added = self.by_superfile.get(&entry.id).into_iter().flatten();
+        added.all(|added| keys.may_share(added))
     }
 
     /// What version `version` is to remember.

@@ -179,8 +179,11 @@ impl<'a> Next<'a> {
             }
             // Any commit since the base counts, not only one that added rows: those may be gone
             // again in a later version, and a conflict must stay one.
+            let unread = !change_set.serializable
+                && (self.metadata.gains_key(metadata)
+                    || !self.metadata.no_longer_null(metadata).is_empty());
             if change_set.op == OpKind::Alter
-                && self.metadata.needs_empty_table(metadata)
+                && (unread || self.metadata.needs_empty_table(metadata))
                 && (self.manifest.header().version > base || self.has_superfiles())
             {
                 return conflict(ConflictReason::NoLongerEmpty);
@@ -268,16 +271,17 @@ impl<'a> Next<'a> {
 
     /// The conflict of a change set that found keys absent of which one may be there now.
     fn judge_absence(&self, change_set: &ChangeSet) -> Option<Conflict> {
-        let keys = change_set.absent_keys.as_ref()?;
         let base = change_set.base_version;
-        if self.restored_at > base {
+        if !change_set.absent_keys.is_empty() && self.restored_at > base {
             return Some(Conflict::of_table(ConflictReason::Restored));
         }
-        if was_dropped(keys, base, self.manifest) {
-            return Some(Conflict::of_table(ConflictReason::KeyAdded));
-        }
-        let holder = (self.additions).holder(keys, base, self.manifest, &self.added)?;
-        Some(Conflict::of(holder, ConflictReason::KeyAdded))
+        change_set.absent_keys.iter().find_map(|keys| {
+            if was_dropped(keys, base, self.manifest) {
+                return Some(Conflict::of_table(ConflictReason::KeyAdded));
+            }
+            let holder = (self.additions).holder(keys, base, self.manifest, &self.added)?;
+            Some(Conflict::of(holder, ConflictReason::KeyAdded))
+        })
     }
 
     fn has_superfiles(&self) -> bool {
@@ -549,7 +553,8 @@ impl<'a> Next<'a> {
             && effect.changes_metadata
         {
             self.metadata_changed_at = self.version;
-            if metadata.schema != self.metadata.schema {
+            // Rows that are added were made for the columns and the keys of their base.
+            if metadata.schema != self.metadata.schema || self.metadata.gains_key(metadata) {
                 self.schema_changed_at = self.version;
             }
             self.metadata = Arc::new(metadata.clone());

@@ -46,7 +46,7 @@ pub struct Effect {
     /// Whether the statement read the table, and must not be committed after a change of its rows.
     pub serializable: bool,
     /// The keys that it inserts because it found none with them.
-    pub absent_keys: Option<AbsentKeys>,
+    pub absent_keys: Vec<AbsentKeys>,
 }
 
 /// The statement whose effect it is.

@@ -27,7 +27,8 @@ pub(crate) use self::values::{initial_text, initial_value, widens};
 use crate::config::{BLOOM_FILTER_COLUMNS, CLUSTER_BY, WriteOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{
-    ADDED_KEY, CHECK, TableMetadata, assign_field_ids, field_id, renamed_field, taken_names,
+    ADDED_KEY, CHECK, TableMetadata, UniqueKey, assign_field_ids, field_id, renamed_field,
+    taken_names,
 };
 use crate::table::compaction::ClusterBy;
 
@@ -76,6 +77,27 @@ pub(crate) enum Change {
     DropNotNull {
         /// Which one.
         path: ColumnPath,
+    },
+    /// It may not be NULL. Whether it is, only the rows tell.
+    SetNotNull {
+        /// Which column.
+        column: String,
+    },
+    /// A declared key. Whether rows break it, only they tell.
+    AddKey {
+        /// Its name.
+        name: String,
+        /// Whether it is the primary key, whose columns may not be NULL.
+        is_primary: bool,
+        /// Its columns, in the order of the declaration.
+        columns: Vec<String>,
+    },
+    /// A declared key goes, or a check.
+    DropConstraint {
+        /// Its name; the primary key, if there is none.
+        name: Option<String>,
+        /// Whether nothing is to be done if it is not there.
+        if_exists: bool,
     },
     /// Another place among its siblings.
     Move {
@@ -168,9 +190,27 @@ fn apply(metadata: &mut TableMetadata, change: &Change) -> Result<()> {
                 })
             })
         }
-        Change::DropNotNull { path } => edit(metadata, path, |siblings, at| {
-            replace(siblings, at, |field| Ok(field.clone().with_nullable(true)))
-        }),
+        Change::DropNotNull { path } => {
+            if let Some(key) = key_of(metadata, path).filter(|key| key.is_primary) {
+                let why = format!(
+                    "is part of the primary key; DROP CONSTRAINT {} first",
+                    key.name
+                );
+                return Err(refused(path, why));
+            }
+            edit(metadata, path, |siblings, at| {
+                replace(siblings, at, |field| Ok(field.clone().with_nullable(true)))
+            })
+        }
+        Change::SetNotNull { column } => set_not_null(metadata, column),
+        Change::AddKey {
+            name,
+            is_primary,
+            columns,
+        } => add_key(metadata, name, *is_primary, columns),
+        Change::DropConstraint { name, if_exists } => {
+            drop_constraint(metadata, name.as_deref(), *if_exists)
+        }
         Change::Move { path, position } => edit(metadata, path, |siblings, at| {
             let field = siblings.remove(at);
             insert(siblings, field, Some(position), path)
@@ -245,6 +285,13 @@ fn drop_field(metadata: &mut TableMetadata, path: &ColumnPath) -> Result<()> {
     refuse_if_sorted(metadata, path)?;
     refuse_if_clustered(metadata, path)?;
     refuse_if_checked(metadata, path, "is dropped")?;
+    if let Some(key) = key_of(metadata, path) {
+        let why = format!(
+            "is part of the key {0}; DROP CONSTRAINT {0} first",
+            key.name
+        );
+        return Err(refused(path, why));
+    }
     let id = find(metadata, path).and_then(|f| field_id(&f));
     let nested = path.0.len() > 1;
     edit(metadata, path, |siblings, at| {
@@ -306,6 +353,80 @@ fn rename(metadata: &mut TableMetadata, path: &ColumnPath, to: &str) -> Result<(
         ClusterBy::rename(metadata, &from, to);
     }
     Ok(())
+}
+
+fn set_not_null(metadata: &mut TableMetadata, column: &str) -> Result<()> {
+    let path = ColumnPath(vec![column.to_owned()]);
+    edit(metadata, &path, |siblings, at| {
+        replace(siblings, at, |field| Ok(field.clone().with_nullable(false)))
+    })
+}
+
+fn add_key(
+    metadata: &mut TableMetadata,
+    name: &str,
+    is_primary: bool,
+    columns: &[String],
+) -> Result<()> {
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, name, why));
+    let check = format!("{CHECK}{name}");
+    if metadata.keys.iter().any(|key| key.name == name) || metadata.properties.contains_key(&check)
+    {
+        return refuse("is a constraint of the table already; choose another name".to_owned());
+    }
+    if is_primary && let Some(primary) = metadata.keys.iter().find(|key| key.is_primary) {
+        let primary = &primary.name;
+        return refuse(format!(
+            "the table has the primary key {primary}; DROP CONSTRAINT {primary} first, or add one that is UNIQUE"
+        ));
+    }
+    let mut ids = Vec::with_capacity(columns.len());
+    for column in columns {
+        let path = ColumnPath(vec![column.clone()]);
+        let field = find(metadata, &path).ok_or_else(|| missing(&path))?;
+        let Some(id) = field_id(&field).filter(|id| !ids.contains(id)) else {
+            return refuse(format!("names {column} twice"));
+        };
+        ids.push(id);
+        if is_primary {
+            set_not_null(metadata, column)?;
+        }
+    }
+    metadata.keys.push(UniqueKey {
+        name: name.to_owned(),
+        is_primary,
+        columns: ids,
+    });
+    Ok(())
+}
+
+fn drop_constraint(
+    metadata: &mut TableMetadata,
+    name: Option<&str>,
+    if_exists: bool,
+) -> Result<()> {
+    let before = metadata.keys.len();
+    metadata.keys.retain(|key| match name {
+        Some(name) => key.name != name,
+        None => !key.is_primary,
+    });
+    let check = name.map(|name| format!("{CHECK}{name}"));
+    let had_check = check.is_some_and(|check| metadata.properties.remove(&check).is_some());
+    match before > metadata.keys.len() || had_check || if_exists {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            name.unwrap_or("PRIMARY KEY"),
+            "is no constraint of the table",
+        )),
+    }
+}
+
+/// A key that a column is part of.
+fn key_of<'m>(metadata: &'m TableMetadata, path: &ColumnPath) -> Option<&'m UniqueKey> {
+    let id = find(metadata, path).filter(|_| path.0.len() == 1);
+    let id = id.and_then(|field| field_id(&field))?;
+    metadata.keys.iter().find(|key| key.columns.contains(&id))
 }
 
 fn set_default(metadata: &mut TableMetadata, column: &str, default: Option<&String>) {

@@ -32,6 +32,7 @@ use super::capture::EndCapture;
 use super::encoder::{Encoder, encoding, private_context};
 use super::encoding::{Free, choose_columns};
 use super::floats::{FloatBounds, without_float_statistics};
+use super::key_order::{KeyOrder, KeyOrders};
 use super::renamed::in_the_file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ids::{MAX_SUPERFILE_ROWS, RowId};
@@ -93,6 +94,7 @@ pub(crate) struct SuperfileWriter {
     finished: Vec<SuperfileEntry>,
     rows: u64,
     progress: Arc<WriteProgress>,
+    orders: Arc<KeyOrders>,
 }
 
 struct OpenSuperfile {
@@ -102,6 +104,7 @@ struct OpenSuperfile {
     rows: u64,
     bytes: u64,
     floats: FloatBounds,
+    order: KeyOrder,
 }
 
 /// Rows that no encoder has got yet.
@@ -177,7 +180,15 @@ impl SuperfileWriter {
             finished: Vec::new(),
             rows: 0,
             progress: Arc::default(),
+            orders: Arc::default(),
         })
+    }
+
+    /// Finds out whether the rows of its superfiles ascend by keys.
+    #[must_use]
+    pub(crate) fn comparing(mut self, orders: &Arc<KeyOrders>) -> Self {
+        self.orders = Arc::clone(orders);
+        self
     }
 
     /// Closes each superfile at so many rows already, if that is less than the options say.
@@ -237,6 +248,7 @@ impl SuperfileWriter {
             open.bytes += taken;
             self.rows += length as u64;
             open.floats.add(&piece);
+            open.order.add(&piece);
             let full = open.rows >= max_rows || open.bytes >= self.options.max_bytes;
             let open = self.open.insert(open);
             let stopped = match &open.encoder {
@@ -310,6 +322,7 @@ impl SuperfileWriter {
             rows: 0,
             bytes: 0,
             floats: FloatBounds::new(&self.schema, MAX_STATISTICS_COLUMNS),
+            order: self.orders.begin(),
         }
     }
 
@@ -379,6 +392,7 @@ impl SuperfileWriter {
             RowIdSource::Stored => RowIds::Stored,
         };
         self.progress.bytes.fetch_add(size, Ordering::Relaxed);
+        self.orders.end(id, &open.order);
         self.finished.push(SuperfileEntry {
             footer_checksum: Some(checksum),
             stats,

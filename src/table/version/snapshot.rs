@@ -10,9 +10,13 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 use super::reader::Reader;
 use super::sidecars::Sidecars;
-use crate::format::manifest::{CommitRecord, Manifest, TableMetadata};
+use crate::error::Result;
+use crate::format::manifest::{
+    CommitRecord, Manifest, ManifestEdit, SuperfileEntry, TableMetadata,
+};
 use crate::format::{Claim, ContentHash, WalId};
 use crate::storage::ObjectVersion;
+use crate::table::apply::ApplyError;
 
 /// One version of a table. Every reference to a table within a statement reads the same one.
 #[derive(Debug)]
@@ -71,6 +75,28 @@ impl Snapshot {
             reader: Arc::clone(&self.reader),
             seen_with: Some(Arc::clone(metadata)),
         }
+    }
+
+    /// This version with superfiles that a statement has staged. To be read only.
+    ///
+    /// # Errors
+    /// `Corrupt` if one of them cannot be of this table.
+    pub(crate) fn with_staged(&self, staged: &[SuperfileEntry]) -> Result<Self> {
+        let edit = ManifestEdit {
+            add: staged.to_vec(),
+            ..ManifestEdit::default()
+        };
+        let header = self.manifest.header().clone();
+        let manifest = edit
+            .apply(&self.manifest, header)
+            .map_err(ApplyError::from)?;
+        Ok(Self {
+            manifest,
+            root: self.root,
+            pointer: None,
+            reader: Arc::clone(&self.reader),
+            seen_with: self.seen_with.clone(),
+        })
     }
 
     /// The version, from 1.

@@ -50,6 +50,7 @@ async fn a_dropped_table_is_gone_for_everyone() {
         properties: BTreeMap::new(),
         defaults: Default::default(),
         sort_order: Vec::new(),
+        keys: Vec::new(),
     };
     let again = Table::create(world.storage(&Plan::healthy()), world.env(), spec).await;
     assert!(is_dropped_table(&again.unwrap_err()));

@@ -46,6 +46,7 @@ impl World {
             properties: BTreeMap::new(),
             defaults: Default::default(),
             sort_order: Vec::new(),
+            keys: Vec::new(),
         };
         let storage = world.storage(&Plan::healthy());
         let table = Table::create(storage, world.env(), spec).await.unwrap();

@@ -103,6 +103,7 @@ async fn create(world: &Arc<World>, clear: &Arc<Weather>) {
         properties: Default::default(),
         defaults: Default::default(),
         sort_order: Vec::new(),
+        keys: Vec::new(),
     };
     let table = match Table::create(birth.storage, birth.env, spec).await {
         Ok(table) => table,

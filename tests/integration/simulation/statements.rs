@@ -252,10 +252,14 @@ impl Process {
                 let absent: Vec<u64> = absent.collect();
                 let many = dice.random_range(1..=3);
                 plan.upsert = absent.choose_multiple(dice, many).copied().collect();
-                if dice.random_bool(0.5) {
-                    plan.change = few(dice);
+                // A MERGE that changes other rows too, or an INSERT into a table with a declared key.
+                match dice.random_bool(0.5) {
+                    true => {
+                        plan.change = few(dice);
+                        OpKind::Merge
+                    }
+                    false => OpKind::Insert,
                 }
-                OpKind::Merge
             }
             81..83 => {
                 plan.drop = files.iter().copied().collect();
@@ -329,7 +333,7 @@ impl Process {
             self.world.count("upserts begun");
             if self.world.sabotage != Some(Sabotage::HidesAbsentKeys) {
                 let keys = inserted.iter().map(|row| key_value(row.0));
-                effect.absent_keys = AbsentKeys::of_column(KEY, keys);
+                effect.absent_keys = AbsentKeys::of_column(KEY, keys).into_iter().collect();
             }
         }
         effect.rows_inserted = inserted.len() as u64;

@@ -10,8 +10,8 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::open_catalog;
-use datafusion_supertable::unstable::dml::Conditions;
 use datafusion_supertable::unstable::dml::Opaque;
+use datafusion_supertable::unstable::dml::{Conditions, DeclaredKeys};
 use datafusion_supertable::unstable::dml::{SupertableProvider, TableAccess};
 use datafusion_supertable::unstable::format::paths;
 use datafusion_supertable::unstable::scan::session_schema;
@@ -75,6 +75,7 @@ impl Session {
                     schema: session_schema(&table.metadata().schema),
                     column_defaults: Opaque::new(HashMap::new()),
                     conditions: Conditions::default(),
+                    keys: DeclaredKeys::of(&table.metadata()),
                 });
                 session.ctx.register_table("t", Arc::new(provider)).unwrap();
                 session.table = Some(table);

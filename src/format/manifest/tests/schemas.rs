@@ -105,6 +105,7 @@ fn members_of_a_union_have_ids_too() {
     TableMetadata {
         schema,
         next_field_id: next,
+        keys: Vec::new(),
         ..samples::metadata()
     }
     .check()
@@ -203,4 +204,56 @@ fn a_table_remembers_the_physical_names_it_ever_had() {
     assert!(after.retired_names.contains(&(0, "id".to_owned())));
     after.retired_names.remove(&(0, "gone".to_owned()));
     assert!(!after.remembers_names_of(&before));
+}
+
+#[test]
+fn a_key_that_cannot_be_one_is_refused() {
+    let key = |name: &str, is_primary, columns: &[i32]| UniqueKey {
+        name: name.to_owned(),
+        is_primary,
+        columns: columns.to_vec(),
+    };
+    let (primary, other) = (key("p", true, &[1]), key("o", false, &[2, 1]));
+    let with = |keys: Vec<UniqueKey>| TableMetadata {
+        keys,
+        ..samples::metadata()
+    };
+    let good = with(vec![primary.clone(), other.clone()]);
+    good.check().unwrap();
+    let bytes = wire::encode_metadata(&good).unwrap();
+    assert_eq!(wire::decode_metadata(&bytes).unwrap(), good);
+    for (keys, bad) in [
+        (vec![key("none", false, &[])], "none"),
+        (vec![key("twice", false, &[1, 1])], "twice"),
+        (vec![key("missing", false, &[77])], "missing"),
+        (vec![key("nullable", true, &[2])], "nullable"),
+        (vec![primary.clone(), key("p", false, &[2])], "p"),
+        (vec![primary.clone(), key("second", true, &[1])], "second"),
+    ] {
+        assert!(
+            matches!(with(keys).check(), Err(SchemaError::BadKey { name }) if name == bad),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn a_key_is_gained_unless_an_older_one_implies_it() {
+    let with = |keys: &[&[i32]]| TableMetadata {
+        keys: (keys.iter().enumerate())
+            .map(|(i, columns)| UniqueKey {
+                name: i.to_string(),
+                is_primary: false,
+                columns: columns.to_vec(),
+            })
+            .collect(),
+        ..samples::metadata()
+    };
+    let gains = |before: &[&[i32]], after: &[&[i32]]| with(before).gains_key(&with(after));
+    assert!(gains(&[], &[&[1]]));
+    assert!(gains(&[&[1, 2]], &[&[1]]));
+    assert!(gains(&[&[1]], &[&[1], &[2]]));
+    assert!(!gains(&[&[1]], &[&[2, 1]]));
+    assert!(!gains(&[&[1, 2]], &[&[2, 1]]));
+    assert!(!gains(&[&[1], &[2]], &[]));
 }

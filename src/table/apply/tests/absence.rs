@@ -118,7 +118,7 @@ fn a_compaction_adds_no_key() {
         ..Effect::default()
     };
     let mut within = world.change_set(OpKind::Merge, &newer, within, false, 1);
-    within.absent_keys = Some(absent([15]));
+    within.absent_keys = vec![absent([15])];
     let compaction = world.compact(&newer);
     assert!(matches!(world.commit(&compaction), Outcome::Committed(_)));
     assert_eq!(affected(&world.commit(&upsert)), 1);
@@ -174,7 +174,7 @@ fn a_row_that_came_with_the_key_of_a_deleted_one_is_another_row() {
 fn keys_of_which_nothing_is_known_conflict_with_every_row_that_comes_and_with_nothing_else() {
     let (mut world, base) = ten();
     let mut unknown = world.upsert(&base, &[30]);
-    unknown.absent_keys = Some(AbsentKeys::unknown());
+    unknown.absent_keys = vec![AbsentKeys::unknown()];
     let delete = world.delete(&base, &[1]);
     let _ = world.commit(&delete);
     let current = world.current().clone();

@@ -209,7 +209,7 @@ pub(super) fn statement(
         if rng.random_bool(0.2) {
             keys.hashes = None;
         }
-        change_set.absent_keys = Some(keys);
+        change_set.absent_keys = vec![keys];
     }
     Statement {
         change_set,

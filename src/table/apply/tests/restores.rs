@@ -39,7 +39,7 @@ fn restore(base: &Manifest, old: &Manifest) -> ChangeSet {
             .collect(),
         metadata: None,
         serializable: false,
-        absent_keys: None,
+        absent_keys: Vec::new(),
         statement: "RESTORE".to_owned(),
         rows_inserted: 0,
         rows_deleted: 0,

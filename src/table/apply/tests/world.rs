@@ -167,7 +167,7 @@ impl World {
             rows_updated: 0,
             started_at_ms: 0,
             serializable: false,
-            absent_keys: None,
+            absent_keys: Vec::new(),
         };
         let mut removed = 0;
         let places: HashMap<Row, u32> = (0u32..)
@@ -347,7 +347,7 @@ impl World {
             ..Effect::default()
         };
         let mut change_set = self.change_set(OpKind::Merge, base, effect, false, 1);
-        change_set.absent_keys = Some(absent(keys.iter().copied()));
+        change_set.absent_keys = vec![absent(keys.iter().copied())];
         change_set
     }
 

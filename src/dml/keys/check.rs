@@ -1,0 +1,234 @@
+//! Comparing rows with rows: whether a key is there twice.
+//!
+//! Owns the plans that find out, within the memory pool: rows are sorted, or joined by the operator that reads its source
+//! first, both of which spill. Does not own which rows are compared (`written`, or a statement that declares a key).
+//!
+//! Invariant: nothing is written. An error names the key, and one of its values that is there twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, ScalarValue, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, execute_stream};
+use futures::StreamExt;
+use roaring::RoaringBitmap;
+
+use crate::dml::source_first::rule::joined_source_first;
+use crate::dml::write::sort::SortInPartExec;
+use crate::error::{Error, ErrorKind};
+use crate::format::SuperfileId;
+use crate::format::manifest::{SuperfileEntry, UniqueKey, field_id};
+use crate::scan::plan::subset::{Rows, Subset};
+use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan_of};
+use crate::table::{Ascending, Snapshot};
+
+/// What the rows of a table are compared by, and in which session.
+pub(crate) struct KeyCheck<'a> {
+    /// How the statement calls the table.
+    pub(crate) table: &'a str,
+    /// The table's columns, as a session sees them.
+    pub(crate) schema: &'a SchemaRef,
+    pub(crate) location: &'a ScanLocation,
+    pub(crate) context: &'a Arc<TaskContext>,
+}
+
+type Plan = Arc<dyn ExecutionPlan>;
+
+impl KeyCheck<'_> {
+    /// The key's values in rows of a version.
+    pub(crate) fn keys_of(
+        &self,
+        key: &UniqueKey,
+        snapshot: &Arc<Snapshot>,
+        rows: &Subset,
+    ) -> Result<Plan> {
+        let state = SessionStateBuilder::new()
+            .with_config(self.context.session_config().clone())
+            .with_runtime_env(self.context.runtime_env())
+            .build();
+        let request = ScanRequest {
+            snapshot: Arc::clone(snapshot),
+            schema: Arc::clone(self.schema),
+            hidden: HiddenColumns::default(),
+            projection: Some(&places(key, self.schema)?),
+            filters: &[],
+            limit: None,
+            dropped: None,
+            subset: Some(rows),
+            location: self.location,
+        };
+        plan_scan_of(&state, request, None)
+    }
+
+    /// Makes sure that no two of `keys` are equal.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DuplicateKey`].
+    pub(crate) async fn all_differ(&self, key: &UniqueKey, keys: Plan) -> Result<()> {
+        let keys = without_nulls(keys)?;
+        let schema = keys.schema();
+        let columns = 0..schema.fields().len();
+        let order = columns.clone().map(|at| PhysicalSortExpr {
+            expr: column(&schema, at),
+            options: SortOptions::default(),
+        });
+        let Some(order) = LexOrdering::new(order) else {
+            return internal_err!("a key has no columns");
+        };
+        let sorted = Arc::new(SortInPartExec::new(keys, order));
+        let mut batches = execute_stream(sorted, Arc::clone(self.context))?;
+        let mut ascending = Ascending::by(columns.collect());
+        while let Some(batch) = batches.next().await.transpose()? {
+            if let Some(row) = ascending.add(&batch)? {
+                return Err(self.twice(key, &batch, row)?.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that none of `new` is one of `old`, which are read where they can be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DuplicateKey`].
+    pub(crate) async fn none_is_there(&self, key: &UniqueKey, new: Plan, old: Plan) -> Result<()> {
+        let schema = new.schema();
+        let columns = 0..schema.fields().len();
+        let on = columns.map(|at| (column(&schema, at), column(&schema, at)));
+        let config = self.context.session_config().options();
+        let joined = joined_source_first(new, old, on.collect(), config)?;
+        let mut batches = execute_stream(joined, Arc::clone(self.context))?;
+        while let Some(batch) = batches.next().await.transpose()? {
+            if batch.num_rows() > 0 {
+                return Err(self.twice(key, &batch, 0)?.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that none of `values` is NULL in any column.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Constraint`] names the column.
+    pub(crate) async fn none_is_null(&self, values: Plan) -> Result<()> {
+        let schema = values.schema();
+        let Some(any) = all(&schema, Operator::Or, |it| Arc::new(IsNullExpr::new(it))) else {
+            return Ok(());
+        };
+        let nulls = Arc::new(FilterExec::try_new(any, values)?);
+        let mut batches = execute_stream(nulls, Arc::clone(self.context))?;
+        while let Some(batch) = batches.next().await.transpose()? {
+            let mut columns = schema.fields().iter().zip(batch.columns());
+            if let Some((field, _)) = columns.find(|(_, values)| values.null_count() > 0) {
+                let subject = format!("{}.{}", self.table, field.name());
+                let why = "is NULL in a row that is there, so it cannot become NOT NULL; nothing was changed. UPDATE \
+                           or DELETE that row first";
+                return Err(Error::new(ErrorKind::Constraint, subject, why).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn twice(&self, key: &UniqueKey, batch: &RecordBatch, row: usize) -> Result<Error> {
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for (at, values_of) in places(key, self.schema)?.into_iter().zip(batch.columns()) {
+            names.push(self.schema.field(at).name().as_str());
+            values.push(match ScalarValue::try_from_array(values_of, row)? {
+                ScalarValue::Utf8(Some(v))
+                | ScalarValue::LargeUtf8(Some(v))
+                | ScalarValue::Utf8View(Some(v)) => format!("'{v}'"),
+                value => value.to_string(),
+            });
+        }
+        Ok(Error::new(
+            ErrorKind::DuplicateKey,
+            format!("{}.{}", self.table, key.name),
+            format!(
+                "two rows would have the key ({}) = ({}); nothing was changed",
+                names.join(", "),
+                values.join(", ")
+            ),
+        ))
+    }
+}
+
+/// The live rows of superfiles of a version, without some; none of superfiles of which nothing is left.
+///
+/// # Errors
+/// Tombstones cannot be read.
+pub(crate) async fn live_rows<'e>(
+    snapshot: &Snapshot,
+    superfiles: impl Iterator<Item = &'e Arc<SuperfileEntry>>,
+    without: &BTreeMap<SuperfileId, RoaringBitmap>,
+) -> Result<Subset> {
+    let mut subset = Subset::default();
+    for entry in superfiles {
+        let rows = match without.get(&entry.id) {
+            None => Rows::Live,
+            Some(gone) => {
+                let mut left = RoaringBitmap::new();
+                left.insert_range(0..u32::try_from(entry.rows).unwrap_or(u32::MAX));
+                left -= gone;
+                if let Some(tombstones) = &entry.tombstones {
+                    left -= snapshot.sidecars().positions(tombstones).await?.as_ref();
+                }
+                if left.is_empty() {
+                    continue;
+                }
+                Rows::At(Arc::new(left))
+            }
+        };
+        subset.insert(entry.id, rows);
+    }
+    Ok(subset)
+}
+
+/// Where the key's columns are among a session's columns, in the order of its declaration.
+///
+/// # Errors
+/// One is not there, which cannot be.
+pub(crate) fn places(key: &UniqueKey, schema: &SchemaRef) -> Result<Vec<usize>> {
+    let fields = schema.fields();
+    let place = |id: &i32| fields.iter().position(|f| field_id(f) == Some(*id));
+    match key.columns.iter().map(place).collect() {
+        Some(places) => Ok(places),
+        None => internal_err!("a column of the key {} is missing", key.name),
+    }
+}
+
+fn without_nulls(keys: Plan) -> Result<Plan> {
+    let schema = keys.schema();
+    Ok(
+        match all(&schema, Operator::And, |it| {
+            Arc::new(IsNotNullExpr::new(it))
+        }) {
+            Some(none) => Arc::new(FilterExec::try_new(none, keys)?),
+            None => keys,
+        },
+    )
+}
+
+/// A condition on each column that may be NULL, put together; none if there is no such column.
+fn all(
+    schema: &SchemaRef,
+    operator: Operator,
+    condition: impl Fn(Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr>,
+) -> Option<Arc<dyn PhysicalExpr>> {
+    let nullable = schema.fields().iter().enumerate();
+    nullable
+        .filter(|(_, field)| field.is_nullable())
+        .map(|(at, _)| condition(column(schema, at)))
+        .reduce(|all, it| Arc::new(BinaryExpr::new(all, operator, it)))
+}
+
+fn column(schema: &SchemaRef, at: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(schema.field(at).name(), at))
+}

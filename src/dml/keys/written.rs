@@ -1,0 +1,278 @@
+//! The keys of the rows that one attempt at a statement writes.
+//!
+//! Owns what is kept of them while they pass, in bounded memory, and from it which comparisons are spared:
+//!
+//! | what is known | what it spares |
+//! | --- | --- |
+//! | so many different hashes as rows, or each superfile ascends and their bounds lie apart | comparing new rows with each other |
+//! | a superfile of the table cannot hold one of the keys | comparing new rows with its |
+//! | the rows are few, and kept | reading them back |
+//!
+//! Does not own the comparison (`check`), nor what absent keys are to a commit (`format::keys`).
+//!
+//! Invariant: after [`WrittenKeys::check`] no two rows of the version with the statement's effect have one key, and what
+//! it returns says of every key that was added that it was absent.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::{and, filter_record_batch, is_not_null};
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::physical_plan::ExecutionPlan;
+use roaring::RoaringBitmap;
+
+use super::check::{KeyCheck, live_rows, places};
+use crate::format::SuperfileId;
+use crate::format::keys::{AbsentKeys, KeyGatherer};
+use crate::format::manifest::{SuperfileEntry, UniqueKey};
+use crate::format::stats::StatValue;
+use crate::scan::plan::subset::{Rows, Subset};
+use crate::table::{KeyOrders, Snapshot};
+
+/// Bytes of keys that are kept, for each declared key.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// The keys of the rows that an attempt writes.
+pub(crate) struct WrittenKeys {
+    keys: Vec<KeyRows>,
+    orders: Arc<KeyOrders>,
+}
+
+/// The rows as one key sees them.
+struct KeyRows {
+    key: UniqueKey,
+    /// Where its columns are in the rows, in the order of its declaration.
+    places: Vec<usize>,
+    /// Which of those is which, by ascending field id.
+    by_id: Vec<usize>,
+    gathered: Mutex<Gathered>,
+}
+
+struct Gathered {
+    gatherer: KeyGatherer,
+    /// Rows whose key has no NULL.
+    rows: usize,
+    /// All of them, while they are few.
+    kept: Option<Vec<RecordBatch>>,
+    kept_bytes: usize,
+}
+
+/// What a statement does to the version that it reads, apart from metadata.
+pub(crate) struct Rewritten<'a> {
+    pub(crate) snapshot: &'a Arc<Snapshot>,
+    pub(crate) added: &'a [SuperfileEntry],
+    pub(crate) deleted: &'a BTreeMap<SuperfileId, RoaringBitmap>,
+    pub(crate) dropped: &'a [SuperfileId],
+}
+
+impl WrittenKeys {
+    /// For those keys of a version that rows which are written may break; `schema` are the columns that rows begin with.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        schema: &SchemaRef,
+        may_break: impl Fn(&UniqueKey) -> bool,
+    ) -> Result<Self> {
+        let keys = snapshot.metadata().keys.iter().filter(|key| may_break(key));
+        let keys = keys
+            .map(|key| KeyRows::new(key.clone(), schema))
+            .collect::<Result<Vec<_>>>()?;
+        let orders = keys.iter().map(|key| key.places.clone()).collect();
+        Ok(Self {
+            orders: Arc::new(KeyOrders::of(orders)),
+            keys,
+        })
+    }
+
+    /// What the writers of the rows find out.
+    pub(crate) fn orders(&self) -> &Arc<KeyOrders> {
+        &self.orders
+    }
+
+    /// Takes rows that are written in.
+    pub(crate) fn add(&self, rows: &RecordBatch) -> Result<()> {
+        self.keys.iter().try_for_each(|key| key.add(rows))
+    }
+
+    /// The rows do not pass: they are in files that others wrote.
+    pub(crate) fn know_nothing(&self) {
+        for key in &self.keys {
+            let mut gathered = key.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            gathered.gatherer.add_unread();
+            gathered.rows = usize::MAX;
+            gathered.kept = None;
+        }
+    }
+
+    /// Makes sure that no two rows have one key, and tells which keys were absent.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DuplicateKey`](crate::error::ErrorKind::DuplicateKey).
+    pub(crate) async fn check(
+        &self,
+        check: &KeyCheck<'_>,
+        rewritten: &Rewritten<'_>,
+    ) -> Result<Vec<AbsentKeys>> {
+        let mut all = Vec::new();
+        for (index, key) in self.keys.iter().enumerate() {
+            if rewritten.added.is_empty() {
+                break;
+            }
+            let ascends = |entry: &SuperfileEntry| self.orders.ascends(entry.id, index);
+            let one_by_one = rewritten.added.iter().all(ascends);
+            all.extend(key.check(check, rewritten, one_by_one).await?);
+        }
+        Ok(all)
+    }
+}
+
+impl KeyRows {
+    fn new(key: UniqueKey, schema: &SchemaRef) -> Result<Self> {
+        let places = places(&key, schema)?;
+        let mut ids: Vec<(i32, usize)> = key.columns.iter().copied().zip(0..).collect();
+        ids.sort_unstable();
+        let (ids, by_id) = ids.into_iter().unzip();
+        Ok(Self {
+            key,
+            places,
+            by_id,
+            gathered: Mutex::new(Gathered {
+                gatherer: KeyGatherer::new(ids),
+                rows: 0,
+                kept: Some(Vec::new()),
+                kept_bytes: 0,
+            }),
+        })
+    }
+
+    fn add(&self, rows: &RecordBatch) -> Result<()> {
+        let mut keys = rows.project(&self.places)?;
+        let mut whole: Option<BooleanArray> = None;
+        for column in keys.columns().iter().filter(|c| c.null_count() > 0) {
+            let valid = is_not_null(column)?;
+            whole = Some(match whole {
+                Some(whole) => and(&whole, &valid)?,
+                None => valid,
+            });
+        }
+        if let Some(whole) = whole {
+            keys = filter_record_batch(&keys, &whole)?;
+        }
+        let gathered = self.gathered.lock();
+        let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+        gathered.rows += keys.num_rows();
+        if !gathered.gatherer.is_full() {
+            let columns: Vec<&ArrayRef> = (self.by_id.iter())
+                .filter_map(|at| keys.columns().get(*at))
+                .collect();
+            for row in 0..keys.num_rows() {
+                let values = columns.iter().map(|column| {
+                    let scalar = ScalarValue::try_from_array(column, row)?;
+                    Ok(StatValue::from_scalar(&scalar))
+                });
+                gathered.gatherer.add(values.collect::<Result<_>>()?);
+                if gathered.gatherer.is_full() {
+                    break;
+                }
+            }
+        }
+        gathered.kept_bytes += keys.get_array_memory_size();
+        let few = !gathered.gatherer.is_full() && gathered.kept_bytes <= KEPT_BYTES;
+        match &mut gathered.kept {
+            Some(kept) if few => kept.push(keys),
+            kept => *kept = None,
+        }
+        Ok(())
+    }
+
+    /// Those that were gathered, with all that the statistics of the superfiles tell; and whether all differ, as far as
+    /// that can be told from them.
+    fn gathered(&self, added: &[SuperfileEntry]) -> Gathered {
+        let gathered = self.gathered.lock();
+        let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+        let ids = self.key.column_set().into_iter().collect();
+        let empty = Gathered {
+            gatherer: KeyGatherer::new(ids),
+            rows: 0,
+            kept: None,
+            kept_bytes: 0,
+        };
+        let mut all = std::mem::replace(&mut *gathered, empty);
+        if all.gatherer.is_full() {
+            added.iter().for_each(|it| all.gatherer.add_all(&it.stats));
+        }
+        all
+    }
+
+    async fn check(
+        &self,
+        check: &KeyCheck<'_>,
+        rewritten: &Rewritten<'_>,
+        one_by_one: bool,
+    ) -> Result<Option<AbsentKeys>> {
+        let added = rewritten.added;
+        let gathered = self.gathered(added);
+        let differ = gathered.gatherer.different() == Some(gathered.rows)
+            || (one_by_one && lie_apart(&self.key, added));
+        let Gathered { gatherer, kept, .. } = gathered;
+        let Some(absent) = gatherer.finish(false) else {
+            return Ok(None);
+        };
+        let snapshot = rewritten.snapshot;
+        let dropped: HashSet<&SuperfileId> = rewritten.dropped.iter().collect();
+        let may_hold = |entry: &&Arc<SuperfileEntry>| {
+            !dropped.contains(&entry.id) && absent.may_be_in(&entry.stats, entry.rows)
+        };
+        let old = snapshot.manifest().entries().filter(may_hold);
+        let old = live_rows(snapshot, old, rewritten.deleted).await?;
+        if differ && old.is_empty() {
+            return Ok(Some(absent));
+        }
+        // A scan is a plan to be executed once: its partitions share out its files.
+        let new = || -> Result<Arc<dyn ExecutionPlan>> {
+            if let Some(kept) = &kept {
+                let schema = Arc::new(check.schema.project(&self.places)?);
+                let kept = MemorySourceConfig::try_new_exec(&[kept.clone()], schema, None)?;
+                return Ok(kept);
+            }
+            let staged = Arc::new(snapshot.with_staged(added)?);
+            let mut rows = Subset::default();
+            (added.iter()).for_each(|entry| rows.insert(entry.id, Rows::Live));
+            check.keys_of(&self.key, &staged, &rows)
+        };
+        if !differ {
+            check.all_differ(&self.key, new()?).await?;
+        }
+        if !old.is_empty() {
+            let old = check.keys_of(&self.key, snapshot, &old)?;
+            check.none_is_there(&self.key, new()?, old).await?;
+        }
+        Ok(Some(absent))
+    }
+}
+
+/// Whether no key can be in two of these superfiles.
+fn lie_apart(key: &UniqueKey, superfiles: &[SuperfileEntry]) -> bool {
+    let Some(first) = key.columns.first() else {
+        return false;
+    };
+    let mut bounds = Vec::with_capacity(superfiles.len());
+    for entry in superfiles {
+        match entry.stats.columns.get(first) {
+            Some(column) if superfiles.len() > 1 => bounds.push((&column.min, &column.max)),
+            _ if superfiles.len() == 1 => return true,
+            _ => return false,
+        }
+    }
+    let order = |one: &Option<StatValue>, other: &Option<StatValue>| {
+        crate::format::keys::compare(one.as_ref()?, other.as_ref()?)
+    };
+    bounds.sort_by(|a, b| order(a.0, b.0).unwrap_or(std::cmp::Ordering::Equal));
+    let follows = |pair: &[(&Option<StatValue>, &Option<StatValue>)]| match pair {
+        [before, after] => order(before.1, after.0) == Some(std::cmp::Ordering::Less),
+        _ => true,
+    };
+    bounds.windows(2).all(follows)
+}
