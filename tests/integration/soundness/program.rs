@@ -494,7 +494,9 @@ fn is_failed_evaluation(error: &DataFusionError) -> bool {
             ArrowError::CastError(_)
             | ArrowError::ArithmeticOverflow(_)
             | ArrowError::DivideByZero => true,
-            ArrowError::InvalidArgumentError(message) => message.contains("non UTF-8 data"),
+            ArrowError::InvalidArgumentError(message) => {
+                message.contains("non UTF-8 data") || message.contains("to store in a Decimal")
+            }
             _ => false,
         },
         DataFusionError::ParquetError(error) => {
