@@ -23,6 +23,7 @@ mod fault_store;
 mod commits;
 mod data;
 mod ingest;
+mod keys;
 mod measure;
 mod scans;
 mod sets;
@@ -62,6 +63,9 @@ async fn main() -> ExitCode {
     }
     if runs("dml") {
         statements::measure(&mut report, rows).await;
+    }
+    if runs("keys") {
+        keys::measure(&mut report, rows).await;
     }
     if runs("commit") {
         commits::measure(&mut report).await;

@@ -14,9 +14,11 @@
 //! changes := RENAME TO name
 //!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
+//!          | ADD [CONSTRAINT name] { PRIMARY KEY | UNIQUE } (name, …)
 //!          | DROP [COLUMN] [IF EXISTS] path
+//!          | DROP CONSTRAINT [IF EXISTS] name | DROP PRIMARY KEY
 //!          | RENAME [COLUMN] path TO name
-//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | DROP NOT NULL
+//!          | ALTER [COLUMN] path { [SET DATA] TYPE type | {SET | DROP} NOT NULL
 //!                                | SET DEFAULT expr | DROP DEFAULT }
 //!          | MOVE [COLUMN] path place
 //!          | SET [TBLPROPERTIES] ('key' = 'value', …)
@@ -33,10 +35,33 @@
 //! - A dropped column does not come back: another one of its name and type is another column.
 //! - A type can be widened: an integer to a larger one, a float to a double, a decimal to more digits of the same scale.
 //!   Everything else is refused; add a column and `UPDATE` it.
-//! - `NOT NULL` can be dropped, not set. A new column that is `NOT NULL` needs a default, unless the table is empty.
-//! - A column by which the table is ordered or clustered cannot be dropped. A table keeps at least one column.
+//! - `SET NOT NULL` reads the superfiles whose statistics do not say that they have no NULL. Deleted rows count as long as
+//!   they are in a superfile (`supertable_optimize('t', full => true)` takes them out). A new column that is `NOT NULL` needs a
+//!   default, unless the table is empty.
+//! - A column by which the table is ordered or clustered, or that is part of a key, cannot be dropped. A table keeps at least
+//!   one column.
 //! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
 //!   of new columns only while it runs a statement, that is an error, and the next statement sees the new columns.
+//!
+//! # Keys
+//!
+//! `PRIMARY KEY (…)` and `UNIQUE (…)`, or either behind a column, stand in `CREATE EXTERNAL TABLE` and in a catalog's `CREATE
+//! TABLE`, or are added later by `ALTER TABLE`, which sorts the key columns of all rows to check them. No two rows of a table
+//! have the same values in the columns of a key; rows that are NULL in one of them count as different, and those of the
+//! primary key are `NOT NULL`. `INSERT`, `UPDATE`, `MERGE`, `INSERT OVERWRITE` and `supertable_add_files` enforce it. A statement
+//! that would leave a key twice fails with [`ErrorKind::DuplicateKey`](crate::ErrorKind::DuplicateKey), which names the key and
+//! one of its values, and changes nothing. Of two statements that add one key at the same time, at any level of isolation,
+//! one runs again and finds the other's row. `supertable_restore` brings back the keys of its version.
+//!
+//! What it costs: rows that come in ascending order of the key, or are at most 32,768, are compared with no other new row;
+//! superfiles whose statistics leave no room for their keys are not read. Otherwise the key columns (and nothing else) of new
+//! rows are sorted, and joined with those of the superfiles that may hold one. An `UPDATE` that sets no column of a key, and a
+//! `DELETE`, cost nothing.
+//!
+//! A key has columns of integers, decimals, text, bytes, dates or times; a float is refused, whose zeros are two. DataFusion
+//! plans with keys without NULLs: `SELECT id, v FROM t GROUP BY id` is understood. Names are given by
+//! `ALTER TABLE … ADD CONSTRAINT name`; DataFusion drops those of `CREATE`, where a key is called `primary_key`, or `a_b_key` by
+//! its columns. `supertable_properties('t')` lists them.
 //!
 //! # Columns in files
 //!
@@ -79,4 +104,5 @@
 //!   without a column that is `NOT NULL` or has a default; one that the table has already, also when two processes add it at
 //!   once; and a file of another supertable, which may hold deleted rows. A table has a file until all of its rows are
 //!   deleted or were put into superfiles of the table: after that it can be added again, which is for you to know.
+//! - Of a table with keys, the key columns of the files are read.
 //! - A table with conditions (`check.…`) or an order takes rows by `INSERT` only, because only that tests and sorts them.

@@ -58,7 +58,7 @@
 //! # `supertable_properties`
 //!
 //! `key` and `value`, both `Utf8`: `table_id`, `version`, `schema_changed_at`, `live_rows`, `rows`, `superfiles`,
-//! `bytes`, `sort_order`, then the table's options, defaults and conditions. The value of a key that sounds like a
+//! `bytes`, `sort_order`, then the table's declared keys (`key.<name>`), defaults, options and conditions. The value of a key that sounds like a
 //! credential is `(hidden)`.
 //!
 //! # `supertable_wal`

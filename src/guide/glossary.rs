@@ -52,8 +52,9 @@
 //! | id block | the range of ids that one mutation uses for what it stages |
 //! | effect | what a statement does, in memory: superfiles to add, positions to delete, superfiles to drop |
 //! | change set | the effect as a stored object; with its base any process can commit it |
-//! | key | a row's values of the columns that a `MERGE` compares by `=`; not the cluster key |
-//! | absent key | a key that a `MERGE` inserts because it found no row with it |
+//! | key | a row's values of the columns that a `MERGE` compares by `=`, or of a declared key; not the cluster key |
+//! | declared key | columns in which no two rows have the same values: `PRIMARY KEY` or `UNIQUE` |
+//! | absent key | a key that a statement adds because it found no row with it |
 //! | draft | a version that a process has made and to which the pointer has not been swung |
 //! | to judge | to decide what a change set does to a version: the function `apply` |
 //! | conflict | a judgement that a change set can never be committed |

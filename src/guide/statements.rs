@@ -64,10 +64,23 @@
 //! table has. A location inside of a catalog that the session has open is refused by `CREATE EXTERNAL TABLE`, unless a
 //! table is there to be opened.
 //!
+//! # `INSERT … ON CONFLICT`
+//!
+//! ```sql
+//! INSERT INTO t (id, v) VALUES (1, 10), (2, 20) ON CONFLICT (id) DO NOTHING;
+//! INSERT INTO t (id, v) SELECT id, v FROM s ON CONFLICT (id) DO UPDATE SET v = t.v + excluded.v WHERE excluded.v > 0;
+//! ```
+//!
+//! By `sql()`) and at the command line, on a table with a declared [key](super::columns#keys). It is the `MERGE` that means the
+//! same, and counts and conflicts as that. The columns in parentheses are those of a key (`ON CONSTRAINT name` names it); they
+//! can be left out where there is one key. As in PostgreSQL, `excluded` is the new row, a column without a table's name is the
+//! table's, a second row with one key is left out by `DO NOTHING` and an error of `DO UPDATE`, and a key that is not named is
+//! enforced all the same. A new row has a value for each column of the key.
+//!
 //! # `SHOW CREATE TABLE`
 //!
 //! It shows, in a session with `datafusion.catalog.information_schema`, the statement that makes the same table at an empty
-//! place: columns in their order with types, `NOT NULL` and defaults, the declared order, and every option that is set,
+//! place: columns in their order with types, `NOT NULL` and defaults, keys, the declared order, and every option that is set,
 //! conditions among them. It is the table as this session knows it now, after each `ALTER TABLE`. The name and the
 //! `LOCATION` are those of this session (a table that Rust opened has its directory's name); a table of a catalog is shown
 //! with its catalog and schema, in the form that `sql()`) and the command line take. Rows, history and what

@@ -23,7 +23,7 @@
 //! | `created_at_ms` | i64 | when the version was made, ms since 1970, by its committer's clock; never less than the parent's |
 //! | `metadata` | metadata | see below |
 //! | `metadata_changed_at` | u64 | the version in which the metadata last changed |
-//! | `schema_changed_at` | u64 | the version in which the schema last changed |
+//! | `schema_changed_at` | u64 | the version in which the schema last changed, or a key was declared that no older one implies |
 //! | `moved_at` | u64 | the last version in which rows moved; 0: never |
 //! | `rows_changed_at` | u64 | the last version in which rows came, went or changed |
 //! | `restored_at` | u64 | the last version that a `RESTORE` made; 0: never |
@@ -50,12 +50,17 @@
 //! | `initial_defaults` | `map<i32, string>` | by a column's field id: the value, as text, of rows that are older than the column; it never changes |
 //! | `adoptions` | u64 | how often external files were added; a mutation that adds some adds one |
 //! | `sort_order` | `seq<(name string, descending bool, nulls_first bool)>` | the order in which writers sort rows, empty: none |
+//! | `keys` | `seq<(name string, is_primary bool, columns seq<i32>)>` | declared keys, their columns by field id in the order of the declaration |
 //! | `next_field_id` | i32 | the field id that the next new field gets; ids are never used twice |
 //! | `retired_names` | `seq<(parent i32, name string)>`, ascending | physical names of dropped fields, in lower case, each below the field id of its struct, or 0 for a column; never used again |
 //!
 //! Every field of the schema that Parquet gives a node of its own (columns, members of structs, items of lists, keys and
 //! values of maps) has an id from 1 to `next_field_id − 1`, each another. A new version keeps each physical name of the
 //! version before at the same field id, or retires it.
+//!
+//! A key has one column at least, each of which is in the schema, and none twice; names differ; there is one primary key at
+//! most, whose columns are not nullable. No two live rows have the same values in the columns of a key; a row with a NULL there
+//! equals none. A writer that cannot see to it must refuse to add rows to a table with keys.
 //!
 //! `adoptions` is there so that two mutations that add external files at once change the metadata both: then one of them
 //! conflicts, and looks again which files the table has.

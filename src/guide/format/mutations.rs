@@ -71,7 +71,8 @@
 //! ## Absent keys
 //!
 //! A `MERGE` inserts a row because it found none whose *key* (its values of the columns that `ON` compares by `=`) is the
-//! row's. [Postcard](super::encodings#postcard):
+//! row's; and whatever adds rows to a table with declared keys found none with theirs. A sequence, one element for the columns of
+//! the `MERGE` and one for each declared key that the statement might break. [Postcard](super::encodings#postcard):
 //!
 //! | field | type | meaning |
 //! | --- | --- | --- |

@@ -70,7 +70,7 @@
 //! | `parent`, `skips` | see [`manifest`](super::manifest#earlier-versions) |
 //! | `created_at_ms` | the committer's clock, but not less than the parent's |
 //! | `metadata` | the change set's, if it has one; `next_field_id` never falls, and the table's id never changes |
-//! | `metadata_changed_at`, `schema_changed_at` | this version, if metadata, or the schema in it, changed; else as before |
+//! | `metadata_changed_at`, `schema_changed_at` | this version, if metadata, or the schema in it, changed (or keys: a new one that no older one implies); else as before |
 //! | `moved_at` | this version, if a committed change set *moves* rows, or is an `OVERWRITE` or `RESTORE`; else as before |
 //! | `rows_changed_at` | this version, if a change set that is no `COMPACT` adds or removes rows; else as before |
 //! | `restored_at` | this version, if it commits a `RESTORE`; else as before |
@@ -92,7 +92,7 @@
 //! | the change set | and since its base | result |
 //! | --- | --- | --- |
 //! | adds superfiles | rows came or went | added |
-//! | adds superfiles | the schema changed (`schema_changed_at` > base) | conflict |
+//! | adds superfiles | the schema changed, or a key was declared (`schema_changed_at` > base) | conflict |
 //! | `DELETE`, `TRUNCATE` remove rows | the sidecar in force is the base's | the staged sidecar is used as it is |
 //! | same | other rows of the superfile went | a new sidecar, the union of the one in force and `delta` |
 //! | same | some of its rows are in force already, and the superfile's `moved_at` ≤ base | those drop out of the count |
@@ -109,6 +109,7 @@
 //! | `OVERWRITE` | the table's `moved_at` > base | conflict |
 //! | changes the metadata | `metadata_changed_at` > base | conflict |
 //! | adds a `NOT NULL` column without a value for old rows | anything was committed, or there are rows | conflict |
+//! | makes a column `NOT NULL`, or declares a key that no older one implies, and is not `serializable` | same | conflict |
 //! | removes rows, or adds external files | `restored_at` > base | conflict |
 //! | `RESTORE` | anything was committed | conflict |
 //! | any, behind a `RESTORE` of the same draft | | judged again against the restored version |
