@@ -3,7 +3,7 @@
 //! Owns what can be a key, and what DataFusion is told of keys. Does not own their enforcement.
 //!
 //! Invariant: the engine is told only of keys without NULLs: to those that may be NULL, its rules apply what holds for
-//! rows that differ.
+//! rows that differ. And only its planner of SQL is told: see `plan::analyzer`.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{Constraint, Constraints};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, not_impl_err, plan_err};
+use datafusion::common::{DFSchemaRef, FunctionalDependencies, Result, not_impl_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoAction};
@@ -73,7 +73,8 @@ impl AnalyzerRule for SupertableAnalyzer {
 /// Settles the columns by which a statement is analysed: from here on every provider of a supertable
 /// is a fixed one, and every scan reads the columns that its plan was made with.
 fn fix_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
-    Ok(plan
+    let mut depends = false;
+    let plan = plan
         .transform_down_with_subqueries(|node| match node {
             LogicalPlan::TableScan(mut scan) => {
                 let Some(provider) = supertable(&scan.source) else {
@@ -81,6 +82,10 @@ fn fix_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
                 };
                 let provider = provider.fixed();
                 scan.projection = projection_of(&scan, &provider.schema())?;
+                if !scan.projected_schema.functional_dependencies().is_empty() {
+                    depends = true;
+                    scan.projected_schema = independent(&scan.projected_schema)?;
+                }
                 scan.source = provider_as_source(Arc::new(provider));
                 Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
             }
@@ -93,7 +98,27 @@ fn fix_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
             other => Ok(Transformed::no(other)),
         })?
-        .data)
+        .data;
+    if !depends {
+        return Ok(plan);
+    }
+    // What stands above the scans derived from their keys what depends on what.
+    let derived = plan.transform_up_with_subqueries(|node| {
+        match node.schema().functional_dependencies().is_empty() {
+            true => Ok(Transformed::no(node)),
+            false => Ok(Transformed::yes(node.recompute_schema()?)),
+        }
+    })?;
+    Ok(derived.data)
+}
+
+/// `schema` without what a declared key tells of it. The planner of SQL has made its use of that (a column that depends on
+/// a group's key can be selected); the optimiser would go by it where it no longer holds, above joins, and leave groups
+/// and orders out.
+fn independent(schema: &DFSchemaRef) -> Result<DFSchemaRef> {
+    let schema = schema.as_ref().clone();
+    let nothing = FunctionalDependencies::empty();
+    Ok(Arc::new(schema.with_functional_dependencies(nothing)?))
 }
 
 /// Where in `current` the columns are that `scan` was planned with: the table's may have changed

@@ -359,10 +359,6 @@ impl TableProvider for PinnedProvider {
         self.hidden.extend(&self.base.access().schema)
     }
 
-    fn constraints(&self) -> Option<&Constraints> {
-        self.base.constraints()
-    }
-
     fn table_type(&self) -> TableType {
         TableType::Base
     }

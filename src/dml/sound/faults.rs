@@ -15,6 +15,7 @@
 //! | a scalar subquery `IS [NOT] NULL` | found here | takes it for its column, which is never NULL where there is no row | `exact` |
 //! | `CAST(ts_ms AS ns) < value` | found here | cuts the value to the coarser unit | `barrier`, `scan::defaults` |
 //! | `GROUP BY` a column that was unique before a join, and others; `DISTINCT` of it | found here | leaves the others out, or making rows distinct | `rewrite`: columns that depend on nothing |
+//! | `ORDER BY` a key and others, above a join | found here | leaves the others out | `analyzer`: scans tell the optimiser of no key |
 //! | a sort-merge join with a filter, below a projection | found here | evaluates the filter on other columns | `join_fence` |
 //! | an outer sort-merge join whose filter reads a `NOT NULL` column | found here | fails on rows without a partner | `join_fence` |
 //! | a full sort-merge join with a condition of no columns, which is NULL | found here | leaves the condition out | `join_fence` |
@@ -176,6 +177,15 @@ mod tests {
             answers.iter().any(|answer| *answer != right),
             "DataFusion is right now: the treatment can go"
         );
+    }
+
+    #[tokio::test]
+    async fn orders_are_left_out() {
+        let keyed = "CREATE TABLE t (k INT PRIMARY KEY, v INT) AS VALUES (1, 5), (2, 4), (3, 0)";
+        let sql = "SELECT x FROM (SELECT s.v AS x FROM t AS d JOIN t AS s ON s.k < d.k WHERE d.k = 3 \
+                   ORDER BY d.k, s.v LIMIT 1)";
+        let answer = plain(&[keyed, sql]).await;
+        is_still_wrong(&answer, &["5"], &["4"]);
     }
 
     #[tokio::test]
