@@ -245,3 +245,29 @@ fn more_keys_than_are_kept_one_by_one_are_kept_as_bounds() {
     let many = absent(0..=MAX_HASHES as Row);
     assert_eq!((many.ranges.len(), many.hashes), (1, None));
 }
+
+#[test]
+fn of_several_keys_each_is_asked_for() {
+    let (mut world, base) = ten();
+    let mut two = world.upsert(&base, &[30]);
+    // Of another column, of which the rows of these worlds have no statistics.
+    let other = AbsentKeys::of_column(77, [StatValue::Int(1)]).unwrap();
+    two.absent_keys.push(other.clone());
+    let mut alone = world.upsert(&base, &[31]);
+    let unlike = AbsentKeys::of_column(77, [StatValue::Int(5)]);
+    alone.absent_keys.extend(unlike);
+    let mut same = world.upsert(&base, &[32]);
+    same.absent_keys.push(other);
+    assert_eq!(affected(&world.commit(&two)), 1);
+    // One of them may have been added, though the other one was not.
+    let rows = &world.current().header().added_keys;
+    assert!(rows.iter().all(|keys| keys.columns.len() == 1));
+    let again = world.commit(&alone);
+    assert!(matches!(again, Outcome::Committed(_)), "{again:?}");
+    conflicts(&world.commit(&same));
+    let _ = world.insert(&some(&[20]));
+    let mut late = world.upsert(&base, &[60]);
+    late.absent_keys
+        .push(AbsentKeys::of_column(77, [StatValue::Int(2)]).unwrap());
+    conflicts(&world.commit(&late));
+}

@@ -725,3 +725,49 @@ fn missing_and_wrong_sidecars_are_errors() {
         }
     ));
 }
+
+#[test]
+fn a_key_is_declared_only_over_rows_that_were_read_and_rows_are_added_only_with_the_key_in_mind() {
+    let declared = |world: &mut World, base: &Manifest, reads: bool| {
+        let mut metadata = base.header().metadata.as_ref().clone();
+        metadata.keys.push(UniqueKey {
+            name: "new".to_owned(),
+            is_primary: false,
+            columns: vec![1],
+        });
+        let effect = Effect::default();
+        let mut change_set = world.change_set(OpKind::Alter, base, effect, false, 1);
+        change_set.metadata = Some(metadata);
+        change_set.serializable = reads;
+        change_set
+    };
+    let (mut world, base) = ten();
+    let blind = declared(&mut world, &base, false);
+    assert_eq!(*reason(&world.commit(&blind)), R::NoLongerEmpty);
+    let overtaken = declared(&mut world, &base, true);
+    let _ = world.insert(&rows(20..30));
+    assert_eq!(*reason(&world.commit(&overtaken)), R::ReadChanged);
+    let current = world.current().clone();
+    let adds: Vec<ChangeSet> = vec![
+        world.upsert(&current, &[40]),
+        world.update(&current, &[1], 7),
+        world.overwrite(&current, &rows(0..5)),
+    ];
+    let delete = world.delete(&current, &[2]);
+    let alter = declared(&mut world, &current, true);
+    assert!(matches!(world.commit(&alter), Outcome::Committed(_)));
+    for change_set in adds {
+        assert_eq!(*reason(&world.commit(&change_set)), R::SchemaChanged);
+    }
+    assert_eq!(affected(&world.commit(&delete)), 1);
+    // A key that an older one implies changes nothing for those who add rows.
+    let base = world.current().clone();
+    let update = world.update(&base, &[3], 7);
+    let mut metadata = base.header().metadata.as_ref().clone();
+    metadata.keys.retain(|key| key.name == "new");
+    let effect = Effect::default();
+    let mut drop = world.change_set(OpKind::Alter, &base, effect, false, 1);
+    drop.metadata = Some(metadata);
+    assert!(matches!(world.commit(&drop), Outcome::Committed(_)));
+    assert_eq!(affected(&world.commit(&update)), 1);
+}
