@@ -56,4 +56,5 @@
 //! | `SourceFirstJoinExec` | `source_rows`, `key_ranges`, `spilled_rows` | rows of the source, the ranges in which its keys lie, rows that went to disk |
 //! | scan | `bytes_scanned` and the other counters of DataFusion's Parquet scan | |
 //! | `INSERT` | `superfiles_written` | |
+//! | `INSERT`, `UPDATE`, `MERGE` | `key_superfiles` | superfiles whose declared keys the new ones are compared with, for all keys |
 //! | `INSERT … SELECT`, `DELETE`, `UPDATE`, `MERGE` | `conflict_reruns` | times that the statement ran again |

@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use datafusion_supertable::{Error, ErrorKind};
 use tempfile::TempDir;
 
-use crate::support::sql::{context, finish, number, reruns};
+use crate::support::sql::{context, finish, metric, number, reruns};
 
 const COLUMNS: &str = "id BIGINT PRIMARY KEY, name VARCHAR, day INT, UNIQUE (name, day)";
 
@@ -334,4 +334,38 @@ async fn keys_are_declared_and_dropped_from_rust() {
     changed.set_not_null("b").execute().await.unwrap();
     assert_eq!(fails("INSERT INTO t VALUES (1, 1, 'x')").await, duplicate);
     assert_eq!(fails("INSERT INTO t VALUES (1, 2, 'x')").await, None);
+}
+
+#[tokio::test]
+async fn superfiles_that_cannot_hold_a_key_are_not_read_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = session(&dir, "id BIGINT PRIMARY KEY, v INT").await;
+    for from in [0, 100_000, 200_000] {
+        let insert =
+            format!("INSERT INTO t SELECT 2 * value, 1 FROM range({from}, {from} + 100000)");
+        run(&ctx, &insert).await.unwrap();
+    }
+    for (statement, expected) in [
+        (
+            "INSERT INTO t SELECT value, 1 FROM range(600000, 700000)",
+            0,
+        ),
+        (
+            "INSERT INTO t SELECT 2 * value + 1, 1 FROM range(150000, 190000)",
+            1,
+        ),
+        ("INSERT INTO t VALUES (7, 1), (500001, 1), (9000000, 1)", 2),
+        ("UPDATE t SET v = 2 WHERE id < 1000", 0),
+        ("UPDATE t SET id = id + 8000000 WHERE id < 1000", 1),
+        (
+            "INSERT INTO t SELECT (value * 7919) % 300000 * 2 + 1000001, 1 FROM range(0, 300000)",
+            1,
+        ),
+    ] {
+        let plan = begin(&ctx, statement).await;
+        finish(&ctx, &plan).await.unwrap();
+        assert_eq!(metric(&plan, "key_superfiles"), expected, "{statement}");
+    }
+    let twice = "SELECT count(*) - count(DISTINCT id) FROM t";
+    assert_eq!(number(&ctx, twice).await, 0);
 }

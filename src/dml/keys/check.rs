@@ -18,6 +18,7 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::metrics::Count;
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, execute_stream};
 use futures::StreamExt;
 use roaring::RoaringBitmap;
@@ -31,6 +32,9 @@ use crate::scan::plan::subset::{Rows, Subset};
 use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan_of};
 use crate::table::{Ascending, Snapshot};
 
+/// The metric of [`KeyCheck::compared`].
+pub(crate) const KEY_SUPERFILES: &str = "key_superfiles";
+
 /// What the rows of a table are compared by, and in which session.
 pub(crate) struct KeyCheck<'a> {
     /// How the statement calls the table.
@@ -39,6 +43,8 @@ pub(crate) struct KeyCheck<'a> {
     pub(crate) schema: &'a SchemaRef,
     pub(crate) location: &'a ScanLocation,
     pub(crate) context: &'a Arc<TaskContext>,
+    /// Counts the superfiles of the table whose keys new ones are compared with.
+    pub(crate) compared: Count,
 }
 
 type Plan = Arc<dyn ExecutionPlan>;

@@ -246,6 +246,7 @@ impl KeyRows {
             check.all_differ(&self.key, new()?).await?;
         }
         if !old.is_empty() {
+            check.compared.add(old.len());
             let old = check.keys_of(&self.key, snapshot, &old)?;
             check.none_is_there(&self.key, new()?, old).await?;
         }

@@ -30,6 +30,11 @@ impl Subset {
         self.0.insert(superfile, rows);
     }
 
+    /// How many superfiles there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there is no superfile.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
 use datafusion::execution::TaskContext;
+use datafusion::physical_plan::metrics::Count;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
@@ -145,6 +146,7 @@ async fn check_keys(
         schema: &schema,
         location,
         context,
+        compared: Count::new(),
     };
     let rewritten = Rewritten {
         snapshot,

@@ -17,6 +17,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::metrics::Count;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 use roaring::RoaringBitmap;
@@ -206,6 +207,7 @@ async fn check_rows(
         schema: &schema,
         location: &access.location,
         context: &state.task_ctx(),
+        compared: Count::new(),
     };
     let entries = snapshot.manifest().entries();
     let rows = live_rows(snapshot, entries, &BTreeMap::new()).await?;
