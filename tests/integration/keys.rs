@@ -356,6 +356,16 @@ async fn superfiles_that_cannot_hold_a_key_are_not_read_for_it() {
         ),
         ("INSERT INTO t VALUES (7, 1), (500001, 1), (9000000, 1)", 2),
         ("UPDATE t SET v = 2 WHERE id < 1000", 0),
+        ("UPDATE t AS x SET v = 3 WHERE x.id < 1000", 0),
+        (
+            "UPDATE t SET v = s.v FROM (SELECT 5000 AS id, 3 AS v) AS s WHERE t.id = s.id",
+            0,
+        ),
+        (
+            "MERGE INTO t USING (SELECT 5000 AS id, 3 AS v) AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = s.v",
+            0,
+        ),
+        ("DELETE FROM t WHERE id = 5000", 0),
         ("UPDATE t SET id = id + 8000000 WHERE id < 1000", 1),
         (
             "INSERT INTO t SELECT (value * 7919) % 300000 * 2 + 1000001, 1 FROM range(0, 300000)",

@@ -115,8 +115,8 @@ async fn current(ctx: &SessionContext) -> (u64, String, Vec<Value>) {
 }
 
 const CREATE: &str = "CREATE EXTERNAL TABLE t (
-        id BIGINT NOT NULL, name VARCHAR DEFAULT 'none', price DECIMAL(10,2), seen TIMESTAMP, f FLOAT, ok BOOLEAN,
-        tags INT[], raw BYTEA, s STRUCT<a INT, b VARCHAR>, day DATE, year INT)
+        id BIGINT PRIMARY KEY, name VARCHAR DEFAULT 'none', price DECIMAL(10,2), seen TIMESTAMP, f FLOAT, ok BOOLEAN,
+        tags INT[], raw BYTEA, s STRUCT<a INT, b VARCHAR>, day DATE, year INT, UNIQUE (name, id))
     STORED AS SUPERTABLE LOCATION '{dir}/t/'";
 
 /// What happens to the table, a version each; `COPY` makes files for it.

@@ -188,6 +188,7 @@ def decode_root(data, expected, name):
     initial_defaults = dict(p.seq(lambda: (p.int(32), p.string())))
     p.uint()  # how often external files were added
     p.seq(lambda: (p.string(), p.bool(), p.bool()))  # the order in which writers sort rows
+    p.seq(lambda: (p.string(), p.bool(), p.seq(lambda: p.int(32))))  # declared keys
     p.int(32)  # the next field id
     p.seq(lambda: (p.int(32), p.string()))  # retired physical names
     for _ in range(5):  # when metadata, schema, places of rows and rows last changed; when a restore was

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchemaRef, FunctionalDependencies, Result, not_impl_err, plan_err};
+use datafusion::common::{
+    DFSchemaRef, FunctionalDependencies, Result, TableReference, not_impl_err, plan_err,
+};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::logical_expr::dml::{InsertOp, MergeIntoAction};
@@ -205,7 +207,7 @@ fn rewrite_dml(
     };
     let pin = pins.pin(&provider);
     let target = provider.addressed(Arc::clone(&pin));
-    let writes = writes(&dml, &dml.input);
+    let writes = writes(&dml, &dml.input)?;
     let input = Arc::unwrap_or_clone(dml.input);
     let (input, absent, statement) = match &dml.op {
         WriteOp::MergeInto(merge) => {
@@ -262,7 +264,7 @@ fn rewrite_dml(
 }
 
 /// What a statement over `input` writes.
-fn writes(dml: &DmlStatement, input: &LogicalPlan) -> Writes {
+fn writes(dml: &DmlStatement, input: &LogicalPlan) -> Result<Writes> {
     let mut writes = Writes {
         table: dml.table_name.to_string(),
         inserts: false,
@@ -287,14 +289,18 @@ fn writes(dml: &DmlStatement, input: &LogicalPlan) -> Writes {
                 LogicalPlan::Projection(projection) => &projection.expr,
                 _ => &[],
             };
+            let alias = only_alias(input, &dml.table_name)?;
             for (at, field) in input.schema().fields().iter().enumerate() {
-                let stays = match values
-                    .get(at)
-                    .map(|value| value.clone().unalias_nested().data)
-                {
+                let mut value = values.get(at);
+                while let Some(Expr::Alias(alias)) = value {
+                    value = Some(&*alias.expr);
+                }
+                let stays = match value {
                     Some(Expr::Column(column)) => {
-                        column.name == *field.name()
-                            && column.relation.as_ref() == Some(&dml.table_name)
+                        let relation = column.relation.as_ref();
+                        let of_table = relation == Some(&dml.table_name)
+                            || (alias.is_some() && relation == alias.as_ref());
+                        of_table && column.name == *field.name()
                     }
                     _ => false,
                 };
@@ -305,7 +311,23 @@ fn writes(dml: &DmlStatement, input: &LogicalPlan) -> Writes {
         }
         _ => {}
     }
-    writes
+    Ok(writes)
+}
+
+/// The other name that a plan gives a table which it reads once.
+fn only_alias(plan: &LogicalPlan, table: &TableReference) -> Result<Option<TableReference>> {
+    let is_table = |plan: &LogicalPlan| matches!(plan, LogicalPlan::TableScan(scan) if scan.table_name == *table);
+    let (mut alias, mut scans) = (None, 0);
+    plan.apply_with_subqueries(|node| {
+        scans += usize::from(is_table(node));
+        if let LogicalPlan::SubqueryAlias(named) = node
+            && is_table(&named.input)
+        {
+            alias = Some(named.alias.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(alias.filter(|_| scans == 1))
 }
 
 /// Whether `plan` reads a supertable, and no rewritten statement does it (whose plan is sound already).
