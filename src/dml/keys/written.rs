@@ -234,7 +234,8 @@ impl KeyRows {
         let new = || -> Result<Arc<dyn ExecutionPlan>> {
             if let Some(kept) = &kept {
                 let schema = Arc::new(check.schema.project(&self.places)?);
-                let kept = MemorySourceConfig::try_new_exec(&[kept.clone()], schema, None)?;
+                let kept =
+                    MemorySourceConfig::try_new_exec(std::slice::from_ref(kept), schema, None)?;
                 return Ok(kept);
             }
             let staged = Arc::new(snapshot.with_staged(added)?);
