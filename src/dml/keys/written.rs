@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | so many different hashes as rows, or each superfile ascends and their bounds lie apart | comparing new rows with each other |
 //! | a superfile of the table cannot hold one of the keys | comparing new rows with its |
-//! | the rows are few, and kept | reading them back |
+//! | the keys are kept in memory | reading them back |
 //!
 //! Does not own the comparison (`check`), nor what absent keys are to a commit (`format::keys`).
 //!
@@ -21,6 +21,7 @@ use arrow::compute::{and, filter_record_batch, is_not_null};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlan;
 use roaring::RoaringBitmap;
 
@@ -32,8 +33,8 @@ use crate::format::stats::StatValue;
 use crate::scan::plan::subset::{Rows, Subset};
 use crate::table::{KeyOrders, Snapshot};
 
-/// Bytes of keys that are kept, for each declared key.
-const KEPT_BYTES: usize = 4 << 20;
+/// Bytes of keys that are kept, for each declared key, if the memory pool has them.
+const KEPT_BYTES: usize = 32 << 20;
 
 /// The keys of the rows that an attempt writes.
 pub(crate) struct WrittenKeys {
@@ -55,9 +56,9 @@ struct Gathered {
     gatherer: KeyGatherer,
     /// Rows whose key has no NULL.
     rows: usize,
-    /// All of them, while they are few.
+    /// All of them, while there is memory for them.
     kept: Option<Vec<RecordBatch>>,
-    kept_bytes: usize,
+    memory: MemoryReservation,
 }
 
 /// What a statement does to the version that it reads, apart from metadata.
@@ -73,11 +74,12 @@ impl WrittenKeys {
     pub(crate) fn of(
         snapshot: &Snapshot,
         schema: &SchemaRef,
+        pool: &Arc<dyn MemoryPool>,
         may_break: impl Fn(&UniqueKey) -> bool,
     ) -> Result<Self> {
         let keys = snapshot.metadata().keys.iter().filter(|key| may_break(key));
         let keys = keys
-            .map(|key| KeyRows::new(key.clone(), schema))
+            .map(|key| KeyRows::new(key.clone(), schema, pool))
             .collect::<Result<Vec<_>>>()?;
         let orders = keys.iter().map(|key| key.places.clone()).collect();
         Ok(Self {
@@ -129,7 +131,7 @@ impl WrittenKeys {
 }
 
 impl KeyRows {
-    fn new(key: UniqueKey, schema: &SchemaRef) -> Result<Self> {
+    fn new(key: UniqueKey, schema: &SchemaRef, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
         let places = places(&key, schema)?;
         let mut ids: Vec<(i32, usize)> = key.columns.iter().copied().zip(0..).collect();
         ids.sort_unstable();
@@ -142,7 +144,7 @@ impl KeyRows {
                 gatherer: KeyGatherer::new(ids),
                 rows: 0,
                 kept: Some(Vec::new()),
-                kept_bytes: 0,
+                memory: MemoryConsumer::new("supertable keys").register(pool),
             }),
         })
     }
@@ -178,32 +180,18 @@ impl KeyRows {
                 }
             }
         }
-        gathered.kept_bytes += keys.get_array_memory_size();
-        let few = !gathered.gatherer.is_full() && gathered.kept_bytes <= KEPT_BYTES;
+        let bytes = keys.get_array_memory_size();
+        let fits = gathered.kept.is_some()
+            && gathered.memory.size() + bytes <= KEPT_BYTES
+            && gathered.memory.try_grow(bytes).is_ok();
         match &mut gathered.kept {
-            Some(kept) if few => kept.push(keys),
-            kept => *kept = None,
+            Some(kept) if fits => kept.push(keys),
+            kept => {
+                *kept = None;
+                gathered.memory.free();
+            }
         }
         Ok(())
-    }
-
-    /// Those that were gathered, with all that the statistics of the superfiles tell; and whether all differ, as far as
-    /// that can be told from them.
-    fn gathered(&self, added: &[SuperfileEntry]) -> Gathered {
-        let gathered = self.gathered.lock();
-        let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
-        let ids = self.key.column_set().into_iter().collect();
-        let empty = Gathered {
-            gatherer: KeyGatherer::new(ids),
-            rows: 0,
-            kept: None,
-            kept_bytes: 0,
-        };
-        let mut all = std::mem::replace(&mut *gathered, empty);
-        if all.gatherer.is_full() {
-            added.iter().for_each(|it| all.gatherer.add_all(&it.stats));
-        }
-        all
     }
 
     async fn check(
@@ -213,11 +201,20 @@ impl KeyRows {
         one_by_one: bool,
     ) -> Result<Option<AbsentKeys>> {
         let added = rewritten.added;
-        let gathered = self.gathered(added);
-        let differ = gathered.gatherer.different() == Some(gathered.rows)
-            || (one_by_one && lie_apart(&self.key, added));
-        let Gathered { gatherer, kept, .. } = gathered;
-        let Some(absent) = gatherer.finish(false) else {
+        let (absent, differ, kept, _memory) = {
+            let gathered = self.gathered.lock();
+            let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
+            let nothing = KeyGatherer::new(self.key.column_set().into_iter().collect());
+            let mut gatherer = std::mem::replace(&mut gathered.gatherer, nothing);
+            let differ = gatherer.different() == Some(gathered.rows)
+                || (one_by_one && lie_apart(&self.key, added));
+            if gatherer.is_full() {
+                added.iter().for_each(|it| gatherer.add_all(&it.stats));
+            }
+            let (kept, memory) = (gathered.kept.take(), gathered.memory.take());
+            (gatherer.finish(false), differ, kept, memory)
+        };
+        let Some(absent) = absent else {
             return Ok(None);
         };
         let snapshot = rewritten.snapshot;

@@ -286,7 +286,12 @@ impl ChangeSink {
     ) -> Result<Effect> {
         let metadata = snapshot.metadata();
         let may_break = |key: &UniqueKey| self.writes.may_break(key, metadata);
-        let keys = WrittenKeys::of(snapshot, &self.access.schema, may_break)?;
+        let keys = WrittenKeys::of(
+            snapshot,
+            &self.access.schema,
+            context.memory_pool(),
+            may_break,
+        )?;
         let schema = stream.schema();
         let mut changed = CollectedRows::new(context.memory_pool());
         let kept = KeptRows::begin(context);

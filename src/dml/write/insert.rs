@@ -250,7 +250,12 @@ impl InsertSink {
         snapshot: &Arc<Snapshot>,
         dropped: &[SuperfileId],
     ) -> Result<Effect> {
-        let keys = Arc::new(WrittenKeys::of(snapshot, &self.access.schema, |_| true)?);
+        let keys = Arc::new(WrittenKeys::of(
+            snapshot,
+            &self.access.schema,
+            context.memory_pool(),
+            |_| true,
+        )?);
         let pool = context.memory_pool().memory_limit();
         let threads = context.session_config().target_partitions();
         let number = writers_for(rows.len(), threads, &pool);

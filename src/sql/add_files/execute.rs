@@ -138,7 +138,7 @@ async fn check_keys(
     added: &[SuperfileEntry],
 ) -> DataFusionResult<Vec<AbsentKeys>> {
     let schema = session_schema(&snapshot.schema());
-    let keys = WrittenKeys::of(snapshot, &schema, |_| true)?;
+    let keys = WrittenKeys::of(snapshot, &schema, context.memory_pool(), |_| true)?;
     keys.know_nothing();
     let table = location.root.to_string();
     let check = KeyCheck {
