@@ -157,7 +157,7 @@ async fn table_with_conditions() -> Arc<InMemory> {
     let ctx = on_store(&store, &Plan::healthy());
     for sql in [
         SMALL_SUPERFILES,
-        "CREATE EXTERNAL TABLE t (id BIGINT NOT NULL, v BIGINT) STORED AS SUPERTABLE \
+        "CREATE EXTERNAL TABLE t (id BIGINT PRIMARY KEY, v BIGINT) STORED AS SUPERTABLE \
          LOCATION 'mem://bucket/t/' \
          OPTIONS ('supertable.check.small' 'v < 29000')",
         "INSERT INTO t SELECT value, value AS v FROM range(0, 28000)",
@@ -182,6 +182,9 @@ async fn a_statement_that_fails_after_many_superfiles_takes_all_of_them_back() {
         "UPDATE t SET v = v + 1500",
         "UPDATE t SET id = NULLIF(id, 27000)",
         "UPDATE t SET v = 1 / (27000 - id)",
+        // A key that is there, and one that would be there twice.
+        "INSERT INTO t SELECT value + 27999, 1 FROM range(0, 30000)",
+        "UPDATE t SET id = id % 27500",
         &format!(
             "{merge} WHEN MATCHED THEN UPDATE SET v = 0 WHEN NOT MATCHED THEN INSERT (id, v) VALUES (NULLIF(s.k, 59000), 0)"
         ),
