@@ -51,7 +51,7 @@
 //!   otherwise. `SET datafusion.optimizer.enable_join_dynamic_filter_pushdown = false` ends it.
 //! - A statement is cancelled where DataFusion pauses: a nested-loop join may compute for minutes without a pause, so a timeout
 //!   around it comes late. In the command line a second Ctrl-C leaves at once.
-//! - Plain errors, through `ctx.sql` only: `UPDATE … FROM`, `DELETE … USING`, `RETURNING`
+//! - Plain errors, through `ctx.sql` only: `UPDATE … FROM`, `DELETE … USING`, `ON CONFLICT`, `RETURNING`
 //!   and other forms that `datafusion_supertable::sql` and the command line take (see the guide on statements).
 //!
 //! # Of speed
