@@ -122,6 +122,7 @@ impl Barrier<'_> {
             },
             _ => (left, right),
         };
+        let (left, op, right) = in_one_form(left, op, right);
         // A comparison of two columns may keep a cast that loses nothing: it is how keys of two types join.
         let constant = is_literal(&left) || is_literal(&right);
         if op == Operator::IsNotDistinctFrom && !constant {
@@ -355,6 +356,29 @@ impl Barrier<'_> {
 
 fn is_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(..))
+}
+
+/// The comparison with its value on the right, and of two zeros the positive one. The engine joins the conditions on a
+/// column that compare it with values, as if those of one meaning had one form: of `c >= 2 AND 2 < c` it keeps the
+/// first, and `c = 2 AND 2 = c` is FALSE.
+fn in_one_form(left: Expr, op: Operator, right: Expr) -> (Expr, Operator, Expr) {
+    if !is_comparison(op) {
+        return (left, op, right);
+    }
+    let (left, op, right) = match (&left, &right, op.swap()) {
+        (Expr::Literal(..), other, Some(swapped)) if !is_literal(other) => (right, swapped, left),
+        _ => (left, op, right),
+    };
+    let right = match right {
+        Expr::Literal(ScalarValue::Float16(Some(v)), _) if v.to_f32() == 0.0 => {
+            lit(ScalarValue::Float16(Some(Default::default())))
+        }
+        Expr::Literal(ScalarValue::Float32(Some(0.0)), _) => lit(0.0_f32),
+        Expr::Literal(ScalarValue::Float64(Some(0.0)), _) => lit(0.0_f64),
+        Expr::Literal(value, _) => lit(value),
+        other => other,
+    };
+    (left, op, right)
 }
 
 fn is_float_zero(value: &ScalarValue) -> bool {

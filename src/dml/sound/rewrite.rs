@@ -5,8 +5,8 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::logical_plan::{Aggregate, Projection, Sort};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use datafusion::logical_expr::logical_plan::{Aggregate, Limit, Projection, Sort};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, lit};
 
 use super::barrier::{Barrier, Mode};
 use super::key::independent;
@@ -116,8 +116,33 @@ impl Rewrite<'_> {
                     .data
             }
         };
-        hidden.recompute_schema()
+        let plan = hidden.recompute_schema()?;
+        match &plan {
+            LogicalPlan::Aggregate(aggregate) if changes && may_answer_nothing(aggregate)? => {
+                fenced(plan)
+            }
+            _ => Ok(plan),
+        }
     }
+}
+
+/// Whether `aggregate` has a row for no rows; and is not read for each row of an outer query, where a fence is not
+/// understood.
+fn may_answer_nothing(aggregate: &Aggregate) -> Result<bool> {
+    let groups = &aggregate.group_expr;
+    let has_row = groups.is_empty() || groups.iter().any(|g| matches!(g, Expr::GroupingSet(_)));
+    let outer = |node: &LogicalPlan| Ok(node.contains_outer_reference());
+    Ok(has_row && !aggregate.input.exists(outer)?)
+}
+
+/// `plan` below a limit that leaves nothing out. The engine moves a condition without columns (what is left of `x = NULL`)
+/// below an aggregate, which then still has its row for no rows; it moves none below a limit.
+fn fenced(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(LogicalPlan::Limit(Limit {
+        skip: None,
+        fetch: Some(Box::new(lit(i64::MAX))),
+        input: Arc::new(plan),
+    }))
 }
 
 /// `aggregate` with all of its groups. DataFusion leaves those out that depend on another one, and holds a column
