@@ -25,6 +25,8 @@
 //! | `PREPARE` | read | rewrites the plan before it is analysed | `prepared` |
 //! | the hooks `delete_from` and `update` | found here | lose predicates | `dml::analyzer` |
 //! | two calls of a table function that differ in an argument, in two subqueries | found here | takes scans of one name for one, and evaluates it once | `parameters`, for the functions of this crate |
+//! | conditions of one meaning in two forms: `c = 2 AND 2 = c`, `x >= 0.0 AND x > -0.0` | found here | takes them for FALSE, or keeps the wider one | `barrier`: one form |
+//! | a condition without columns above an aggregate: `NULL IN (SELECT max(…))`, `ON … AND 1 = 0` | found here | moves it below, where a row for no rows passes | `rewrite`: a fence |
 //! | a list of four or more floats | found here | tells `0.0` from `-0.0`, as `=` does not | `barrier`, `exact` |
 //! | a group or a distinct value of floats | found here | is `0.0` for `-0.0`, too | `key`: outer values are kept in their bits |
 //!
@@ -139,6 +141,23 @@ mod tests {
         let table = "CREATE TABLE t (x DOUBLE) AS VALUES (0.0), (CAST('-0.0' AS DOUBLE))";
         let sql = "SELECT count(*) FROM t WHERE x IN (1.5, 2.5, 3.5, 0.0)";
         is_still_wrong(&plain(&[table, sql]).await, &["1"], &["2"]);
+    }
+
+    #[tokio::test]
+    async fn conditions_in_two_forms_are_joined() {
+        let table = "CREATE TABLE t (x DOUBLE) AS VALUES (0.0), (CAST('-0.0' AS DOUBLE)), (1.0)";
+        let both =
+            "SELECT count(*) FROM t WHERE x = CAST('0.0' AS DOUBLE) AND x = CAST('-0.0' AS DOUBLE)";
+        is_still_wrong(&plain(&[table, both]).await, &["0"], &["2"]);
+        let above = "SELECT count(*) FROM t WHERE x > CAST('-0.0' AS DOUBLE) AND x >= CAST('0.0' AS DOUBLE)";
+        is_still_wrong(&plain(&[table, above]).await, &["3"], &["1"]);
+    }
+
+    #[tokio::test]
+    async fn a_condition_without_columns_is_moved_below_an_aggregate() {
+        let sql = "SELECT count(s.n) FROM (SELECT count(*) + 1 AS n FROM b WHERE v > 100) AS s \
+                   RIGHT JOIN a ON a.k = s.n AND 1 = 0";
+        is_still_wrong(&with_tables(sql).await, &["1"], &["0"]);
     }
 
     #[tokio::test]
