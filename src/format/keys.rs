@@ -380,10 +380,17 @@ impl KeyGatherer {
     }
 
     /// Adds keys of which only these statistics are known.
-    pub(crate) fn add_all(&mut self, stats: &SuperfileStats) {
+    fn add_all(&mut self, stats: &SuperfileStats) {
         (self.few, self.hashes) = (None, None);
         let bounds = |id| stats.columns.get(id).map(Bounds::of).unwrap_or_default();
         self.widen(self.columns.iter().map(bounds).collect());
+    }
+
+    /// If not all keys were gathered one by one: adds what the statistics of their superfiles tell of them.
+    pub(crate) fn complete<'s>(&mut self, stats: impl Iterator<Item = &'s SuperfileStats>) {
+        if self.is_full() {
+            stats.for_each(|stats| self.add_all(stats));
+        }
     }
 
     /// Adds keys of which nothing is known.

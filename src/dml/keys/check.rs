@@ -18,22 +18,20 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, execute_stream};
 use futures::StreamExt;
 use roaring::RoaringBitmap;
 
+use crate::dml::provider::TableAccess;
 use crate::dml::source_first::rule::joined_source_first;
 use crate::dml::write::sort::SortInPartExec;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::format::manifest::{SuperfileEntry, UniqueKey, field_id};
-use crate::scan::plan::subset::{Rows, Subset};
+use crate::scan::plan::subset::{Rows, Subset, every_position};
 use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan_of};
 use crate::table::{Ascending, Snapshot};
-
-/// The metric of [`KeyCheck::compared`].
-pub(crate) const KEY_SUPERFILES: &str = "key_superfiles";
 
 /// What the rows of a table are compared by, and in which session.
 pub(crate) struct KeyCheck<'a> {
@@ -49,11 +47,27 @@ pub(crate) struct KeyCheck<'a> {
 
 type Plan = Arc<dyn ExecutionPlan>;
 
-impl KeyCheck<'_> {
-    /// The key's values in rows of a version.
-    pub(crate) fn keys_of(
+impl<'a> KeyCheck<'a> {
+    /// For a sink with these metrics, whose statement calls the table so.
+    pub(crate) fn of_sink(
+        table: &'a str,
+        access: &'a TableAccess,
+        context: &'a Arc<TaskContext>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Self {
+        Self {
+            table,
+            schema: &access.schema,
+            location: &access.location,
+            context,
+            compared: MetricBuilder::new(metrics).global_counter("key_superfiles"),
+        }
+    }
+
+    /// The values of columns, by their field ids, in rows of a version.
+    pub(crate) fn values_of(
         &self,
-        key: &UniqueKey,
+        columns: &[i32],
         snapshot: &Arc<Snapshot>,
         rows: &Subset,
     ) -> Result<Plan> {
@@ -65,7 +79,7 @@ impl KeyCheck<'_> {
             snapshot: Arc::clone(snapshot),
             schema: Arc::clone(self.schema),
             hidden: HiddenColumns::default(),
-            projection: Some(&places(key, self.schema)?),
+            projection: Some(&places(columns, self.schema)?),
             filters: &[],
             limit: None,
             dropped: None,
@@ -123,8 +137,8 @@ impl KeyCheck<'_> {
     /// Makes sure that none of `values` is NULL in any column.
     ///
     /// # Errors
-    /// [`ErrorKind::Constraint`] names the column.
-    pub(crate) async fn none_is_null(&self, values: Plan) -> Result<()> {
+    /// [`ErrorKind::Constraint`] names the column, and says `why` that is wrong.
+    pub(crate) async fn none_is_null(&self, values: Plan, why: &str) -> Result<()> {
         let schema = values.schema();
         let Some(any) = all(&schema, Operator::Or, |it| Arc::new(IsNullExpr::new(it))) else {
             return Ok(());
@@ -135,8 +149,6 @@ impl KeyCheck<'_> {
             let mut columns = schema.fields().iter().zip(batch.columns());
             if let Some((field, _)) = columns.find(|(_, values)| values.null_count() > 0) {
                 let subject = format!("{}.{}", self.table, field.name());
-                let why = "is NULL in a row that is there, so it cannot become NOT NULL; nothing was changed. UPDATE \
-                           or DELETE that row first";
                 return Err(Error::new(ErrorKind::Constraint, subject, why).into());
             }
         }
@@ -145,7 +157,10 @@ impl KeyCheck<'_> {
 
     fn twice(&self, key: &UniqueKey, batch: &RecordBatch, row: usize) -> Result<Error> {
         let (mut names, mut values) = (Vec::new(), Vec::new());
-        for (at, values_of) in places(key, self.schema)?.into_iter().zip(batch.columns()) {
+        for (at, values_of) in places(&key.columns, self.schema)?
+            .into_iter()
+            .zip(batch.columns())
+        {
             names.push(self.schema.field(at).name().as_str());
             values.push(match ScalarValue::try_from_array(values_of, row)? {
                 ScalarValue::Utf8(Some(v))
@@ -180,9 +195,7 @@ pub(crate) async fn live_rows<'e>(
         let rows = match without.get(&entry.id) {
             None => Rows::Live,
             Some(gone) => {
-                let mut left = RoaringBitmap::new();
-                left.insert_range(0..u32::try_from(entry.rows).unwrap_or(u32::MAX));
-                left -= gone;
+                let mut left = every_position(entry) - gone;
                 if let Some(tombstones) = &entry.tombstones {
                     left -= snapshot.sidecars().positions(tombstones).await?.as_ref();
                 }
@@ -197,16 +210,16 @@ pub(crate) async fn live_rows<'e>(
     Ok(subset)
 }
 
-/// Where the key's columns are among a session's columns, in the order of its declaration.
+/// Where columns are among a session's, by their field ids.
 ///
 /// # Errors
 /// One is not there, which cannot be.
-pub(crate) fn places(key: &UniqueKey, schema: &SchemaRef) -> Result<Vec<usize>> {
+pub(crate) fn places(columns: &[i32], schema: &SchemaRef) -> Result<Vec<usize>> {
     let fields = schema.fields();
     let place = |id: &i32| fields.iter().position(|f| field_id(f) == Some(*id));
-    match key.columns.iter().map(place).collect() {
+    match columns.iter().map(place).collect() {
         Some(places) => Ok(places),
-        None => internal_err!("a column of the key {} is missing", key.name),
+        None => internal_err!("one of the columns {columns:?} is missing"),
     }
 }
 

@@ -5,9 +5,11 @@
 //! the same time one runs again (`table::apply`), and finds the other's row.
 //!
 //! - [`declared`]: what can be a key, and what the engine is told of keys.
+//! - [`gather`]: from columns to keys, also those that a `MERGE` finds absent.
 //! - [`written`]: the keys of the rows that a statement writes, and how much of a check they spare.
 //! - [`check`]: comparing rows with rows.
 
 pub(crate) mod check;
 pub(crate) mod declared;
+pub(crate) mod gather;
 pub(crate) mod written;

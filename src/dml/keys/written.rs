@@ -13,21 +13,23 @@
 //! Invariant: after [`WrittenKeys::check`] no two rows of the version with the statement's effect have one key, and what
 //! it returns says of every key that was added that it was absent.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::{and, filter_record_batch, is_not_null};
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlan;
 use roaring::RoaringBitmap;
 
 use super::check::{KeyCheck, live_rows, places};
+use super::gather::{gather, whole_rows};
 use crate::format::SuperfileId;
-use crate::format::keys::{AbsentKeys, KeyGatherer};
+use crate::format::keys::{AbsentKeys, KeyGatherer, compare};
 use crate::format::manifest::{SuperfileEntry, UniqueKey};
 use crate::format::stats::StatValue;
 use crate::scan::plan::subset::{Rows, Subset};
@@ -132,7 +134,7 @@ impl WrittenKeys {
 
 impl KeyRows {
     fn new(key: UniqueKey, schema: &SchemaRef, pool: &Arc<dyn MemoryPool>) -> Result<Self> {
-        let places = places(&key, schema)?;
+        let places = places(&key.columns, schema)?;
         let mut ids: Vec<(i32, usize)> = key.columns.iter().copied().zip(0..).collect();
         ids.sort_unstable();
         let (ids, by_id) = ids.into_iter().unzip();
@@ -151,35 +153,16 @@ impl KeyRows {
 
     fn add(&self, rows: &RecordBatch) -> Result<()> {
         let mut keys = rows.project(&self.places)?;
-        let mut whole: Option<BooleanArray> = None;
-        for column in keys.columns().iter().filter(|c| c.null_count() > 0) {
-            let valid = is_not_null(column)?;
-            whole = Some(match whole {
-                Some(whole) => and(&whole, &valid)?,
-                None => valid,
-            });
-        }
-        if let Some(whole) = whole {
+        if let Some(whole) = whole_rows(keys.columns())? {
             keys = filter_record_batch(&keys, &whole)?;
         }
+        let columns: Vec<ArrayRef> = (self.by_id.iter())
+            .filter_map(|at| keys.columns().get(*at).cloned())
+            .collect();
         let gathered = self.gathered.lock();
         let mut gathered = gathered.unwrap_or_else(PoisonError::into_inner);
         gathered.rows += keys.num_rows();
-        if !gathered.gatherer.is_full() {
-            let columns: Vec<&ArrayRef> = (self.by_id.iter())
-                .filter_map(|at| keys.columns().get(*at))
-                .collect();
-            for row in 0..keys.num_rows() {
-                let values = columns.iter().map(|column| {
-                    let scalar = ScalarValue::try_from_array(column, row)?;
-                    Ok(StatValue::from_scalar(&scalar))
-                });
-                gathered.gatherer.add(values.collect::<Result<_>>()?);
-                if gathered.gatherer.is_full() {
-                    break;
-                }
-            }
-        }
+        gather(&mut gathered.gatherer, &columns)?;
         let bytes = keys.get_array_memory_size();
         let fits = gathered.kept.is_some()
             && gathered.memory.size() + bytes <= KEPT_BYTES
@@ -208,9 +191,7 @@ impl KeyRows {
             let mut gatherer = std::mem::replace(&mut gathered.gatherer, nothing);
             let differ = gatherer.different() == Some(gathered.rows)
                 || (one_by_one && lie_apart(&self.key, added));
-            if gatherer.is_full() {
-                added.iter().for_each(|it| gatherer.add_all(&it.stats));
-            }
+            gatherer.complete(added.iter().map(|entry| &entry.stats));
             let (kept, memory) = (gathered.kept.take(), gathered.memory.take());
             (gatherer.finish(false), differ, kept, memory)
         };
@@ -238,14 +219,14 @@ impl KeyRows {
             let staged = Arc::new(snapshot.with_staged(added)?);
             let mut rows = Subset::default();
             (added.iter()).for_each(|entry| rows.insert(entry.id, Rows::Live));
-            check.keys_of(&self.key, &staged, &rows)
+            check.values_of(&self.key.columns, &staged, &rows)
         };
         if !differ {
             check.all_differ(&self.key, new()?).await?;
         }
         if !old.is_empty() {
             check.compared.add(old.len());
-            let old = check.keys_of(&self.key, snapshot, &old)?;
+            let old = check.values_of(&self.key.columns, snapshot, &old)?;
             check.none_is_there(&self.key, new()?, old).await?;
         }
         Ok(Some(absent))
@@ -254,23 +235,20 @@ impl KeyRows {
 
 /// Whether no key can be in two of these superfiles.
 fn lie_apart(key: &UniqueKey, superfiles: &[SuperfileEntry]) -> bool {
-    let Some(first) = key.columns.first() else {
+    let first_column = |entry| {
+        let stats: &SuperfileEntry = entry;
+        let column = stats.stats.columns.get(key.columns.first()?)?;
+        Some((column.min.as_ref()?, column.max.as_ref()?))
+    };
+    if superfiles.len() < 2 {
+        return true;
+    }
+    let Some(mut bounds) = (superfiles.iter().map(first_column)).collect::<Option<Vec<_>>>() else {
         return false;
     };
-    let mut bounds = Vec::with_capacity(superfiles.len());
-    for entry in superfiles {
-        match entry.stats.columns.get(first) {
-            Some(column) if superfiles.len() > 1 => bounds.push((&column.min, &column.max)),
-            _ if superfiles.len() == 1 => return true,
-            _ => return false,
-        }
-    }
-    let order = |one: &Option<StatValue>, other: &Option<StatValue>| {
-        crate::format::keys::compare(one.as_ref()?, other.as_ref()?)
-    };
-    bounds.sort_by(|a, b| order(a.0, b.0).unwrap_or(std::cmp::Ordering::Equal));
-    let follows = |pair: &[(&Option<StatValue>, &Option<StatValue>)]| match pair {
-        [before, after] => order(before.1, after.0) == Some(std::cmp::Ordering::Less),
+    bounds.sort_by(|a, b| compare(a.0, b.0).unwrap_or(Ordering::Equal));
+    let follows = |pair: &[(&StatValue, &StatValue)]| match pair {
+        [(_, max), (min, _)] => compare(max, min) == Some(Ordering::Less),
         _ => true,
     };
     bounds.windows(2).all(follows)

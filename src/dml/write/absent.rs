@@ -6,14 +6,14 @@
 //! Invariant: each inserted row's key is among the keys, as the plan found it absent and as it is written.
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{filter, is_not_null};
+use arrow::compute::filter;
 use arrow::datatypes::Int8Type;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::Result;
 
 use super::action::{ACTION, ACTION_INSERT};
+use crate::dml::keys::gather::{gather, whole_rows};
 use crate::format::keys::{AbsentKeys, KeyGatherer};
 use crate::format::manifest::SuperfileEntry;
-use crate::format::stats::StatValue;
 
 /// What names a plan's column with the values of a key column, before the field id.
 const KEY: &str = "__supertable_key_";
@@ -85,28 +85,11 @@ impl AbsentRows {
     }
 
     fn add_each(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let mut whole: Option<BooleanArray> = None;
-        for column in columns {
-            let valid = is_not_null(column)?;
-            whole = Some(match whole {
-                Some(whole) => arrow::compute::and(&whole, &valid)?,
-                None => valid,
-            });
-        }
-        for (row, _) in (0..)
-            .zip(whole.iter().flatten())
-            .filter(|(_, it)| *it == Some(true))
-        {
-            let values = columns.iter().map(|column| {
-                let scalar = ScalarValue::try_from_array(column, row)?;
-                Ok(StatValue::from_scalar(&scalar))
-            });
-            self.gatherer.add(values.collect::<Result<_>>()?);
-            if self.gatherer.is_full() {
-                break;
-            }
-        }
-        Ok(())
+        let Some(whole) = whole_rows(columns)? else {
+            return gather(&mut self.gatherer, columns);
+        };
+        let columns = columns.iter().map(|column| Ok(filter(column, &whole)?));
+        gather(&mut self.gatherer, &columns.collect::<Result<Vec<_>>>()?)
     }
 
     /// The keys of all inserted rows, which are in the superfiles `added`.
@@ -119,8 +102,9 @@ impl AbsentRows {
         }
         if self.differs {
             self.gatherer.add_unknown();
-        } else if self.gatherer.is_full() {
-            added.iter().for_each(|it| self.gatherer.add_all(&it.stats));
+        } else {
+            let stats = added.iter().map(|entry| &entry.stats);
+            self.gatherer.complete(stats);
         }
         self.gatherer.finish(self.columns.sets_key)
     }

@@ -28,7 +28,7 @@ use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
-use crate::dml::keys::check::{KEY_SUPERFILES, KeyCheck};
+use crate::dml::keys::check::KeyCheck;
 use crate::dml::keys::written::{Rewritten, WrittenKeys};
 use crate::dml::opaque::Opaque;
 use crate::dml::provider::TableAccess;
@@ -368,13 +368,7 @@ impl ChangeSink {
             effect.rows_deleted += entry.live_rows();
             effect.drop.push(*superfile);
         }
-        let check = KeyCheck {
-            table: &self.writes.table,
-            schema: &self.access.schema,
-            location: &self.access.location,
-            context,
-            compared: MetricBuilder::new(&self.metrics).global_counter(KEY_SUPERFILES),
-        };
+        let check = KeyCheck::of_sink(&self.writes.table, &self.access, context, &self.metrics);
         let rewritten = Rewritten {
             snapshot,
             added: &effect.add,

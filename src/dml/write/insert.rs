@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use crate::config::SupertableOptions;
 use crate::dml::compact::compact_after_write;
-use crate::dml::keys::check::{KEY_SUPERFILES, KeyCheck};
+use crate::dml::keys::check::KeyCheck;
 use crate::dml::keys::written::{Rewritten, WrittenKeys};
 use crate::dml::provider::TableAccess;
 use crate::dml::write::check::Checks;
@@ -276,13 +276,7 @@ impl InsertSink {
             .collect::<Result<Vec<_>>>()?;
         let prepare = self.prepare(context, &keys);
         let add = write_partitions(rows, writers, || writer(0), &prepare, mutation).await?;
-        let check = KeyCheck {
-            table: &self.table,
-            schema: &self.access.schema,
-            location: &self.access.location,
-            context,
-            compared: MetricBuilder::new(&self.metrics).global_counter(KEY_SUPERFILES),
-        };
+        let check = KeyCheck::of_sink(&self.table, &self.access, context, &self.metrics);
         let rewritten = Rewritten {
             snapshot,
             added: &add,

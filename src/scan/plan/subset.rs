@@ -10,6 +10,7 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::format::SuperfileId;
+use crate::format::manifest::SuperfileEntry;
 
 /// Which rows of one superfile.
 #[derive(Debug, Clone)]
@@ -18,6 +19,13 @@ pub(crate) enum Rows {
     Live,
     /// Those at these positions.
     At(Arc<RoaringBitmap>),
+}
+
+/// The positions of all rows of a superfile, deleted ones included.
+pub(crate) fn every_position(superfile: &SuperfileEntry) -> RoaringBitmap {
+    let mut all = RoaringBitmap::new();
+    all.insert_range(0..u32::try_from(superfile.rows).unwrap_or(u32::MAX));
+    all
 }
 
 /// Rows of some superfiles of a version.

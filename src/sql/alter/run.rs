@@ -20,7 +20,6 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::metrics::Count;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
-use roaring::RoaringBitmap;
 
 use crate::config::{check_table_option, own_option};
 use crate::dml::TableAccess;
@@ -28,8 +27,8 @@ use crate::dml::keys::check::{KeyCheck, live_rows};
 use crate::dml::keys::declared::{check_key_column, default_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
-use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata, UniqueKey};
-use crate::scan::plan::{Rows, Subset};
+use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata};
+use crate::scan::plan::subset::{Rows, Subset, every_position};
 use crate::scan::schema::session_schema;
 use crate::sql::alter::parse::{Alter, Alteration, ColumnType, parse};
 use crate::sql::catalog::{catalog_of, no_such_table};
@@ -67,8 +66,7 @@ pub(crate) async fn alter(
         Alter::RenameTo(to) => return rename(state, lookup, &to).await,
         Alter::Changes(alterations) => alterations,
     };
-    lookup.find_for("ALTER TABLE").await?;
-    let provider = lookup.provider().await?;
+    let provider = lookup.provider_for("ALTER TABLE").await?;
     let mut changes = Vec::with_capacity(alterations.len());
     for alteration in alterations {
         changes.push(change_of(state, alteration).await?);
@@ -215,14 +213,9 @@ async fn check_rows(
         return Ok(());
     }
     check_filled(&check, snapshot, metadata.no_longer_null(next)).await?;
-    for key in &next.keys {
-        // A column that is new has one value in all rows.
+    for key in next.keys.iter().filter(|key| !metadata.keys.contains(key)) {
         let is_there = |id: &i32| metadata.field_by_id(*id).is_some();
-        if !metadata.keys.contains(key) && key.columns.iter().all(is_there) {
-            check
-                .all_differ(key, check.keys_of(key, snapshot, &rows)?)
-                .await?;
-        } else if !metadata.keys.contains(key) {
+        if !key.columns.iter().all(is_there) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 &key.name,
@@ -231,6 +224,8 @@ async fn check_rows(
             )
             .into());
         }
+        let keys = check.values_of(&key.columns, snapshot, &rows)?;
+        check.all_differ(key, keys).await?;
     }
     Ok(())
 }
@@ -255,36 +250,22 @@ async fn check_filled(
     if doubtful.is_empty() {
         return Ok(());
     }
-    let columns = UniqueKey {
-        name: String::new(),
-        is_primary: false,
-        columns: columns.clone(),
-    };
     let live = live_rows(snapshot, doubtful.iter().copied(), &BTreeMap::new()).await?;
-    let values = check.keys_of(&columns, snapshot, &live)?;
-    check.none_is_null(values).await?;
+    let values = check.values_of(&columns, snapshot, &live)?;
+    let why = "is NULL in a row that is there, so it cannot become NOT NULL; nothing was changed. UPDATE or DELETE that \
+               row first";
+    check.none_is_null(values, why).await?;
     let mut all = Subset::default();
     for entry in doubtful.iter().filter(|entry| entry.tombstones.is_some()) {
-        let mut rows = RoaringBitmap::new();
-        rows.insert_range(0..u32::try_from(entry.rows).unwrap_or(u32::MAX));
-        all.insert(entry.id, Rows::At(Arc::new(rows)));
+        all.insert(entry.id, Rows::At(Arc::new(every_position(entry))));
     }
     if all.is_empty() {
         return Ok(());
     }
-    let values = check.keys_of(&columns, snapshot, &all)?;
-    check.none_is_null(values).await.map_err(|error| {
-        match Error::find_in(&error) {
-        Some(own) if own.kind() == ErrorKind::Constraint => Error::new(
-            ErrorKind::Constraint,
-            own.subject(),
-            "is NULL in a row that is deleted but still in a superfile, so it cannot become NOT NULL yet; nothing was \
-             changed. Run supertable_optimize('…', full => true) first",
-        )
-        .into(),
-        _ => error,
-    }
-    })
+    let values = check.values_of(&columns, snapshot, &all)?;
+    let why = "is NULL in a row that is deleted but still in a superfile, so it cannot become NOT NULL yet; nothing was \
+               changed. Run supertable_optimize('…', full => true) first";
+    check.none_is_null(values, why).await
 }
 
 /// The change that an alteration means in a session.

@@ -45,8 +45,7 @@ impl TableFunctionImpl for AddFiles {
             let (lookup, location) = (lookup.clone(), location.clone());
             let (context, output) = (Arc::clone(&context), Arc::clone(&output));
             async move {
-                lookup.find_for(SIGNATURE.function).await?;
-                let provider = lookup.provider().await?;
+                let provider = lookup.provider_for(SIGNATURE.function).await?;
                 let place = provider.access().location.clone();
                 let added = add_files(&context, provider.table(), &place, &location, copy).await?;
                 let columns: Vec<ArrayRef> = vec![

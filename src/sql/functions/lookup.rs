@@ -64,8 +64,16 @@ impl TableLookup {
     /// # Errors
     /// As [`find`](Self::find); [`ErrorKind::ReadOnly`] in a session that only reads.
     pub(crate) async fn find_for(&self, function: &str) -> Result<Table> {
+        Ok(self.provider_for(function).await?.table().clone())
+    }
+
+    /// The table as the session knows it, to be changed by `function`.
+    ///
+    /// # Errors
+    /// As [`find_for`](Self::find_for).
+    pub(crate) async fn provider_for(&self, function: &str) -> Result<SupertableProvider> {
         self.options.check_writable(function)?;
-        self.find().await
+        self.provider().await
     }
 
     /// The table as the session knows it.
