@@ -55,7 +55,7 @@ pub(super) async fn insert(
                 "no row is left that could have a new row's key; leave ON CONFLICT out",
             ));
         }
-        let columns = names(&target, &insert.columns, planner.normalize);
+        let columns = target.named_columns(&insert.columns, planner.normalize);
         let same = on_conflict::merge(planner, &target, &columns, source, on)?;
         return merge(planner, None, same).await;
     }
@@ -106,7 +106,7 @@ fn with_defaults(
     let SetExpr::Values(values) = source.body.as_mut() else {
         return Ok(source);
     };
-    let names = names(target, columns, planner.normalize);
+    let names = target.named_columns(columns, planner.normalize);
     for row in &mut values.rows {
         // DataFusion counts them.
         for (value, name) in row.content.iter_mut().zip(&names) {
@@ -115,21 +115,6 @@ fn with_defaults(
         }
     }
     Ok(source)
-}
-
-/// The names of the columns that a statement gives values for; all, if it names none.
-fn names(target: &Target, columns: &[ObjectName], normalize: bool) -> Vec<String> {
-    let schema = target.provider.schema();
-    match columns {
-        [] => schema.fields().iter().map(|f| f.name().clone()).collect(),
-        columns => columns
-            .iter()
-            .map(|column| match tree::parts(column).as_deref() {
-                Some([.., name]) => tree::normalized(name, normalize),
-                _ => String::new(),
-            })
-            .collect(),
-    }
 }
 
 fn null() -> datafusion::sql::sqlparser::ast::Expr {

@@ -112,7 +112,7 @@ fn complete(
                 let AssignmentTarget::ColumnName(name) = &assignment.target else {
                     continue;
                 };
-                let column = last_of(name, planner.normalize);
+                let column = tree::last_of(name, planner.normalize);
                 set_default(target, &column, &mut assignment.value)?;
             }
         }
@@ -126,16 +126,7 @@ fn complete(
             }
         }
         MergeAction::Insert(insert) => {
-            let columns: Vec<String> = match insert.columns.as_slice() {
-                [] => {
-                    let schema = target.provider.schema();
-                    schema.fields().iter().map(|f| f.name().clone()).collect()
-                }
-                columns => columns
-                    .iter()
-                    .map(|column| last_of(column, planner.normalize))
-                    .collect(),
-            };
+            let columns = target.named_columns(&insert.columns, planner.normalize);
             if let MergeInsertKind::Values(values) = &mut insert.kind {
                 for row in &mut values.rows {
                     for (value, column) in row.content.iter_mut().zip(&columns) {
@@ -147,13 +138,6 @@ fn complete(
         MergeAction::Delete { .. } => {}
     }
     Ok(())
-}
-
-fn last_of(name: &ObjectName, normalize: bool) -> String {
-    match tree::parts(name).as_deref() {
-        Some([.., name]) => tree::normalized(name, normalize),
-        _ => String::new(),
-    }
 }
 
 fn set_default(target: &Target, column: &str, value: &mut Expr) -> Result<()> {

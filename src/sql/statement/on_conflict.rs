@@ -92,7 +92,7 @@ pub(super) fn merge(
                 }) = &on.action
                 {
                     let mut names = OfTable {
-                        columns: target.columns(),
+                        columns: target.named_columns(&[], planner.normalize),
                         qualifier: &qualifier,
                         normalize: planner.normalize,
                         depth: 0,
@@ -247,7 +247,7 @@ fn all(conditions: impl Iterator<Item = Expr>, op: BinaryOperator) -> Result<Exp
 
 /// Puts the table's name in front of its columns, outside of queries, which have names of their own.
 struct OfTable<'a> {
-    columns: BTreeSet<String>,
+    columns: Vec<String>,
     qualifier: &'a [Ident],
     normalize: bool,
     depth: usize,

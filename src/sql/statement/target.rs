@@ -3,7 +3,6 @@
 //! Owns finding it. It must be a supertable: the plans that are made here would lose predicates in the hooks that
 //! other tables have for `DELETE` and `UPDATE`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -130,10 +129,17 @@ impl Target {
         }
     }
 
-    /// The names of its columns.
-    pub(super) fn columns(&self) -> BTreeSet<String> {
-        let schema = self.provider.schema();
-        schema.fields().iter().map(|f| f.name().clone()).collect()
+    /// The columns that a statement gives values for; all, if it names none.
+    pub(super) fn named_columns(&self, columns: &[ObjectName], normalize: bool) -> Vec<String> {
+        match columns {
+            [] => {
+                let schema = self.provider.schema();
+                schema.fields().iter().map(|f| f.name().clone()).collect()
+            }
+            columns => (columns.iter())
+                .map(|column| tree::last_of(column, normalize))
+                .collect(),
+        }
     }
 
     /// By what its columns are qualified where the statement names them.

@@ -102,6 +102,14 @@ pub(super) fn parts(name: &ObjectName) -> Option<Vec<Ident>> {
     name.0.iter().map(|part| part.as_ident().cloned()).collect()
 }
 
+/// The last part of a name, as DataFusion understands it; empty if that is not a plain name.
+pub(super) fn last_of(name: &ObjectName, normalize: bool) -> String {
+    match parts(name).as_deref() {
+        Some([.., name]) => normalized(name, normalize),
+        _ => String::new(),
+    }
+}
+
 /// The column `name` of what `qualifier` names.
 pub(super) fn column(qualifier: &[Ident], name: Ident) -> Expr {
     match qualifier {
