@@ -1,19 +1,10 @@
 //! Whoever calls can tell errors apart by their kind.
 
-use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::{Error, ErrorKind};
 use tempfile::TempDir;
 
-use crate::support::sql::context;
-
-async fn run(ctx: &SessionContext, sql: &str) -> Result<()> {
-    datafusion_supertable::sql(ctx, sql)
-        .await?
-        .collect()
-        .await?;
-    Ok(())
-}
+use crate::support::sql::{context, run_own as run};
 
 async fn kind(ctx: &SessionContext, sql: &str) -> ErrorKind {
     let error = run(ctx, sql).await.expect_err(sql);

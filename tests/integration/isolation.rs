@@ -14,7 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_supertable::{Error, ErrorKind};
 use tempfile::TempDir;
 
-use crate::support::sql::{finish, number, reruns};
+use crate::support::sql::{begin_own, finish, number, reruns};
 
 async fn session(dir: &TempDir, isolation: &str) -> SessionContext {
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
@@ -188,11 +188,6 @@ async fn returned(ctx: &SessionContext, plan: &Arc<dyn ExecutionPlan>) -> Vec<St
         .collect();
     rows.sort();
     rows
-}
-
-async fn begin_own(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
-    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
-    frame.create_physical_plan().await.unwrap()
 }
 
 #[tokio::test]

@@ -3,15 +3,14 @@
 //! A statement reads its version when it is planned, and commits when it runs: so statements are made concurrent,
 //! without any timing, by planning all before any runs.
 
-use std::sync::Arc;
-
 use datafusion::common::Result;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion_supertable::{Error, ErrorKind};
 use tempfile::TempDir;
 
-use crate::support::sql::{context, finish, metric, number, reruns};
+use crate::support::sql::{
+    begin_own as begin, context, finish, metric, number, reruns, run_own as run,
+};
 
 const COLUMNS: &str = "id BIGINT PRIMARY KEY, name VARCHAR, day INT, UNIQUE (name, day)";
 
@@ -28,17 +27,6 @@ async fn session(dir: &TempDir, columns: &str) -> SessionContext {
 
 async fn two(dir: &TempDir) -> [SessionContext; 2] {
     [session(dir, COLUMNS).await, session(dir, COLUMNS).await]
-}
-
-async fn run(ctx: &SessionContext, sql: &str) -> Result<()> {
-    let frame = datafusion_supertable::sql(ctx, sql).await?;
-    frame.collect().await?;
-    Ok(())
-}
-
-async fn begin(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
-    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
-    frame.create_physical_plan().await.unwrap()
 }
 
 fn kind<T>(result: &Result<T>) -> Option<ErrorKind> {

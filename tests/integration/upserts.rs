@@ -4,14 +4,11 @@
 //! A statement reads its version when it is planned, and commits when it runs: so statements are made
 //! concurrent, without any timing, by planning all before any runs.
 
-use std::sync::Arc;
-
 use datafusion::common::Result;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tempfile::TempDir;
 
-use crate::support::sql::{finish, number, reruns};
+use crate::support::sql::{begin_own as begin, finish, number, reruns, run_own};
 
 const LEVELS: [&str; 3] = ["", "snapshot", "serializable"];
 
@@ -30,14 +27,7 @@ async fn session(dir: &TempDir, isolation: &str) -> SessionContext {
 }
 
 async fn run(ctx: &SessionContext, sql: &str) {
-    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
-    frame.collect().await.unwrap();
-}
-
-/// A statement that has read its version and is yet to commit.
-async fn begin(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
-    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
-    frame.create_physical_plan().await.unwrap()
+    run_own(ctx, sql).await.unwrap();
 }
 
 fn upsert(name: &str) -> String {

@@ -27,6 +27,19 @@ pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
         .map_or(0, |c| c.value(0)))
 }
 
+/// Runs a statement of any form that this crate understands.
+pub(crate) async fn run_own(ctx: &SessionContext, sql: &str) -> Result<()> {
+    let frame = datafusion_supertable::sql(ctx, sql).await?;
+    frame.collect().await?;
+    Ok(())
+}
+
+/// The plan of a statement that has read its version and is yet to commit.
+pub(crate) async fn begin_own(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
+    let frame = datafusion_supertable::sql(ctx, sql).await.unwrap();
+    frame.create_physical_plan().await.unwrap()
+}
+
 /// The number that a query answers.
 pub(crate) async fn number(ctx: &SessionContext, sql: &str) -> i64 {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
