@@ -9,6 +9,7 @@
 //! above infinity). So a column that contains a NaN has no bounds at all. Bounds may be wider
 //! than the data; `min_exact` and `max_exact` say when they are values of the data.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use datafusion::arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, TimeUnit};
@@ -69,7 +70,67 @@ pub struct SuperfileStats {
     pub columns: BTreeMap<i32, ColumnStats>,
 }
 
+/// What is known of some physical rows: those of a superfile, or of all superfiles below a node of the manifest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowStats<'a> {
+    /// What is known of their columns.
+    pub(crate) columns: &'a SuperfileStats,
+    /// How many they are.
+    pub(crate) rows: u64,
+}
+
+impl SuperfileStats {
+    /// What holds for the rows of all `parts` together. A column that one of them does not know is not known.
+    pub(crate) fn of_all<'a>(parts: impl IntoIterator<Item = RowStats<'a>>) -> Self {
+        let mut parts = parts.into_iter().filter(|part| part.rows > 0);
+        let Some(first) = parts.next() else {
+            return Self::default();
+        };
+        let mut columns = first.columns.columns.clone();
+        let mut rows = first.rows;
+        for part in parts {
+            columns.retain(|id, all| match part.columns.columns.get(id) {
+                Some(other) => {
+                    all.extend(rows, other, part.rows);
+                    true
+                }
+                None => false,
+            });
+            rows = rows.saturating_add(part.rows);
+        }
+        Self { columns }
+    }
+}
+
 impl ColumnStats {
+    /// Makes what holds for `rows` rows hold for `other_rows` more, of which `other` is known.
+    fn extend(&mut self, rows: u64, other: &Self, other_rows: u64) {
+        // A column of NULLs alone has no bounds, and leaves those of others as they are.
+        if self.null_count == Some(rows) {
+            (self.min, self.min_exact) = (other.min.clone(), other.min_exact);
+            (self.max, self.max_exact) = (other.max.clone(), other.max_exact);
+        } else if other.null_count != Some(other_rows) {
+            let wider = |mine: &mut Option<StatValue>, other: &Option<StatValue>, wider| match (
+                mine.as_ref(),
+                other,
+            ) {
+                (Some(a), Some(b)) => match a.compare(b) {
+                    Some(order) if order == wider => {}
+                    Some(_) => mine.clone_from(other),
+                    None => *mine = None,
+                },
+                _ => *mine = None,
+            };
+            wider(&mut self.min, &other.min, Ordering::Less);
+            wider(&mut self.max, &other.max, Ordering::Greater);
+            (self.min_exact, self.max_exact) = (false, false);
+        }
+        self.null_count = match (self.null_count, other.null_count) {
+            (Some(a), Some(b)) => a.checked_add(b),
+            _ => None,
+        };
+    }
+
     /// Statistics with exact bounds, shortened to at most `max_len` bytes where they are strings
     /// or binary (see [`StatValue::lower_bound`]).
     ///
@@ -152,6 +213,20 @@ impl StatValue {
             S::Dictionary(_, value) => Self::from_scalar(value)?,
             _ => return None,
         })
+    }
+
+    /// How the two compare in the order of their type; `None` if they are of different types.
+    fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
+            (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
+            (Self::UInt(a), Self::UInt(b)) => Some(a.cmp(b)),
+            (Self::Float(a), Self::Float(b)) => Some(a.total_cmp(b)),
+            (Self::Decimal(a), Self::Decimal(b)) => Some(a.cmp(b)),
+            (Self::Utf8(a), Self::Utf8(b)) => Some(a.cmp(b)),
+            (Self::Binary(a), Self::Binary(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
     }
 
     fn float(value: f64) -> Option<Self> {

@@ -58,6 +58,11 @@
 //! rows are sorted, and joined with those of the superfiles that may hold one. An `UPDATE` that sets no column of a key, and a
 //! `DELETE`, cost nothing.
 //!
+//! A lookup by the key reads the superfiles that may have it. Where keys ascend as they are handed out, statistics tell them
+//! apart. Superfiles with other keys, random ones for instance, get Bloom filters of each column that is a key alone; a
+//! session reads them once (up to 128 million rows that statistics leave) and keeps them in the cache of the process. `EXPLAIN`
+//! counts them as `superfiles_pruned_by_bloom_filters`.
+//!
 //! A key has columns of integers, decimals, text, bytes, dates or times; a float is refused, whose zeros are two. DataFusion
 //! plans with keys without NULLs: `SELECT id, v FROM t GROUP BY id` is understood. Names are given by
 //! `ALTER TABLE … ADD CONSTRAINT name`; DataFusion drops those of `CREATE`, where a key is called `primary_key`, or `a_b_key` by

@@ -51,6 +51,7 @@
 //! | where | counter | counts |
 //! | --- | --- | --- |
 //! | scan | `superfiles`, `superfiles_pruned`, `superfiles_dropped`, `tombstoned_rows` (in the plan) | superfiles of the version, those left out, deleted rows in the others |
+//! | scan | `superfiles_pruned_by_bloom_filters`, `late_materialized` (in the plan, if there are any) | those of them that only Bloom filters leave out; superfiles in which the predicate is evaluated before other columns are read |
 //! | scan | `sidecars_opened`, `sidecar_load_time` | tombstone sidecars that were asked for, and the time that took |
 //! | scan | `superfiles_left_out_by_keys` | superfiles without a key of the statement's source, found when it runs |
 //! | `SourceFirstJoinExec` | `source_rows`, `key_ranges`, `spilled_rows` | rows of the source, the ranges in which its keys lie, rows that went to disk |

@@ -5,8 +5,8 @@
 //! - DataFusion 55.2, Rust 1.94. The API may change before 1.0.
 //! - One statement is one transaction; there are none that span several statements. `serializable` is about the one
 //!   table that a statement changes: what it reads of other tables is a snapshot.
-//! - No foreign keys. A declared key has no index: an `INSERT` in random order reads the key columns of the superfiles that may
-//!   hold one of its keys. No partitions either: files are skipped by their statistics, which `WITH ORDER`, or `cluster_by`, makes sharp. A table is brought in order group by group, so a
+//! - No foreign keys. A declared key has Bloom filters and statistics, one for each superfile, and no index: an `INSERT` of many
+//!   rows in random order reads the key columns of the superfiles that may hold one of its keys. No partitions either: files are skipped by their statistics, which `WITH ORDER`, or `cluster_by`, makes sharp. A table is brought in order group by group, so a
 //!   filter leaves out a part of each group: the larger `max_group_bytes`, the better it is, and the longer one commit takes.
 //! - Nothing is deleted from the store until you run vacuum, and compaction after writes has to be asked for.
 //! - A type can be widened (integer, float, decimal digits), never narrowed or converted. A

@@ -35,7 +35,7 @@
 //! | `page_bytes` | bytes at which a data page is closed | 1 MiB |
 //! | `page_rows` | rows at which a data page is closed: the unit that page statistics skip | 20,000 |
 //! | `page_index` | statistics of each page, not only of each row group | `true` |
-//! | `bloom_filter_columns` | columns with a Bloom filter, separated by commas | none |
+//! | `bloom_filter_columns` | columns with a Bloom filter, separated by commas; a column that is a declared key alone has one wherever its values are not numbers in ascending order | none |
 //! | `bloom_filter_fpp` | how often a Bloom filter may be wrong, between 0 and 1 | DataFusion's |
 //! | `bloom_filter_ndv` | distinct values of a row group that a Bloom filter expects | DataFusion's |
 //! | `target_file_rows` | rows at which a superfile is closed and the next one begun; at most 16,777,216 | 16,777,216 |

@@ -24,8 +24,6 @@ pub(crate) mod tombstones;
 pub(crate) use location::ScanLocation;
 pub(crate) use plan::KeepScanOrder;
 pub use plan::Pin;
-pub(crate) use plan::{
-    Rows, ScanRequest, Subset, SubsetProvider, plan_scan, plan_scan_of, scan_order,
-};
+pub(crate) use plan::{Only, Rows, ScanRequest, Subset, SubsetProvider, plan_scan, superfile_at};
 pub use row_address::ROW_ID;
 pub(crate) use row_address::{EXPOSED_ROW_ID, HiddenColumns};

@@ -20,7 +20,7 @@ pub struct Limits {
     /// three times within it.
     pub lease: TimeDelta,
     /// Where manifest nodes, besides those of the current version, and decoded tombstones are kept in memory: by
-    /// default in the one cache of the process, 160 MiB for all tables together.
+    /// default in the one cache of the process, 256 MiB for all tables together.
     pub cache: Cache,
     /// Requests of one operation that are under way at once.
     pub concurrency: usize,

@@ -62,8 +62,8 @@ pub(crate) use recovery::RecoveryReport;
 pub(crate) use restore::Restored;
 pub(crate) use schema::evolution;
 pub(crate) use superfile::{
-    Ascending, Free, HeldRows, KeyOrders, RowIdSource, SuperfileWriter, WriteProgress,
-    WriterOptions,
+    Ascending, ColumnFilter, Free, HeldRows, KeyOrders, RowIdSource, SuperfileWriter,
+    WriteProgress, WriterOptions, stored_type,
 };
 pub use vacuum::{Removed, VacuumOptions, VacuumReport, sweep};
 pub use version::cache::Cache;

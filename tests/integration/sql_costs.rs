@@ -232,3 +232,50 @@ async fn a_query_for_one_value_reads_few_pages_of_other_columns() {
     let _ = collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap();
     assert_eq!(metric(&plan, "files_late_materialized"), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_in_no_order_is_looked_up_in_the_superfiles_that_may_have_it() {
+    let plan = Plan::healthy();
+    let ctx = session(&plan).await;
+    for statement in [
+        "CREATE EXTERNAL TABLE k (id VARCHAR PRIMARY KEY, v BIGINT) STORED AS SUPERTABLE \
+         LOCATION 'counted://bucket/k/' OPTIONS ('supertable.write.target_file_rows' '1000')",
+        "INSERT INTO k SELECT md5(CAST(value AS VARCHAR)) AS id, value AS v FROM range(20000)",
+        // Reads the filters, once in a session.
+        "SELECT * FROM k WHERE id = md5('nobody')",
+    ] {
+        run(&ctx, statement).await;
+    }
+    let keys: Vec<u64> = (0..20_000).step_by(997).collect();
+    let before = plan.log().len();
+    for key in &keys {
+        let rows = run(&ctx, &format!("SELECT v FROM k WHERE id = md5('{key}')")).await;
+        assert_eq!(count_of(&rows), 1);
+        let values = rows.iter().find(|batch| batch.num_rows() > 0).unwrap();
+        let value = values.column(0).as_primitive::<Int64Type>().value(0);
+        assert_eq!(value as u64, *key);
+    }
+    let log = plan.log().split_off(before);
+    let read = log
+        .iter()
+        .filter(|o| o.kind == "get" && o.path.ends_with(".parquet"));
+    let mut read: Vec<&str> = read.map(|o| o.path.as_str()).collect();
+    read.dedup();
+    // Each lookup reads the superfile that has the key, and seldom another.
+    assert!(
+        read.len() <= keys.len() + 4,
+        "{} superfiles: {read:#?}",
+        read.len()
+    );
+    assert!(log.iter().all(|o| o.kind != "put"), "{log:#?}");
+    run(&ctx, "DELETE FROM k WHERE id IN (md5('997'), md5('1994'))").await;
+    let left = run(&ctx, "SELECT count(*) FROM k").await;
+    assert_eq!(
+        left[0].column(0).as_primitive::<Int64Type>().value(0),
+        19_998
+    );
+}
+
+fn count_of(batches: &[datafusion::arrow::array::RecordBatch]) -> usize {
+    batches.iter().map(|batch| batch.num_rows()).sum()
+}

@@ -34,7 +34,7 @@ use crate::format::SuperfileId;
 use crate::format::ids::MAX_SUPERFILE_ROWS;
 use crate::format::state_doc::OpKind;
 use crate::scan::row_address::{ADDRESS_FILE, ADDRESS_POSITION};
-use crate::scan::scan_order;
+use crate::scan::superfile_at;
 use crate::table::compaction::{Group, Targets, plan, plan_clustered};
 use crate::table::{AttemptEnd, Attempts, CommitOutcome, Effect, Mutation, RowIdSource, Snapshot};
 
@@ -275,7 +275,6 @@ impl Job<'_> {
             progress.tell(writer.rows());
             next = next_batch(&mut rows).await?;
         }
-        let entries: Vec<_> = scan_order(snapshot);
         let live = reading.live_rows();
         if writer.rows() != live {
             let read = writer.rows();
@@ -290,7 +289,7 @@ impl Job<'_> {
         let moves = match moved.into_maps()? {
             Some(maps) => {
                 let named = maps.into_iter().map(|(ordinal, map)| {
-                    let entry = usize::try_from(ordinal).ok().and_then(|i| entries.get(i));
+                    let entry = superfile_at(snapshot, ordinal);
                     match entry {
                         Some(entry) => Ok((entry.id, map)),
                         None => {

@@ -25,7 +25,7 @@ use crate::dml::provider::TableAccess;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::scan::schema::session_schema;
-use crate::scan::{HiddenColumns, ScanRequest, plan_scan_of};
+use crate::scan::{HiddenColumns, Only, ScanRequest, plan_scan};
 use crate::table::Snapshot;
 
 /// What a compaction reads: the live rows of `sources`.
@@ -82,7 +82,11 @@ impl Reading<'_> {
             subset: None,
             location: &access.location,
         };
-        plan_scan_of(&state, request, Some(self.sources))
+        let only = Only {
+            superfiles: self.sources.clone(),
+            ..Only::default()
+        };
+        plan_scan(&state, request, Some(&only))
     }
 
     /// The rows in the declared order, or else as they are stored.

@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::format::manifest::{SuperfileEntry, UniqueKey, field_id};
 use crate::scan::plan::subset::{Rows, Subset, every_position};
-use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan_of};
+use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
 use crate::table::{Ascending, Snapshot};
 
 /// What the rows of a table are compared by, and in which session.
@@ -86,7 +86,7 @@ impl<'a> KeyCheck<'a> {
             subset: Some(rows),
             location: self.location,
         };
-        plan_scan_of(&state, request, None)
+        plan_scan(&state, request, None)
     }
 
     /// Makes sure that no two of `keys` are equal.

@@ -30,8 +30,8 @@ use super::check::{KeyCheck, live_rows, places};
 use super::gather::{gather, whole_rows};
 use crate::format::SuperfileId;
 use crate::format::keys::{AbsentKeys, KeyGatherer, compare};
-use crate::format::manifest::{SuperfileEntry, UniqueKey};
-use crate::format::stats::StatValue;
+use crate::format::manifest::{SuperfileEntry, UniqueKey, select};
+use crate::format::stats::{RowStats, StatValue};
 use crate::scan::plan::subset::{Rows, Subset};
 use crate::table::{KeyOrders, Snapshot};
 
@@ -200,10 +200,13 @@ impl KeyRows {
         };
         let snapshot = rewritten.snapshot;
         let dropped: HashSet<&SuperfileId> = rewritten.dropped.iter().collect();
-        let may_hold = |entry: &&Arc<SuperfileEntry>| {
-            !dropped.contains(&entry.id) && absent.may_be_in(&entry.stats, entry.rows)
-        };
-        let old = snapshot.manifest().entries().filter(may_hold);
+        let may_hold = |rows: &RowStats<'_>| absent.may_be_in(rows.columns, rows.rows);
+        let old = select(snapshot.manifest(), |all| {
+            all.iter().map(may_hold).collect()
+        });
+        let old = (old.into_iter())
+            .map(|(_, entry)| entry)
+            .filter(|entry| !dropped.contains(&entry.id));
         let old = live_rows(snapshot, old, rewritten.deleted).await?;
         if differ && old.is_empty() {
             return Ok(Some(absent));

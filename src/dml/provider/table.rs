@@ -9,7 +9,6 @@
 //! refuse; only plans rewritten by [`SupertableAnalyzer`](crate::dml::SupertableAnalyzer) change
 //! rows.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -29,13 +28,13 @@ use crate::dml::opaque::Opaque;
 use crate::dml::write::insert::{InsertStatement, plan_insert};
 use crate::dml::write::truncate::plan_truncate;
 use crate::error::{Error, ErrorKind};
-use crate::format::SuperfileId;
-use crate::scan::plan::cover::covers;
+use crate::scan::plan::bloom::superfiles_with_keys;
+use crate::scan::plan::cover::covered;
 use crate::scan::plan::statistics::ColumnIds;
 use crate::scan::scan_method::scan_method;
 use crate::scan::schema::session_schema;
 use crate::scan::{HiddenColumns, Pin, ScanRequest, plan_scan};
-use crate::table::{Snapshot, Table};
+use crate::table::Table;
 
 /// The provider that users register: reads the current version, and inserts.
 ///
@@ -296,23 +295,23 @@ impl PinnedProvider {
                 return Err(columns_changed(access).into());
             }
             let dropped = self.deletes.as_ref().map(|predicate| {
+                let columns = ColumnIds::of(&snapshot.schema());
                 self.pin
-                    .decide_dropped(|| covered(&snapshot, predicate.get()))
+                    .decide_dropped(|| covered(snapshot.manifest(), &columns, predicate.get()))
             });
-            plan_scan(
-                state,
-                ScanRequest {
-                    dropped,
-                    snapshot,
-                    schema: Arc::clone(&access.schema),
-                    hidden: self.hidden,
-                    subset: None,
-                    projection: projection.as_deref(),
-                    filters: filters.get(),
-                    limit,
-                    location: &access.location,
-                },
-            )
+            let request = ScanRequest {
+                dropped,
+                snapshot,
+                schema: Arc::clone(&access.schema),
+                hidden: self.hidden,
+                subset: None,
+                projection: projection.as_deref(),
+                filters: filters.get(),
+                limit,
+                location: &access.location,
+            };
+            let only = superfiles_with_keys(state, &request).await?;
+            plan_scan(state, request, only.as_ref())
         })
     }
 
@@ -383,14 +382,4 @@ impl TableProvider for PinnedProvider {
         let (pin, statement) = (Arc::clone(&self.pin), self.inserts.as_ref());
         plan_insert(state, self.base.access(), pin, statement, input, insert_op)
     }
-}
-
-/// The superfiles of which `predicate` holds for every row.
-fn covered(snapshot: &Snapshot, predicate: &Expr) -> BTreeSet<SuperfileId> {
-    let columns = ColumnIds::of(&snapshot.schema());
-    let entries = snapshot.manifest().entries();
-    entries
-        .filter(|entry| covers(entry, &columns, predicate))
-        .map(|entry| entry.id)
-        .collect()
 }

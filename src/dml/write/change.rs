@@ -52,7 +52,7 @@ use crate::format::state_doc::OpKind;
 use crate::scan::Pin;
 use crate::scan::row_address::ROW_ID_TYPE;
 use crate::scan::scan_method::scan_method;
-use crate::scan::scan_order;
+use crate::scan::superfile_at;
 use crate::table::{AttemptEnd, Effect, Mutation, RowIdSource, Snapshot};
 use crate::wal::Env;
 
@@ -437,10 +437,9 @@ fn by_superfile(
     changed: CollectedRows,
     snapshot: &Snapshot,
 ) -> Result<BTreeMap<crate::format::ids::SuperfileId, roaring::RoaringBitmap>> {
-    let order = scan_order(snapshot);
     let mut out = BTreeMap::new();
     for (ordinal, positions) in changed.into_bitmaps() {
-        let Some(entry) = usize::try_from(ordinal).ok().and_then(|i| order.get(i)) else {
+        let Some(entry) = superfile_at(snapshot, ordinal) else {
             return exec_err!("superfile {ordinal} is not in the statement's snapshot");
         };
         if positions.max().is_some_and(|p| u64::from(p) >= entry.rows) {

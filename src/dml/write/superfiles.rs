@@ -20,6 +20,7 @@ use parquet::file::metadata::SortingColumn;
 
 use crate::config::{SupertableOptions, WriteOptions};
 use crate::dml::provider::TableAccess;
+use crate::format::manifest::field_id;
 use crate::scan::row_address::stored_row_id_field;
 use crate::scan::schema::{embedded_schema, file_schema};
 use crate::table::{Free, Mutation, RowIdSource, SuperfileWriter, WriterOptions, check_not_null};
@@ -67,6 +68,13 @@ pub(crate) fn superfile_writer(
     .parquet;
     let file_schema = file_schema(&schema, &metadata.schema);
     let free = free(&write, &parquet.global);
+    let looked_up = (metadata.columns_that_are_keys())
+        .filter_map(|id| {
+            let place = |field: &FieldRef| field_id(field) == Some(id);
+            let at = metadata.schema.fields().iter().position(place)?;
+            Some(file_schema.fields().get(at)?.name().clone())
+        })
+        .collect();
     in_the_file(write, &schema, &file_schema).apply(&mut parquet);
     // Others read this one; the sink would embed the types of the batches.
     parquet.global.skip_arrow_metadata = true;
@@ -96,6 +104,7 @@ pub(crate) fn superfile_writer(
         WriterOptions {
             file_schema,
             parquet,
+            looked_up,
             free,
             max_rows,
             max_bytes,

@@ -9,7 +9,7 @@ use crate::format::external::ExternalFile;
 use crate::format::footer::FooterChecksum;
 use crate::format::ids::{ContentHash, RowId, SidecarId, SuperfileId};
 use crate::format::in_place::InPlace;
-use crate::format::stats::SuperfileStats;
+use crate::format::stats::{RowStats, SuperfileStats};
 
 /// The most entries in one leaf.
 pub(crate) const MAX_ENTRIES_PER_LEAF: usize = 64;
@@ -94,6 +94,14 @@ impl SuperfileEntry {
             moved_at: 0,
             added_at: 0,
             delete_count: 0,
+        }
+    }
+
+    /// What is known of its physical rows.
+    pub(crate) fn row_stats(&self) -> RowStats<'_> {
+        RowStats {
+            columns: &self.stats,
+            rows: self.rows,
         }
     }
 

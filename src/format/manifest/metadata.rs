@@ -69,6 +69,14 @@ pub struct TableMetadata {
 }
 
 impl TableMetadata {
+    /// The columns, by their ids, each of which is a declared key alone.
+    pub(crate) fn columns_that_are_keys(&self) -> impl Iterator<Item = i32> {
+        (self.keys.iter()).filter_map(|key| match key.columns.as_slice() {
+            [column] => Some(*column),
+            _ => None,
+        })
+    }
+
     /// Checks the schema's field ids, and the keys: names are given once, columns are there, those of the one primary
     /// key are `NOT NULL`.
     ///

@@ -2,7 +2,7 @@
 //!
 //! A manifest is a tree of content-addressed nodes that versions share, so that a commit's cost
 //! follows what changed and not the number of superfiles. What it says is in [`header`],
-//! [`metadata`] and [`entry`], the tree in [`tree`], the way to older versions in [`skips`], its edits in [`edit`], its bytes in [`wire`], loading in [`load`], what each
+//! [`metadata`] and [`entry`], the tree in [`tree`], the way to older versions in [`skips`], its edits in [`edit`], what is found by statistics in [`select()`], its bytes in [`wire`], loading in [`load`], what each
 //! node must satisfy in `shape`, and what must hold between versions in [`check`].
 
 mod any;
@@ -17,6 +17,7 @@ pub(crate) mod load;
 pub(crate) mod metadata;
 pub(crate) mod properties;
 pub(crate) mod schema;
+mod select;
 pub(crate) mod shape;
 pub(crate) mod skips;
 mod stats_wire;
@@ -49,6 +50,7 @@ pub(crate) use schema::{
     ADDED_KEY, FIELD_ID_KEY, PHYSICAL_NAME_KEY, ROW_ID_COLUMN, ROW_ID_FIELD_ID, assign_field_ids,
     field_id, physical_name, renamed_field, taken_names,
 };
+pub(crate) use select::select;
 #[cfg(test)]
 pub(crate) use skips::skip_versions;
 pub(crate) use tree::EncodedManifest;

@@ -29,6 +29,7 @@ use super::error::ManifestError;
 use super::header::ManifestHeader;
 use super::wire;
 use crate::format::ids::{ContentHash, SuperfileId};
+use crate::format::stats::{RowStats, SuperfileStats};
 
 /// What a node is called, once that is known, and whether it is in the store.
 #[derive(Debug, Default)]
@@ -62,6 +63,8 @@ pub struct Leaf {
     totals: Totals,
     /// The youngest `added_at` of its entries.
     added_at: u64,
+    /// What holds for the rows of all its entries; computed when it is first asked for.
+    stats: OnceLock<SuperfileStats>,
     /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
     salt: Uuid,
     identity: Identity,
@@ -75,6 +78,8 @@ pub struct Group {
     totals: Totals,
     /// The youngest `added_at` of its entries.
     added_at: u64,
+    /// What holds for the rows of all its entries; computed when it is first asked for.
+    stats: OnceLock<SuperfileStats>,
     /// Sets the node's name apart from all others; nil in stored nodes, whose name is known.
     salt: Uuid,
     identity: Identity,
@@ -96,6 +101,7 @@ impl Leaf {
             entries,
             first,
             totals,
+            stats: OnceLock::new(),
             salt,
             identity: Identity::default(),
         })))
@@ -109,6 +115,7 @@ impl Leaf {
             entries,
             first: node.first,
             totals: node.totals,
+            stats: OnceLock::new(),
             salt: Uuid::nil(),
             identity: Identity::stored(node.hash),
         }))
@@ -127,6 +134,15 @@ impl Leaf {
     /// Sums over the entries.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// What is known of the rows of its entries.
+    pub(crate) fn row_stats(&self) -> RowStats<'_> {
+        let all = || SuperfileStats::of_all(self.entries.iter().map(|entry| entry.row_stats()));
+        RowStats {
+            columns: self.stats.get_or_init(all),
+            rows: self.totals.rows,
+        }
     }
 
     /// The leaf's name, if it has been encoded or decoded.
@@ -162,6 +178,7 @@ impl Group {
             leaves,
             first,
             totals,
+            stats: OnceLock::new(),
             salt,
             identity: Identity::default(),
         })))
@@ -174,6 +191,7 @@ impl Group {
             leaves,
             first: node.first,
             totals: node.totals,
+            stats: OnceLock::new(),
             salt: Uuid::nil(),
             identity: Identity::stored(node.hash),
         })
@@ -192,6 +210,15 @@ impl Group {
     /// Sums over the entries.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// What is known of the rows of its entries.
+    pub(crate) fn row_stats(&self) -> RowStats<'_> {
+        let all = || SuperfileStats::of_all(self.leaves.iter().map(|leaf| leaf.row_stats()));
+        RowStats {
+            columns: self.stats.get_or_init(all),
+            rows: self.totals.rows,
+        }
     }
 
     /// The group's name, if it has been encoded or decoded.
@@ -349,10 +376,43 @@ impl Manifest {
 
     /// The superfile with this id.
     pub fn get(&self, id: &SuperfileId) -> Option<&Arc<SuperfileEntry>> {
-        let group = last_not_above(&self.groups, |g| g.first, id)?;
-        let leaf = last_not_above(&group.leaves, |l| l.first, id)?;
+        let group = self
+            .groups
+            .get(last_not_above(&self.groups, |g| g.first, id)?)?;
+        let leaf = group
+            .leaves
+            .get(last_not_above(&group.leaves, |l| l.first, id)?)?;
         let at = leaf.entries.binary_search_by(|e| e.id.cmp(id)).ok()?;
         leaf.entries.get(at)
+    }
+
+    /// The index of the superfile with this id among [`Self::entries`].
+    pub(crate) fn index_of(&self, id: &SuperfileId) -> Option<usize> {
+        let group_at = last_not_above(&self.groups, |g| g.first, id)?;
+        let leaves = &self.groups.get(group_at)?.leaves;
+        let leaf_at = last_not_above(leaves, |l| l.first, id)?;
+        let leaf = leaves.get(leaf_at)?;
+        let before = (self
+            .groups
+            .iter()
+            .take(group_at)
+            .map(|g| g.totals.superfiles))
+        .chain(leaves.iter().take(leaf_at).map(|l| l.totals.superfiles));
+        let at = leaf.entries.binary_search_by(|e| e.id.cmp(id)).ok()?;
+        usize::try_from(before.sum::<u64>()).ok()?.checked_add(at)
+    }
+
+    /// The superfile at this index of [`Self::entries`].
+    pub(crate) fn nth(&self, index: usize) -> Option<&Arc<SuperfileEntry>> {
+        let mut rest = u64::try_from(index).ok()?;
+        let mut here = |superfiles: u64| {
+            let is_here = rest < superfiles;
+            rest -= if is_here { 0 } else { superfiles };
+            is_here
+        };
+        let group = self.groups.iter().find(|g| here(g.totals.superfiles))?;
+        let leaf = group.leaves.iter().find(|l| here(l.totals.superfiles))?;
+        leaf.entries.get(usize::try_from(rest).ok()?)
     }
 
     /// The root's hash, if the manifest has been encoded or was loaded.
@@ -402,12 +462,13 @@ fn youngest_below(leaves: &[Arc<Leaf>]) -> u64 {
     leaves.iter().map(|l| l.added_at).max().unwrap_or_default()
 }
 
-/// The last of `nodes` whose first id is not above `id`: the only one that can hold it.
-fn last_not_above<'a, T>(
-    nodes: &'a [T],
+/// Where the last of `nodes` whose first id is not above `id` stands: the only one that can hold it.
+fn last_not_above<T>(
+    nodes: &[T],
     first: impl Fn(&T) -> SuperfileId,
     id: &SuperfileId,
-) -> Option<&'a T> {
-    let after = nodes.partition_point(|node| first(node) <= *id);
-    nodes.get(after.checked_sub(1)?)
+) -> Option<usize> {
+    nodes
+        .partition_point(|node| first(node) <= *id)
+        .checked_sub(1)
 }

@@ -24,18 +24,41 @@
 //! Invariant: `covers` is true only if each physical row, deleted or not, satisfies the predicate.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 
-use crate::format::manifest::SuperfileEntry;
-use crate::format::stats::{ColumnStats, StatValue};
+use crate::format::SuperfileId;
+use crate::format::manifest::{Manifest, SuperfileEntry, select};
+use crate::format::stats::{ColumnStats, RowStats, StatValue};
 use crate::scan::plan::statistics::ColumnIds;
 
 /// Whether `predicate`, simplified and type-exact, holds for every physical row of `entry`.
 pub(crate) fn covers(entry: &SuperfileEntry, columns: &ColumnIds, predicate: &Expr) -> bool {
-    cannot_fail(predicate) && Superfile { entry, columns }.proves(predicate, true)
+    let rows = entry.row_stats();
+    cannot_fail(predicate) && Known { rows, columns }.proves(predicate, true)
+}
+
+/// The superfiles of a version of which `predicate` holds for every physical row.
+pub(crate) fn covered(
+    manifest: &Manifest,
+    columns: &ColumnIds,
+    predicate: &Expr,
+) -> BTreeSet<SuperfileId> {
+    if !cannot_fail(predicate) {
+        return BTreeSet::new();
+    }
+    let may_be_true = |rows: &RowStats<'_>| {
+        let rows = *rows;
+        !Known { rows, columns }.proves(predicate, false)
+    };
+    select(manifest, |all| all.iter().map(may_be_true).collect())
+        .into_iter()
+        .filter(|(_, entry)| covers(entry, columns, predicate))
+        .map(|(_, entry)| entry.id)
+        .collect()
 }
 
 /// Whether evaluating `expr` on a row can neither fail nor depend on anything but the row.
@@ -79,12 +102,13 @@ struct Bounds<'a> {
     data_type: &'a DataType,
 }
 
-struct Superfile<'a> {
-    entry: &'a SuperfileEntry,
+/// Rows of which statistics are known.
+struct Known<'a> {
+    rows: RowStats<'a>,
     columns: &'a ColumnIds,
 }
 
-impl Superfile<'_> {
+impl Known<'_> {
     /// Whether `expr` is known to be `wanted` for every row.
     fn proves(&self, expr: &Expr, wanted: bool) -> bool {
         match expr {
@@ -142,9 +166,9 @@ impl Superfile<'_> {
         };
         let nulls = self
             .columns
-            .stats_of(self.entry, &column.name)
+            .stats_of(self.rows.columns, &column.name)
             .and_then(|(stats, _)| stats.null_count);
-        nulls == Some(if wanted { self.entry.rows } else { 0 })
+        nulls == Some(if wanted { self.rows.rows } else { 0 })
     }
 
     /// Whether `left op right`, one a column and the other a literal, is `wanted` for every row.
@@ -184,7 +208,7 @@ impl Superfile<'_> {
     }
 
     fn bounds(&self, column: &str) -> Option<Bounds<'_>> {
-        let (stats, data_type) = self.columns.stats_of(self.entry, column)?;
+        let (stats, data_type) = self.columns.stats_of(self.rows.columns, column)?;
         match stats {
             ColumnStats {
                 min: Some(min),

@@ -98,14 +98,7 @@ impl Layout {
         location: &ScanLocation,
         columns: &ColumnIds,
     ) -> Result<PartitionedFile> {
-        let mut file = PartitionedFile::new_from_meta(ObjectMeta {
-            location: location.of(entry),
-            // Fixed for the superfile's life, so that footers stay cached across statements.
-            last_modified: DateTime::from_timestamp_millis(entry.created_at_ms).unwrap_or_default(),
-            size: entry.size,
-            e_tag: None,
-            version: None,
-        });
+        let mut file = superfile(entry, location);
         let mut constants = Vec::new();
         if self.address {
             let Ok(ordinal) = i32::try_from(ordinal) else {
@@ -132,15 +125,6 @@ impl Layout {
         file = file
             .with_partition_values(constants)
             .with_statistics(Arc::new(statistics));
-        if entry.in_place.is_none() {
-            file = file.with_extension(entry.id);
-        }
-        if let Some(checksum) = entry.footer_checksum {
-            file = file.with_extension(checksum);
-        }
-        if let Some(external) = &entry.external {
-            file = file.with_extension(Arc::new(external.columns.clone()));
-        }
         let mark = match rows {
             Some(Rows::At(positions)) => {
                 Some(Tombstoned::all_but(Arc::clone(positions), entry.rows))
@@ -192,4 +176,26 @@ impl Layout {
             .collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(ProjectionExec::try_new(exprs, scan)?))
     }
+}
+
+/// The superfile `entry`, with what a reader has to know of it.
+pub(super) fn superfile(entry: &SuperfileEntry, location: &ScanLocation) -> PartitionedFile {
+    let mut file = PartitionedFile::new_from_meta(ObjectMeta {
+        location: location.of(entry),
+        // Fixed for the superfile's life, so that footers stay cached across statements.
+        last_modified: DateTime::from_timestamp_millis(entry.created_at_ms).unwrap_or_default(),
+        size: entry.size,
+        e_tag: None,
+        version: None,
+    });
+    if entry.in_place.is_none() {
+        file = file.with_extension(entry.id);
+    }
+    if let Some(checksum) = entry.footer_checksum {
+        file = file.with_extension(checksum);
+    }
+    if let Some(external) = &entry.external {
+        file = file.with_extension(Arc::new(external.columns.clone()));
+    }
+    file
 }

@@ -1,5 +1,6 @@
 //! Planning a scan: which superfiles and rows are read, by how many partitions, in which order.
 
+pub(crate) mod bloom;
 pub(crate) mod cover;
 mod keep_order;
 mod layout;
@@ -15,5 +16,5 @@ pub(crate) mod subset;
 pub(crate) use keep_order::KeepScanOrder;
 pub use pin::Pin;
 pub(crate) use rows::SubsetProvider;
-pub(crate) use scan::{ScanRequest, plan_scan, plan_scan_of, scan_order};
+pub(crate) use scan::{Only, ScanRequest, plan_scan, superfile_at};
 pub(crate) use subset::{Rows, Subset};

@@ -14,50 +14,53 @@ use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, ScalarValue};
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::PhysicalExpr;
 
-use crate::format::manifest::SuperfileEntry;
-use crate::format::stats::{ColumnStats, StatValue};
+use crate::format::stats::{ColumnStats, RowStats, StatValue};
 use crate::scan::plan::statistics::ColumnIds;
 
-/// The entries that may hold a row satisfying `predicate`, in order.
-pub(crate) fn prune(
-    entries: Vec<Arc<SuperfileEntry>>,
-    predicate: &Arc<dyn PhysicalExpr>,
-    schema: &SchemaRef,
-    columns: &ColumnIds,
-) -> Vec<Arc<SuperfileEntry>> {
-    if entries.is_empty() {
-        return entries;
-    }
-    let Some(pruning) = PruningPredicateBuilder::new()
-        .with_file_schema(Arc::clone(schema))
-        .build(Arc::clone(predicate))
-    else {
-        return entries;
-    };
-    let statistics = EntryStatistics {
-        entries: &entries,
-        columns,
-    };
-    match pruning.prune(&statistics) {
-        Ok(keep) if keep.len() == entries.len() => entries
-            .into_iter()
-            .zip(keep)
-            .filter_map(|(entry, keep)| keep.then_some(entry))
-            .collect(),
-        // Pruning is an optimisation: a predicate it cannot evaluate is evaluated by the scan.
-        _ => entries,
-    }
-}
-
-struct EntryStatistics<'a> {
-    entries: &'a [Arc<SuperfileEntry>],
+/// What a predicate excludes.
+pub(crate) struct Pruner<'a> {
+    /// `None`: nothing.
+    predicate: Option<Arc<PruningPredicate>>,
     columns: &'a ColumnIds,
 }
 
-impl EntryStatistics<'_> {
+impl<'a> Pruner<'a> {
+    /// Of a predicate over the columns of `schema`.
+    pub(crate) fn new(
+        predicate: &Arc<dyn PhysicalExpr>,
+        schema: &SchemaRef,
+        columns: &'a ColumnIds,
+    ) -> Self {
+        let predicate = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(schema))
+            .build(Arc::clone(predicate));
+        Self { predicate, columns }
+    }
+
+    /// Which of these may have a row that satisfies the predicate.
+    pub(crate) fn keep(&self, all: &[RowStats<'_>]) -> Vec<bool> {
+        let everything = || vec![true; all.len()];
+        let (Some(predicate), false) = (&self.predicate, all.is_empty()) else {
+            return everything();
+        };
+        let columns = self.columns;
+        match predicate.prune(&Statistics { all, columns }) {
+            Ok(keep) if keep.len() == all.len() => keep,
+            // Pruning is an optimisation: a predicate it cannot evaluate is evaluated by the scan.
+            _ => everything(),
+        }
+    }
+}
+
+struct Statistics<'a> {
+    all: &'a [RowStats<'a>],
+    columns: &'a ColumnIds,
+}
+
+impl Statistics<'_> {
     fn bounds(
         &self,
         column: &Column,
@@ -65,9 +68,9 @@ impl EntryStatistics<'_> {
     ) -> Option<ArrayRef> {
         let data_type = self.columns.type_of(&column.name)?;
         let null = ScalarValue::try_from(data_type).ok()?;
-        let values = self.entries.iter().map(|entry| {
+        let values = self.all.iter().map(|rows| {
             self.columns
-                .stats_of(entry, &column.name)
+                .stats_of(rows.columns, &column.name)
                 .and_then(|(stats, data_type)| pick(stats)?.to_scalar(data_type))
                 .unwrap_or_else(|| null.clone())
         });
@@ -75,7 +78,7 @@ impl EntryStatistics<'_> {
     }
 }
 
-impl PruningStatistics for EntryStatistics<'_> {
+impl PruningStatistics for Statistics<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
         self.bounds(column, |s| s.min.as_ref())
     }
@@ -85,16 +88,16 @@ impl PruningStatistics for EntryStatistics<'_> {
     }
 
     fn num_containers(&self) -> usize {
-        self.entries.len()
+        self.all.len()
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let counts: UInt64Array = self
-            .entries
+            .all
             .iter()
-            .map(|entry| {
+            .map(|rows| {
                 self.columns
-                    .stats_of(entry, &column.name)
+                    .stats_of(rows.columns, &column.name)
                     .and_then(|(stats, _)| stats.null_count)
             })
             .collect();
@@ -102,7 +105,7 @@ impl PruningStatistics for EntryStatistics<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let rows: UInt64Array = self.entries.iter().map(|e| Some(e.rows)).collect();
+        let rows: UInt64Array = self.all.iter().map(|rows| Some(rows.rows)).collect();
         Some(Arc::new(rows))
     }
 

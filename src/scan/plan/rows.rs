@@ -82,6 +82,7 @@ impl TableProvider for SubsetProvider {
                 limit: None,
                 location: &this.location,
             },
+            None,
         );
         Box::pin(future::ready(plan))
     });

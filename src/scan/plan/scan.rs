@@ -20,15 +20,15 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::LexOrdering;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlan;
 
 use crate::format::SuperfileId;
-use crate::format::manifest::SuperfileEntry;
+use crate::format::manifest::{Manifest, SuperfileEntry, select};
 use crate::scan::location::ScanLocation;
 use crate::scan::plan::layout::Layout;
 use crate::scan::plan::ordering::{declared_order, ordered_groups};
 use crate::scan::plan::pieces::in_pieces;
-use crate::scan::plan::prune::prune;
+use crate::scan::plan::prune::Pruner;
 use crate::scan::plan::statistics::{ColumnIds, logical};
 use crate::scan::plan::subset::Subset;
 use crate::scan::read::defaults::{InitialDefaults, initial_defaults};
@@ -63,12 +63,17 @@ pub(crate) struct ScanRequest<'a> {
     pub location: &'a ScanLocation,
 }
 
-/// The superfiles of a snapshot in scan order: a row address's ordinal is the index here.
-pub(crate) fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
-    snapshot.manifest().entries().cloned().collect()
+/// The superfiles that are read, of those that hold rows of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Only {
+    /// These, and no others.
+    pub superfiles: HashSet<SuperfileId>,
+    /// How many others statistics leave and Bloom filters do not.
+    pub left_out_by_bloom_filters: usize,
 }
 
-/// Builds the physical plan of `request`.
+/// Builds the physical plan of `request`, of `only` some superfiles if that is given; those that the snapshot does not
+/// have yield nothing.
 ///
 /// # Errors
 /// Fails if a filter or the projection does not fit the schema, or if the session does not know
@@ -76,18 +81,7 @@ pub(crate) fn scan_order(snapshot: &Snapshot) -> Vec<Arc<SuperfileEntry>> {
 pub(crate) fn plan_scan(
     state: &dyn Session,
     request: ScanRequest<'_>,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    plan_scan_of(state, request, None)
-}
-
-/// [`plan_scan`] of some superfiles only; those that the snapshot does not have yield nothing.
-///
-/// # Errors
-/// As [`plan_scan`].
-pub(crate) fn plan_scan_of(
-    state: &dyn Session,
-    request: ScanRequest<'_>,
-    only: Option<&HashSet<SuperfileId>>,
+    only: Option<&Only>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let full_schema = request.hidden.extend(&request.schema);
     let wanted: Vec<usize> = match request.projection {
@@ -105,33 +99,27 @@ pub(crate) fn plan_scan_of(
 
     // The recorded statistics go by field id, which only the stored schema carries.
     let column_ids = ColumnIds::of(&request.snapshot.schema());
-    let all = scan_order(&request.snapshot);
-    let total = all.len();
-    let mut numbered: Vec<(usize, Arc<SuperfileEntry>)> = all
-        .into_iter()
-        .enumerate()
-        .filter(|(_, entry)| only.is_none_or(|only| only.contains(&entry.id)))
-        .collect();
-    if let Some(subset) = request.subset {
-        numbered.retain(|(_, entry)| subset.get(&entry.id).is_some());
-    }
+    let manifest = request.snapshot.manifest();
+    let total = usize::try_from(manifest.totals().superfiles).unwrap_or(usize::MAX);
+    let mut numbered = match (only, request.limit) {
+        (Some(only), _) => at(manifest, &only.superfiles),
+        (None, Some(limit)) if request.filters.is_empty() && request.subset.is_none() => {
+            enough_for_limit(manifest, limit)
+        }
+        (None, _) => numbered_by_statistics(state, &request)?,
+    };
     let mut left_out = 0;
     if let Some(dropped) = request.dropped {
+        let all = numbered.len();
         numbered.retain(|(_, entry)| !dropped.contains(&entry.id));
-        left_out = total - numbered.len();
-    }
-    if let Some(predicate) = conjunction(request.filters.iter().cloned()) {
-        let df_schema = DFSchema::try_from(Arc::clone(&full_schema))?;
-        let predicate = state.create_physical_expr(predicate, &df_schema)?;
-        numbered = prune_numbered(numbered, &predicate, &full_schema, &column_ids);
-    } else if let Some(limit) = request.limit {
-        numbered = enough_for_limit(numbered, limit);
+        left_out = all - numbered.len();
     }
     let entries: Vec<Arc<SuperfileEntry>> = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
     let summary = ScanSummary {
         superfiles: total,
         dropped: left_out,
         pruned: total - left_out - entries.len(),
+        pruned_by_bloom_filters: only.map_or(0, |only| only.left_out_by_bloom_filters),
         tombstoned_rows: entries.iter().map(|e| e.rows - e.live_rows()).sum(),
     };
 
@@ -161,15 +149,7 @@ pub(crate) fn plan_scan_of(
     let announced: Vec<LexOrdering> = order.filter(|_| ordered.is_some()).into_iter().collect();
     let groups = ordered.unwrap_or_else(|| in_pieces(files, &entries, partitions));
 
-    let runtime = state.runtime_env();
-    let mut store = runtime.object_store(&request.location.store_url)?;
-    if request.location.store_url != ObjectStoreUrl::local_filesystem() {
-        store = Arc::new(ExactStore::new(store));
-    }
-    let store = InPlaceStore::over(store, request.location, &entries);
-    let cache = runtime.cache_manager.get_file_metadata_cache();
-    let stored = request.snapshot.schema();
-    let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());
+    let readers = readers(state, &request, &entries, !request.filters.is_empty())?;
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
     let sidecars = Arc::clone(request.snapshot.sidecars());
@@ -194,29 +174,87 @@ pub(crate) fn plan_scan_of(
     layout.finish(scan, &wanted_names, state)
 }
 
-fn prune_numbered(
-    numbered: Vec<(usize, Arc<SuperfileEntry>)>,
-    predicate: &Arc<dyn PhysicalExpr>,
-    schema: &SchemaRef,
-    columns: &ColumnIds,
-) -> Vec<(usize, Arc<SuperfileEntry>)> {
-    let entries = numbered.iter().map(|(_, e)| Arc::clone(e)).collect();
-    let mut kept = prune(entries, predicate, schema, columns)
-        .into_iter()
-        .peekable();
-    numbered
-        .into_iter()
-        .filter(|(_, entry)| kept.next_if(|k| k.id == entry.id).is_some())
-        .collect()
+/// The superfile that a row address of the snapshot's scans names: its ordinal is the superfile's index in the manifest.
+pub(crate) fn superfile_at(snapshot: &Snapshot, ordinal: i32) -> Option<&Arc<SuperfileEntry>> {
+    snapshot.manifest().nth(usize::try_from(ordinal).ok()?)
 }
 
-fn enough_for_limit(
-    numbered: Vec<(usize, Arc<SuperfileEntry>)>,
-    limit: usize,
+/// The superfiles that the filters of `request` leave, by their statistics.
+///
+/// # Errors
+/// A filter does not fit the schema.
+pub(super) fn by_statistics(
+    state: &dyn Session,
+    request: &ScanRequest<'_>,
+) -> Result<Vec<Arc<SuperfileEntry>>> {
+    let numbered = numbered_by_statistics(state, request)?;
+    Ok(numbered.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// The same, each with its index among all, which is a row address's ordinal.
+fn numbered_by_statistics(
+    state: &dyn Session,
+    request: &ScanRequest<'_>,
+) -> Result<Vec<(usize, Arc<SuperfileEntry>)>> {
+    let manifest = request.snapshot.manifest();
+    let subset = request
+        .subset
+        .map(|subset| at(manifest, subset.superfiles()));
+    let Some(predicate) = conjunction(request.filters.iter().cloned()) else {
+        let all = || manifest.entries().cloned().enumerate().collect();
+        return Ok(subset.unwrap_or_else(all));
+    };
+    let schema = request.hidden.extend(&request.schema);
+    let predicate =
+        state.create_physical_expr(predicate, &DFSchema::try_from(Arc::clone(&schema))?)?;
+    // The recorded statistics go by field id, which only the stored schema carries.
+    let columns = ColumnIds::of(&request.snapshot.schema());
+    let pruner = Pruner::new(&predicate, &schema, &columns);
+    let Some(mut subset) = subset else {
+        let kept = select(manifest, |all| pruner.keep(all)).into_iter();
+        return Ok(kept.map(|(at, entry)| (at, Arc::clone(entry))).collect());
+    };
+    let all: Vec<_> = subset.iter().map(|(_, entry)| entry.row_stats()).collect();
+    let mut keep = pruner.keep(&all).into_iter();
+    subset.retain(|_| keep.next().unwrap_or(true));
+    Ok(subset)
+}
+
+/// What reads superfiles of a request; `indexed` if their page indexes will be asked for.
+///
+/// # Errors
+/// The session does not know the table's object store.
+pub(super) fn readers(
+    state: &dyn Session,
+    request: &ScanRequest<'_>,
+    superfiles: &[Arc<SuperfileEntry>],
+    indexed: bool,
+) -> Result<SuperfileReaders> {
+    let runtime = state.runtime_env();
+    let mut store = runtime.object_store(&request.location.store_url)?;
+    if request.location.store_url != ObjectStoreUrl::local_filesystem() {
+        store = Arc::new(ExactStore::new(store));
+    }
+    let store = InPlaceStore::over(store, request.location, superfiles);
+    let cache = runtime.cache_manager.get_file_metadata_cache();
+    let stored = request.snapshot.schema();
+    Ok(SuperfileReaders::new(store, cache, stored, indexed))
+}
+
+/// Superfiles by their ids, each with its index among all.
+fn at<'a>(
+    manifest: &Manifest,
+    ids: impl IntoIterator<Item = &'a SuperfileId>,
 ) -> Vec<(usize, Arc<SuperfileEntry>)> {
+    let ids: BTreeSet<&SuperfileId> = ids.into_iter().collect();
+    let at = |id| Some((manifest.index_of(id)?, Arc::clone(manifest.get(id)?)));
+    ids.into_iter().filter_map(at).collect()
+}
+
+/// The first superfiles, as many as have `limit` rows.
+fn enough_for_limit(manifest: &Manifest, limit: usize) -> Vec<(usize, Arc<SuperfileEntry>)> {
     let mut rows = 0_u64;
-    numbered
-        .into_iter()
+    (manifest.entries().cloned().enumerate())
         .take_while(|(_, entry)| {
             let more = rows < limit as u64;
             rows += entry.live_rows();

@@ -19,7 +19,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
 
 use crate::format::manifest::{SuperfileEntry, field_id};
-use crate::format::stats::ColumnStats;
+use crate::format::stats::{ColumnStats, SuperfileStats};
 
 /// Which field id the i-th column of a scan has, if it is a stored column with one.
 #[derive(Debug, Clone)]
@@ -48,12 +48,12 @@ impl ColumnIds {
     /// The recorded statistics of a column by name, with the column's type.
     pub(crate) fn stats_of<'a>(
         &self,
-        entry: &'a SuperfileEntry,
+        rows: &'a SuperfileStats,
         name: &str,
     ) -> Option<(&'a ColumnStats, &DataType)> {
         let at = *self.by_name.get(name)?;
         let id = (*self.ids.get(at)?)?;
-        Some((entry.stats.columns.get(&id)?, self.types.get(at)?))
+        Some((rows.columns.get(&id)?, self.types.get(at)?))
     }
 
     /// The type of a column by name.

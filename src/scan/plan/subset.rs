@@ -48,6 +48,11 @@ impl Subset {
         self.0.is_empty()
     }
 
+    /// The superfiles.
+    pub(crate) fn superfiles(&self) -> impl Iterator<Item = &SuperfileId> {
+        self.0.keys()
+    }
+
     pub(crate) fn get(&self, superfile: &SuperfileId) -> Option<&Rows> {
         self.0.get(superfile)
     }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{ScalarValue, Statistics};
-use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileSource, ParquetSource};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
@@ -95,10 +94,9 @@ fn is_column(expr: &Arc<dyn PhysicalExpr>, file: &Schema) -> bool {
     field.is_some_and(|field| !field.data_type().is_nested())
 }
 
-/// Whether `predicate` keeps few of the file's rows.
-pub(super) fn keeps_few(predicate: &Arc<dyn PhysicalExpr>, file: &PartitionedFile) -> bool {
-    let statistics = file.statistics.as_deref();
-    statistics.is_some_and(|statistics| share(predicate, statistics) <= MOST)
+/// Whether `predicate` keeps few of a file's rows, as far as its statistics tell.
+pub(super) fn keeps_few(predicate: &Arc<dyn PhysicalExpr>, file: &Statistics) -> bool {
+    share(predicate, file) <= MOST
 }
 
 /// At most so large a share of the rows is kept, as far as statistics tell: values are taken to be spread evenly.

@@ -15,9 +15,10 @@ use object_store::path::Path;
 
 use crate::format::manifest::SuperfileEntry;
 use crate::scan::location::ScanLocation;
-use crate::scan::plan::prune::prune;
-use crate::scan::plan::statistics::ColumnIds;
+use crate::scan::plan::prune::Pruner;
+use crate::scan::plan::statistics::{ColumnIds, physical};
 use crate::scan::read::keys::knows_keys;
+use crate::scan::read::late::keeps_few;
 
 /// The superfiles that a scan was planned to read.
 pub(crate) struct Candidates {
@@ -53,6 +54,12 @@ impl Candidates {
         }
     }
 
+    /// How many there are in which `predicate` is evaluated before other columns are read, if it is evaluated so at all.
+    pub(crate) fn late(&self, predicate: &Arc<dyn PhysicalExpr>) -> usize {
+        let statistics = self.entries.iter().map(|e| physical(e, &self.columns));
+        statistics.filter(|all| keeps_few(predicate, all)).count()
+    }
+
     /// Those that hold no row for which `predicate` is true, if it knows keys now that the plan did not.
     pub(crate) fn left_out(
         &self,
@@ -65,11 +72,10 @@ impl Candidates {
             return Ok(Arc::default());
         }
         let left_out = self.left_out.get_or_init(|| {
-            let all = self.entries.clone();
-            let kept = prune(all, predicate, &self.schema, &self.columns);
-            let kept: HashSet<_> = kept.into_iter().map(|entry| entry.id).collect();
-            let others = self.entries.iter().filter(|e| !kept.contains(&e.id));
-            Arc::new(others.map(|entry| self.location.of(entry)).collect())
+            let all: Vec<_> = self.entries.iter().map(|e| e.row_stats()).collect();
+            let keep = Pruner::new(predicate, &self.schema, &self.columns).keep(&all);
+            let others = self.entries.iter().zip(keep).filter(|(_, keep)| !keep);
+            Arc::new(others.map(|(entry, _)| self.location.of(entry)).collect())
         });
         Ok(Arc::clone(left_out))
     }

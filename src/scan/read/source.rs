@@ -53,6 +53,8 @@ pub(crate) struct ScanSummary {
     pub dropped: usize,
     /// Superfiles excluded by the manifest's statistics or by a limit.
     pub pruned: usize,
+    /// Those of them that only their Bloom filters exclude.
+    pub pruned_by_bloom_filters: usize,
     /// Deleted rows in the superfiles that remain.
     pub tombstoned_rows: u64,
 }
@@ -240,6 +242,7 @@ impl FileSource for SupertableSource {
             superfiles,
             dropped,
             pruned,
+            pruned_by_bloom_filters,
             tombstoned_rows,
         } = self.summary;
         match t {
@@ -254,10 +257,23 @@ impl FileSource for SupertableSource {
                 writeln!(f, "tombstoned_rows={tombstoned_rows}")?;
             }
         }
-        match t {
-            _ if dropped == 0 => {}
-            DisplayFormatType::TreeRender => writeln!(f, "superfiles_dropped={dropped}")?,
-            _ => write!(f, ", superfiles_dropped={dropped}")?,
+        let late = match (evaluated_first(self.inner.as_ref()), self.inner.filter()) {
+            (Some(_), Some(predicate)) => self.candidates.late(&predicate),
+            _ => 0,
+        };
+        for (what, superfiles) in [
+            ("superfiles_dropped", dropped),
+            (
+                "superfiles_pruned_by_bloom_filters",
+                pruned_by_bloom_filters,
+            ),
+            ("late_materialized", late),
+        ] {
+            match t {
+                _ if superfiles == 0 => {}
+                DisplayFormatType::TreeRender => writeln!(f, "{what}={superfiles}")?,
+                _ => write!(f, ", {what}={superfiles}")?,
+            }
         }
         self.inner.fmt_extra(t, f)
     }
@@ -391,7 +407,10 @@ impl Morselizer for TombstoneMorselizer {
             self.sidecars.check_superfile(id)?;
         }
         let morselizers = match &self.late {
-            Some((predicate, late)) if keeps_few(predicate, &file) => {
+            Some((predicate, late))
+                if (file.statistics.as_deref())
+                    .is_some_and(|known| keeps_few(predicate, known)) =>
+            {
                 self.files_late.add(1);
                 late
             }

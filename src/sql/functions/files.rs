@@ -20,7 +20,6 @@ use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use crate::error::{Error, Result as OwnResult};
 use crate::format::manifest::{SuperfileEntry, field_id};
 use crate::format::{ClusterKey, Layout, StatValue, paths};
-use crate::scan::scan_order;
 use crate::sql::functions::args::{Call, Signature};
 use crate::sql::functions::rows::{batch, lazy_stream, moment_type};
 
@@ -64,8 +63,9 @@ impl TableFunctionImpl for Files {
                     None => table.snapshot().await?,
                 };
                 let columns = snapshot.schema();
+                let entries: Vec<_> = snapshot.manifest().entries().cloned().collect();
                 Ok::<_, Error>(
-                    stream::iter(scan_order(&snapshot))
+                    stream::iter(entries)
                         .chunks(AT_ONCE)
                         .map(move |entries| files_batch(&output, &columns, &entries)),
                 )

@@ -1,5 +1,6 @@
 //! Superfiles: writing them, and what their ends say.
 
+pub(crate) mod bloom;
 mod capture;
 mod encoder;
 mod encoding;
@@ -9,6 +10,7 @@ mod key_order;
 mod renamed;
 mod writer;
 
+pub(crate) use bloom::{ColumnFilter, stored_type};
 pub(crate) use encoding::Free;
 pub(crate) use footer::{EndError, FileEnd, read_end};
 pub(crate) use key_order::{Ascending, KeyOrders};

@@ -28,6 +28,7 @@ use object_store::ObjectStore;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, SortingColumn};
 
+use super::bloom::filter_columns;
 use super::capture::EndCapture;
 use super::encoder::{Encoder, encoding, private_context};
 use super::encoding::{Free, choose_columns};
@@ -61,6 +62,8 @@ pub(crate) struct WriterOptions {
     pub file_schema: SchemaRef,
     /// Parquet settings: row group and page sizes, compression, dictionary, bloom filters.
     pub parquet: TableParquetOptions,
+    /// Columns by which rows are looked up, as a file calls them: they get Bloom filters where statistics will not do.
+    pub looked_up: Vec<String>,
     /// What of those settings nobody made, so that the rows decide.
     pub free: Free,
     /// A superfile is closed once it holds so many rows; at most [`MAX_SUPERFILE_ROWS`].
@@ -342,6 +345,13 @@ impl SuperfileWriter {
         choose_columns(
             &mut parquet,
             options.free,
+            &options.file_schema,
+            &open.held.batches,
+            rows,
+        );
+        filter_columns(
+            &mut parquet,
+            &options.looked_up,
             &options.file_schema,
             &open.held.batches,
             rows,

@@ -16,10 +16,11 @@ use bytes::Bytes;
 use datafusion::execution::cache::lru_queue::LruQueue;
 use roaring::RoaringBitmap;
 
-use crate::format::{ContentHash, SidecarId};
+use crate::format::{ContentHash, SidecarId, SuperfileId};
+use crate::table::superfile::bloom::ColumnFilter;
 
 /// What the tables of a process may keep, together.
-const PROCESS_BYTES: usize = 160 << 20;
+const PROCESS_BYTES: usize = 256 << 20;
 
 static PROCESS: LazyLock<Cache> = LazyLock::new(|| Cache::of_bytes(PROCESS_BYTES));
 
@@ -39,6 +40,8 @@ pub(crate) struct TableCache {
 enum Key {
     Node(ContentHash),
     Bitmap(SidecarId),
+    /// Of a superfile's column.
+    Filter(SuperfileId, i32),
 }
 
 /// An object.
@@ -46,6 +49,7 @@ enum Key {
 enum Object {
     Node(Bytes),
     Bitmap(Arc<RoaringBitmap>),
+    Filter(Arc<ColumnFilter>),
 }
 
 struct CacheState {
@@ -120,6 +124,29 @@ impl TableCache {
             Some(Object::Bitmap(bitmap)) => Some(bitmap),
             _ => None,
         }
+    }
+
+    /// The Bloom filters of a superfile's column, marked as used now.
+    pub(crate) fn filter(&self, superfile: &SuperfileId, column: i32) -> Option<Arc<ColumnFilter>> {
+        match self.get(Key::Filter(*superfile, column)) {
+            Some(Object::Filter(filter)) => Some(filter),
+            _ => None,
+        }
+    }
+
+    /// Keeps the Bloom filters of a superfile's column.
+    pub(crate) fn keep_filter(
+        &self,
+        superfile: SuperfileId,
+        column: i32,
+        filter: Arc<ColumnFilter>,
+    ) {
+        let weight = filter.memory();
+        self.insert(
+            Key::Filter(superfile, column),
+            Object::Filter(filter),
+            weight,
+        );
     }
 
     /// Keeps a node.

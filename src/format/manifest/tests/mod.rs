@@ -12,6 +12,7 @@ mod damage;
 mod invariants;
 mod model;
 mod schemas;
+mod select;
 
 use std::collections::HashMap;
 
