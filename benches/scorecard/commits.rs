@@ -21,7 +21,7 @@ use roaring::RoaringBitmap;
 use crate::fault_store::{FaultStore, Plan};
 use crate::measure::{Report, time};
 
-const COLUMNS: i32 = 15;
+pub(crate) const COLUMNS: i32 = 15;
 const SAMPLES: u64 = 20;
 
 struct Cost {
@@ -114,11 +114,11 @@ async fn delete_one(table: &Table, superfile: SuperfileId) {
     committed(mutation.commit(effect).await.unwrap());
 }
 
-fn committed(outcome: CommitOutcome) {
+pub(crate) fn committed(outcome: CommitOutcome) {
     assert!(matches!(outcome, CommitOutcome::Committed { .. }));
 }
 
-fn entry(id: SuperfileId, n: u64) -> SuperfileEntry {
+pub(crate) fn entry(id: SuperfileId, n: u64) -> SuperfileEntry {
     let at = n as i64 * 1_000_000;
     let columns = (1..=COLUMNS)
         .map(|field| {

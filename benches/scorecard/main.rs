@@ -24,6 +24,7 @@ mod commits;
 mod data;
 mod ingest;
 mod keys;
+mod lookups;
 mod measure;
 mod scans;
 mod sets;
@@ -66,6 +67,9 @@ async fn main() -> ExitCode {
     }
     if runs("keys") {
         keys::measure(&mut report, rows).await;
+    }
+    if runs("lookup") {
+        lookups::measure(&mut report, rows).await;
     }
     if runs("commit") {
         commits::measure(&mut report).await;
