@@ -25,7 +25,8 @@ use futures::{StreamExt, stream};
 use crate::config::WriteOptions;
 use crate::format::manifest::{SuperfileEntry, TableMetadata, field_id};
 use crate::scan::plan::layout::superfile;
-use crate::scan::plan::scan::{Only, ScanRequest, by_statistics, readers};
+use crate::scan::plan::scan::{Only, ScanRequest, by_statistics, parts};
+use crate::scan::read::parts::ScanSummary;
 use crate::scan::read::reader::SuperfileReaders;
 use crate::table::{ColumnFilter, stored_type};
 
@@ -72,8 +73,8 @@ pub(crate) async fn superfiles_with_keys(
         only.superfiles = candidates.iter().map(|entry| entry.id).collect();
         return Ok(Some(only));
     }
-    let readers = readers(state, request, &candidates, true)?;
-    let (readers, wanted) = (&readers, &wanted);
+    let parts = parts(request, &candidates, ScanSummary::default())?;
+    let (readers, wanted) = (&*parts.readers(state.runtime_env())?, &wanted);
     let mut asked = stream::iter(candidates)
         .map(|entry| async move {
             let may_hold = may_hold(request, readers, &entry, wanted).await;
