@@ -268,6 +268,20 @@ async fn a_key_in_no_order_is_looked_up_in_the_superfiles_that_may_have_it() {
         read.len()
     );
     assert!(log.iter().all(|o| o.kind != "put"), "{log:#?}");
+    // Statements that find keys in other ways.
+    let before = plan.log().len();
+    for statement in [
+        "INSERT INTO k VALUES (md5('new'), 0)",
+        "MERGE INTO k USING (SELECT md5('2991') AS id) AS s ON k.id = s.id WHEN MATCHED THEN UPDATE SET v = -1",
+        "DELETE FROM k USING (SELECT md5('new') AS id) AS s WHERE k.id = s.id",
+    ] {
+        let changed = datafusion_supertable::sql(&ctx, statement).await.unwrap();
+        assert_eq!(count(&changed.collect().await.unwrap()), 1, "{statement}");
+    }
+    datafusion_supertable::wait_for_background_work(&ctx).await;
+    let log = plan.log().split_off(before);
+    let read = superfiles_read(&log);
+    assert!(read.len() <= 4, "{read:#?}");
     run(&ctx, "DELETE FROM k WHERE id IN (md5('997'), md5('1994'))").await;
     let left = run(&ctx, "SELECT count(*) FROM k").await;
     assert_eq!(

@@ -5,7 +5,7 @@
 //!
 //! Invariant: nothing is written. An error names the key, and one of its values that is there twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -13,7 +13,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::execution::TaskContext;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, IsNullExpr};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
@@ -29,7 +29,9 @@ use crate::dml::write::sort::SortInPartExec;
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
 use crate::format::manifest::{SuperfileEntry, UniqueKey, field_id};
+use crate::scan::plan::bloom::superfiles_with;
 use crate::scan::plan::subset::{Rows, Subset, every_position};
+use crate::scan::read::bloom::WantedKeys;
 use crate::scan::{HiddenColumns, ScanLocation, ScanRequest, plan_scan};
 use crate::table::{Ascending, Snapshot};
 
@@ -71,10 +73,7 @@ impl<'a> KeyCheck<'a> {
         snapshot: &Arc<Snapshot>,
         rows: &Subset,
     ) -> Result<Plan> {
-        let state = SessionStateBuilder::new()
-            .with_config(self.context.session_config().clone())
-            .with_runtime_env(self.context.runtime_env())
-            .build();
+        let state = self.state();
         let request = ScanRequest {
             snapshot: Arc::clone(snapshot),
             schema: Arc::clone(self.schema),
@@ -87,6 +86,46 @@ impl<'a> KeyCheck<'a> {
             location: self.location,
         };
         plan_scan(&state, request, None)
+    }
+
+    /// Those of `candidates`, superfiles of a version, that may have one of these values of a column, by its field id.
+    ///
+    /// # Errors
+    /// The session does not know the table's store.
+    pub(crate) async fn superfiles_with(
+        &self,
+        column: i32,
+        values: HashSet<ScalarValue>,
+        snapshot: &Arc<Snapshot>,
+        candidates: Vec<Arc<SuperfileEntry>>,
+    ) -> Result<HashSet<SuperfileId>> {
+        let all = || candidates.iter().map(|entry| entry.id).collect();
+        let [place] = places(&[column], self.schema)?[..] else {
+            return Ok(all());
+        };
+        let Some(wanted) = WantedKeys::of(self.schema, self.schema.field(place).name(), values)
+        else {
+            return Ok(all());
+        };
+        let request = ScanRequest {
+            snapshot: Arc::clone(snapshot),
+            schema: Arc::clone(self.schema),
+            hidden: HiddenColumns::default(),
+            projection: None,
+            filters: &[],
+            limit: None,
+            dropped: None,
+            subset: None,
+            location: self.location,
+        };
+        superfiles_with(&self.state(), &request, candidates, &[wanted]).await
+    }
+
+    fn state(&self) -> SessionState {
+        SessionStateBuilder::new()
+            .with_config(self.context.session_config().clone())
+            .with_runtime_env(self.context.runtime_env())
+            .build()
     }
 
     /// Makes sure that no two of `keys` are equal.

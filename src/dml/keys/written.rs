@@ -17,10 +17,10 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::ExecutionPlan;
@@ -34,6 +34,9 @@ use crate::format::manifest::{SuperfileEntry, UniqueKey, select};
 use crate::format::stats::{RowStats, StatValue};
 use crate::scan::plan::subset::{Rows, Subset};
 use crate::table::{KeyOrders, Snapshot};
+
+/// So few keys are looked for by Bloom filters; more of them are in most superfiles.
+const FEW_KEYS: usize = 64;
 
 /// Bytes of keys that are kept, for each declared key, if the memory pool has them.
 const KEPT_BYTES: usize = 32 << 20;
@@ -61,6 +64,22 @@ struct Gathered {
     /// All of them, while there is memory for them.
     kept: Option<Vec<RecordBatch>>,
     memory: MemoryReservation,
+}
+
+/// The keys of one column that are kept, if they are few.
+fn few_values(kept: &Option<Vec<RecordBatch>>) -> Result<Option<HashSet<ScalarValue>>> {
+    let Some(kept) = kept else { return Ok(None) };
+    if kept.iter().map(RecordBatch::num_rows).sum::<usize>() > FEW_KEYS {
+        return Ok(None);
+    }
+    let mut values = HashSet::new();
+    for column in kept.iter().filter_map(|batch| batch.columns().first()) {
+        for row in 0..column.len() {
+            values.insert(ScalarValue::try_from_array(column, row)?);
+        }
+    }
+    values.retain(|value| !value.is_null());
+    Ok(Some(values))
 }
 
 /// What a statement does to the version that it reads, apart from metadata.
@@ -204,9 +223,16 @@ impl KeyRows {
         let old = select(snapshot.manifest(), |all| {
             all.iter().map(may_hold).collect()
         });
-        let old = (old.into_iter())
-            .map(|(_, entry)| entry)
-            .filter(|entry| !dropped.contains(&entry.id));
+        let mut old: Vec<Arc<SuperfileEntry>> = (old.into_iter())
+            .map(|(_, entry)| Arc::clone(entry))
+            .filter(|entry| !dropped.contains(&entry.id))
+            .collect();
+        if let ([column], Some(values)) = (self.key.columns.as_slice(), few_values(&kept)?) {
+            let with = check.superfiles_with(*column, values, snapshot, old.clone());
+            let with = with.await?;
+            old.retain(|entry| with.contains(&entry.id));
+        }
+        let old = old.iter();
         let old = live_rows(snapshot, old, rewritten.deleted).await?;
         if differ && old.is_empty() {
             return Ok(Some(absent));

@@ -4,8 +4,8 @@
 //! Their Bloom filters do; so those that statistics leave are asked, before any of them is opened for its rows. Filters
 //! stay in the cache of the table's objects: once they are read, a lookup of a key costs no request but those of its row.
 //!
-//! Owns which predicates ask for keys, and the decision. Does not own the filters ([`ColumnFilter`]) nor which columns
-//! have some (the writer).
+//! Owns which predicates ask for keys. Does not own the question ([`may_have`]), nor which columns have filters (the
+//! writer).
 //!
 //! Invariant: a superfile is left out only if it has no row for which a condition that every wanted row satisfies, a
 //! comparison of a column with values, is true.
@@ -13,22 +13,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::catalog::Session;
 use datafusion::common::{Result, ScalarValue};
-use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Operator};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 
-use crate::config::WriteOptions;
-use crate::format::manifest::{SuperfileEntry, TableMetadata, field_id};
+use crate::format::SuperfileId;
+use crate::format::manifest::SuperfileEntry;
 use crate::scan::plan::layout::superfile;
 use crate::scan::plan::scan::{Only, ScanRequest, by_statistics, parts};
+use crate::scan::read::bloom::{WantedKeys, filtered_columns, may_have};
 use crate::scan::read::parts::ScanSummary;
-use crate::scan::read::reader::SuperfileReaders;
-use crate::table::{ColumnFilter, stored_type};
 
 /// So few superfiles are opened as soon as asked about.
 const FEW: usize = 2;
@@ -36,14 +32,6 @@ const FEW: usize = 2;
 const MOST_ROWS: u64 = 128_000_000;
 /// Superfiles whose filters are read at once.
 const AT_ONCE: usize = 16;
-
-/// A column that equals one of these values in each wanted row.
-struct Wanted {
-    field_id: i32,
-    name: String,
-    data_type: DataType,
-    values: HashSet<ScalarValue>,
-}
 
 /// The superfiles that may hold the keys that the request's filters ask for; `None` if they ask for none.
 ///
@@ -67,61 +55,55 @@ pub(crate) async fn superfiles_with_keys(
         return Ok(None);
     }
     let candidates = by_statistics(state, request)?;
+    let all = candidates.len();
+    let superfiles = superfiles_with(state, request, candidates, &wanted).await?;
+    Ok(Some(Only {
+        left_out_by_bloom_filters: all - superfiles.len(),
+        superfiles,
+    }))
+}
+
+/// Those of `candidates` that may have a row with one of the values of each of `wanted`; all of them if it does not pay
+/// to ask.
+///
+/// # Errors
+/// The session does not know the table's store.
+pub(crate) async fn superfiles_with(
+    state: &dyn Session,
+    request: &ScanRequest<'_>,
+    candidates: Vec<Arc<SuperfileEntry>>,
+    wanted: &[WantedKeys],
+) -> Result<HashSet<SuperfileId>> {
     let rows: u64 = candidates.iter().map(|entry| entry.rows).sum();
-    let mut only = Only::default();
     if candidates.len() <= FEW || rows > MOST_ROWS {
-        only.superfiles = candidates.iter().map(|entry| entry.id).collect();
-        return Ok(Some(only));
+        return Ok(candidates.iter().map(|entry| entry.id).collect());
     }
     let parts = parts(request, &candidates, ScanSummary::default())?;
-    let (readers, wanted) = (&*parts.readers(state.runtime_env())?, &wanted);
-    let mut asked = stream::iter(candidates)
-        .map(|entry| async move {
-            let may_hold = may_hold(request, readers, &entry, wanted).await;
-            (entry.id, may_hold)
-        })
-        .buffer_unordered(AT_ONCE);
-    while let Some((id, may_hold)) = asked.next().await {
-        match may_hold {
-            true => drop(only.superfiles.insert(id)),
-            false => only.left_out_by_bloom_filters += 1,
-        }
-    }
-    Ok(Some(only))
+    let readers = &*parts.readers(state.runtime_env())?;
+    let asked = stream::iter(candidates).map(|entry| async move {
+        let file = superfile(&entry, request.location);
+        let sidecars = request.snapshot.sidecars();
+        let may_have = may_have(&file, wanted, readers, sidecars).await;
+        may_have.then_some(entry.id)
+    });
+    Ok(asked
+        .buffer_unordered(AT_ONCE)
+        .filter_map(future::ready)
+        .collect()
+        .await)
 }
 
 /// The conditions by which the filters of a request ask for keys.
-fn wanted(request: &ScanRequest<'_>) -> Vec<Wanted> {
+fn wanted(request: &ScanRequest<'_>) -> Vec<WantedKeys> {
     let filtered = filtered_columns(request.snapshot.metadata());
     if filtered.is_empty() {
         return Vec::new();
     }
     let conditions = request.filters.iter().flat_map(split_conjunction);
     conditions
-        .filter_map(|condition| {
-            let (name, values) = values_of(condition)?;
-            let field = request.schema.field_with_name(name).ok()?;
-            let field_id = field_id(field).filter(|id| filtered.contains(id))?;
-            stored_type(field.data_type())?;
-            let typed = |value: &ScalarValue| value.data_type() == *field.data_type();
-            values.iter().all(typed).then(|| Wanted {
-                field_id,
-                name: name.to_owned(),
-                data_type: field.data_type().clone(),
-                values,
-            })
-        })
-        .collect()
-}
-
-/// The columns, by their ids, of which superfiles may have Bloom filters.
-fn filtered_columns(metadata: &TableMetadata) -> HashSet<i32> {
-    let named = WriteOptions::of_properties(&metadata.properties).bloom_filter_columns;
-    let named = named.into_iter().flatten();
-    let id = |name: String| field_id(metadata.schema.field_with_name(&name).ok()?);
-    named
-        .filter_map(id)
-        .chain(metadata.columns_that_are_keys())
+        .filter_map(values_of)
+        .filter_map(|(name, values)| WantedKeys::of(&request.schema, name, values))
+        .filter(|keys| filtered.contains(&keys.field_id()))
         .collect()
 }
 
@@ -145,50 +127,4 @@ fn values_of(condition: &Expr) -> Option<(&str, HashSet<ScalarValue>)> {
     let values: HashSet<ScalarValue> = values.collect::<Option<_>>()?;
     let known = values.into_iter().filter(|value| !value.is_null());
     Some((column.name.as_str(), known.collect()))
-}
-
-/// Whether a superfile may have a row that satisfies all of `wanted`.
-async fn may_hold(
-    request: &ScanRequest<'_>,
-    readers: &SuperfileReaders,
-    entry: &Arc<SuperfileEntry>,
-    wanted: &[Wanted],
-) -> bool {
-    // What others wrote has values of other types, perhaps, than the table.
-    if entry.external.is_some() || entry.in_place.is_some() {
-        return true;
-    }
-    for column in wanted {
-        let filter = match request.snapshot.kept().filter(&entry.id, column.field_id) {
-            Some(filter) => filter,
-            None => match read(request, readers, entry, column).await {
-                Ok(filter) => filter,
-                Err(error) => {
-                    tracing::debug!(superfile = %entry.id, %error, "a Bloom filter cannot be read");
-                    return true;
-                }
-            },
-        };
-        if !filter.may_hold(&column.values, &column.data_type) {
-            return false;
-        }
-    }
-    true
-}
-
-async fn read(
-    request: &ScanRequest<'_>,
-    readers: &SuperfileReaders,
-    entry: &Arc<SuperfileEntry>,
-    column: &Wanted,
-) -> Result<Arc<ColumnFilter>> {
-    request.snapshot.sidecars().check_superfile(&entry.id)?;
-    let file = superfile(entry, request.location);
-    let mut reader = readers.create_reader(0, file, None, &ExecutionPlanMetricsSet::new())?;
-    let metadata = reader.get_metadata(None).await?;
-    let filter = ColumnFilter::read(reader.as_mut(), &metadata, &column.name).await?;
-    let filter = Arc::new(filter);
-    let kept = request.snapshot.kept();
-    kept.keep_filter(entry.id, column.field_id, Arc::clone(&filter));
-    Ok(filter)
 }

@@ -30,6 +30,7 @@ use crate::scan::plan::pieces::in_pieces;
 use crate::scan::plan::prune::Pruner;
 use crate::scan::plan::statistics::{ColumnIds, logical};
 use crate::scan::plan::subset::Subset;
+use crate::scan::read::bloom::filtered_columns;
 use crate::scan::read::defaults::{InitialDefaults, initial_defaults};
 use crate::scan::read::in_place::in_place;
 use crate::scan::read::leave_out::Candidates;
@@ -235,6 +236,7 @@ pub(super) fn parts(
         )?)),
         in_place: in_place(superfiles, request.location),
         indexed: !request.filters.is_empty(),
+        filtered: filtered_columns(request.snapshot.metadata()),
         summary,
     })
 }

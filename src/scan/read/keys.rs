@@ -6,6 +6,7 @@
 //! Invariant: the expression is true for each value that lies in a range, whatever else it is true for. A range is
 //! of the column's own type, which orders its values as its statistics do.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
@@ -106,6 +107,14 @@ impl KeyFilter {
     /// The column.
     pub(crate) fn column(&self) -> &Arc<dyn PhysicalExpr> {
         &self.column
+    }
+
+    /// The keys, if they are known and few: each a range of its own.
+    pub(crate) fn values(&self) -> Option<HashSet<ScalarValue>> {
+        let KeyRanges(ranges) = self.ranges.get()?;
+        let value =
+            |(first, last): &(ScalarValue, ScalarValue)| (first == last).then(|| first.clone());
+        ranges.iter().map(value).collect()
     }
 
     /// Makes the keys known, to all copies.

@@ -1,5 +1,6 @@
 //! Reading superfiles: from bytes to the table's columns.
 
+pub(crate) mod bloom;
 pub(crate) mod columns;
 pub(crate) mod defaults;
 #[cfg(test)]

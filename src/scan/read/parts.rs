@@ -3,7 +3,7 @@
 //! Owns these values, and how readers come from them, a store and a cache of footers. So a scan can be made again where
 //! its snapshot is not: neither pointer, manifest nor WAL document is needed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -46,6 +46,8 @@ pub(crate) struct SourceParts {
     pub(crate) in_place: HashMap<Path, String>,
     /// Whether page indexes are asked for together with footers.
     pub(crate) indexed: bool,
+    /// The columns, by their ids, of which superfiles may have Bloom filters.
+    pub(crate) filtered: HashSet<i32>,
     /// What `EXPLAIN` says.
     pub(crate) summary: ScanSummary,
 }

@@ -34,6 +34,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
+use crate::scan::read::bloom::{AskFirst, WantedKeys, is_first_piece};
 use crate::scan::read::defaults::InitialDefaults;
 use crate::scan::read::guard::Guarded;
 use crate::scan::read::late::{evaluated_first, keeps_few};
@@ -132,6 +133,18 @@ impl SupertableSource {
         Arc::clone(&self.parts.defaults)
     }
 
+    /// The keys that another part of the plan has found, by which superfiles are left out.
+    fn wanted_keys(&self) -> Vec<WantedKeys> {
+        let parquet = self.inner.downcast_ref::<ParquetSource>();
+        let asks = parquet.is_some_and(|p| p.table_parquet_options().global.bloom_filter_on_read);
+        let Some(predicate) = self.inner.filter().filter(|_| asks) else {
+            return Vec::new();
+        };
+        let mut wanted = WantedKeys::learnt(&predicate, self.inner.table_schema().table_schema());
+        wanted.retain(|keys| self.parts.filtered.contains(&keys.field_id()));
+        wanted
+    }
+
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(Self {
             inner,
@@ -188,6 +201,7 @@ impl FileSource for SupertableSource {
             self.readers.ahead().be_cautious();
         }
         let late = evaluated_first(self.inner.as_ref());
+        let wanted = self.wanted_keys();
         let morselizers = |source: &dyn FileSource| {
             self.morselizers(source, Arc::clone(&object_store), base_config, partition)
         };
@@ -204,6 +218,9 @@ impl FileSource for SupertableSource {
             left_out: self.candidates.left_out(self.inner.filter().as_ref())?,
             files_left_out: MetricBuilder::new(metrics)
                 .counter("superfiles_left_out_by_keys", partition),
+            wanted: Arc::new(wanted),
+            files_without: MetricBuilder::new(metrics)
+                .counter("superfiles_left_out_by_bloom_filters", partition),
             metrics: metrics.clone(),
             files_late: MetricBuilder::new(metrics).counter("files_late_materialized", partition),
             sidecars_opened: MetricBuilder::new(metrics).counter("sidecars_opened", partition),
@@ -381,6 +398,9 @@ struct TombstoneMorselizer {
     /// Superfiles that hold none of the keys that a source has.
     left_out: Arc<HashSet<Path>>,
     files_left_out: Count,
+    /// What the rows' keys are among, as far as it was found while the plan ran.
+    wanted: Arc<Vec<WantedKeys>>,
+    files_without: Count,
     metrics: ExecutionPlanMetricsSet,
     files_late: Count,
     sidecars_opened: Count,
@@ -397,10 +417,24 @@ impl fmt::Debug for TombstoneMorselizer {
 
 impl Morselizer for TombstoneMorselizer {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        if self.wanted.is_empty() || self.left_out.contains(&file.object_meta.location) {
+            return self.plan_rows(file);
+        }
+        Ok(Box::new(AskFirst {
+            inner: self.plan_rows(file.clone())?,
+            file,
+            wanted: Arc::clone(&self.wanted),
+            readers: Arc::clone(&self.readers),
+            sidecars: Arc::clone(&self.sidecars),
+            left_out: self.files_without.clone(),
+        }))
+    }
+}
+
+impl TombstoneMorselizer {
+    fn plan_rows(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         if self.left_out.contains(&file.object_meta.location) {
-            // Of the pieces that a superfile is read in, the first counts.
-            let first = file.range.as_ref().is_none_or(|range| range.start == 0);
-            self.files_left_out.add(usize::from(first));
+            self.files_left_out.add(usize::from(is_first_piece(&file)));
             return Ok(Box::new(LeftOut));
         }
         // The session's own store for the local disk follows links wherever they lead. A file that is not the

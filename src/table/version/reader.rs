@@ -49,11 +49,6 @@ impl Reader {
         &self.sidecars
     }
 
-    /// What stays in memory.
-    pub(super) fn kept(&self) -> &TableCache {
-        &self.cache
-    }
-
     /// The manifest whose root has this hash. Nodes of `known` are used again.
     pub(crate) async fn manifest(
         &self,

@@ -78,6 +78,11 @@ impl Sidecars {
         Ok(self.storage.check_inside(&paths::superfile(id))?)
     }
 
+    /// What of the table stays in memory.
+    pub(crate) fn kept(&self) -> &TableCache {
+        &self.cache
+    }
+
     /// Keeps a bitmap that this process has just made.
     pub(crate) fn keep(&self, sidecar: SidecarId, bitmap: Arc<RoaringBitmap>) {
         self.cache.keep_bitmap(sidecar, bitmap);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::cache::TableCache;
 use super::reader::Reader;
 use super::sidecars::Sidecars;
 use crate::error::Result;
@@ -129,11 +128,6 @@ impl Snapshot {
     /// What reads the tombstones of this version.
     pub fn sidecars(&self) -> &Arc<Sidecars> {
         self.reader.sidecars()
-    }
-
-    /// What of the table stays in memory.
-    pub(crate) fn kept(&self) -> &TableCache {
-        self.reader.kept()
     }
 
     /// The commit record of a mutation, if this version or the list of those pending has it.
