@@ -23,6 +23,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, execute_stream};
 use futures::StreamExt;
 use roaring::RoaringBitmap;
 
+use super::differ::first_twice;
 use crate::dml::provider::TableAccess;
 use crate::dml::source_first::rule::joined_source_first;
 use crate::dml::write::sort::SortInPartExec;
@@ -126,6 +127,18 @@ impl<'a> KeyCheck<'a> {
             .with_config(self.context.session_config().clone())
             .with_runtime_env(self.context.runtime_env())
             .build()
+    }
+
+    /// Makes sure that no two of `keys`, which are in memory and not NULL, are equal.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DuplicateKey`].
+    pub(crate) fn all_kept_differ(&self, key: &UniqueKey, keys: &[RecordBatch]) -> Result<()> {
+        let twice = first_twice(keys)?;
+        match twice.and_then(|(batch, row)| Some((keys.get(batch)?, row))) {
+            Some((batch, row)) => Err(self.twice(key, batch, row)?.into()),
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that no two of `keys` are equal.

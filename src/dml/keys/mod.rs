@@ -7,9 +7,11 @@
 //! - [`declared`]: what can be a key, and what the engine is told of keys.
 //! - [`gather`]: from columns to keys, also those that a `MERGE` finds absent.
 //! - [`written`]: the keys of the rows that a statement writes, and how much of a check they spare.
+//! - `differ`: whether keys in memory are all different.
 //! - [`check`]: comparing rows with rows.
 
 pub(crate) mod check;
 pub(crate) mod declared;
+mod differ;
 pub(crate) mod gather;
 pub(crate) mod written;

@@ -250,8 +250,10 @@ impl KeyRows {
             (added.iter()).for_each(|entry| rows.insert(entry.id, Rows::Live));
             check.values_of(&self.key.columns, &staged, &rows)
         };
-        if !differ {
-            check.all_differ(&self.key, new()?).await?;
+        match &kept {
+            _ if differ => {}
+            Some(kept) => check.all_kept_differ(&self.key, kept)?,
+            None => check.all_differ(&self.key, new()?).await?,
         }
         if !old.is_empty() {
             check.compared.add(old.len());

@@ -31,6 +31,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::filter_pushdown::{
     ChildFilterDescription, FilterDescription, FilterPushdownPhase,
 };
@@ -41,7 +42,7 @@ use datafusion::physical_plan::metrics::{
 };
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
+use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::StreamingTableExec;
 use datafusion::physical_plan::{
@@ -51,11 +52,17 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use super::keys::{Bounds, ranges_of};
+use super::hashed::{HashFilter, MayHaveKey, hashes};
+use super::keys::{Bounds, has_ranges, ranges_of};
 use super::spilled::SpilledRows;
 use crate::dml::sound::with_safe_filter;
 use crate::dml::write::spill::SHARE;
 use crate::scan::read::keys::{KeyFilter, KeyRanges};
+
+/// A hash table of fewer keys is in the processor's cache.
+const MANY_KEYS: usize = 32_768;
+/// A target with fewer rows for each key is not worth a filter.
+const MORE_ROWS: usize = 2;
 
 /// A join, as `source join_type target`.
 #[derive(Debug, Clone)]
@@ -323,6 +330,11 @@ impl ReadSource {
         let (source, keys) = self.read().await?;
         let key_ranges = MetricBuilder::new(&self.metrics).global_counter("key_ranges");
         let mut join = self.join;
+        if let Source::InMemory(batches) = &source
+            && !self.pruned_by.is_empty()
+        {
+            join.target = without_other_keys(&join, batches, &self.context)?;
+        }
         for (by, ranges) in self.pruned_by.into_iter().zip(keys) {
             key_ranges.add(ranges.len());
             if ranges.is_empty() {
@@ -407,6 +419,46 @@ impl ReadSource {
             .iter()
             .filter_map(|by| Some(&on.get(by.key)?.0))
     }
+}
+
+/// The target without most of the rows that have no partner, if there are many keys and many more rows.
+fn without_other_keys(
+    join: &Join,
+    batches: &[RecordBatch],
+    context: &TaskContext,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let target = || Ok(Arc::clone(&join.target));
+    let keys: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let known = StatisticsContext::new().compute(join.target.as_ref(), &StatisticsArgs::new());
+    let rows = known
+        .ok()
+        .and_then(|known| known.num_rows.get_value().copied());
+    if keys < MANY_KEYS || rows.is_none_or(|rows| rows < keys.saturating_mul(MORE_ROWS)) {
+        return target();
+    }
+    let (source, target_schema) = (join.source.schema(), join.target.schema());
+    for (of_source, of_target) in &join.on {
+        let data_type = of_target.data_type(&target_schema)?;
+        if of_source.data_type(&source)? != data_type || !has_ranges(&data_type) {
+            return target();
+        }
+    }
+    let memory = MemoryConsumer::new("SourceFirstJoin").register(context.memory_pool());
+    if memory.try_grow(HashFilter::memory_of(keys)).is_err() {
+        return target();
+    }
+    let mut filter = HashFilter::for_keys(keys);
+    for batch in batches {
+        let columns = (join.on.iter())
+            .map(|(key, _)| key.evaluate(batch)?.into_array(batch.num_rows()))
+            .collect::<Result<Vec<_>>>()?;
+        for hash in hashes(&columns, batch.num_rows())? {
+            filter.insert(hash);
+        }
+    }
+    let key = join.on.iter().map(|(_, key)| Arc::clone(key)).collect();
+    let may_have = Arc::new(MayHaveKey::new(key, filter, memory));
+    Ok(Arc::new(FilterExec::try_new(may_have, target()?)?))
 }
 
 fn by_hash_table(join: Join, batches: Vec<RecordBatch>) -> Result<Arc<dyn ExecutionPlan>> {

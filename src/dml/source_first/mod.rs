@@ -6,10 +6,12 @@
 //! - [`rule`] finds the join, and puts [`exec`]'s node in its place;
 //! - [`exec`] reads the source, into memory or to disk, and then joins: by a hash table of the source, or by sorting both
 //!   sides if the source is too large;
+//! - [`hashed`] leaves out rows of a large target that no key of a large source can have, before they are joined;
 //! - [`keys`] are what the source says about the rows that the join can find, by which the scan leaves out superfiles,
 //!   row groups and pages.
 
 pub(crate) mod exec;
+pub(crate) mod hashed;
 mod keys;
 pub(crate) mod rule;
 mod spilled;
