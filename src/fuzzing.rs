@@ -14,7 +14,7 @@ use crate::format::footer::FooterChecksum;
 use crate::format::manifest::{ManifestLoader, decode_any_node};
 use crate::format::{ChangeSet, ContentHash, Head, RowMoves, Sidecar, StateDoc, paths, thrift};
 use crate::sql::alter::parse::parse;
-use crate::sql::alter::statement::with_alter_table;
+use crate::sql::calls::with_calls;
 use crate::sql::version_name::table_and_version;
 use crate::table::read_end;
 
@@ -115,7 +115,7 @@ fn alter(bytes: &[u8]) {
 fn statements(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Some(dialect) = dialect_from_str("generic") {
-        let _ = with_alter_table(&text, dialect.as_ref());
+        let _ = with_calls(&text, dialect.as_ref());
     }
 }
 

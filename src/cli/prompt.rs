@@ -23,7 +23,7 @@ use rustyline::{Context, Editor, Helper, Result};
 use super::context::CliContext;
 use super::interrupts::{Interrupts, Stubborn};
 use super::script::{self, Next};
-use crate::sql::alter::statement::with_alter_table;
+use crate::sql::calls::with_calls;
 use crate::sql::statement::with_stand_ins;
 
 /// Where lines are remembered, as datafusion-cli does.
@@ -130,7 +130,7 @@ fn judge(input: &str, dialect: Dialect) -> ValidationResult {
     if !complete {
         return ValidationResult::Incomplete;
     }
-    let statements = with_alter_table(input, dialect.as_ref());
+    let statements = with_calls(input, dialect.as_ref());
     let invalid = |error| ValidationResult::Invalid(Some(format!("  Invalid statement: {error}")));
     let options = SqlParserOptions {
         dialect: named,

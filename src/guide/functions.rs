@@ -24,6 +24,21 @@
 //! | [`supertable_vacuum`](#supertable_vacuum) | `retain =>`, `dry_run =>` | kinds of objects that were deleted |
 //! | [`supertable_recover`](#supertable_recover) | | WAL documents that were looked at |
 //!
+//! # Statements
+//!
+//! Through [`sql`](crate::sql()) and at the command line, in every SQL dialect, the statements that other tables have for the
+//! same are queries of these functions:
+//!
+//! | statement | stands for |
+//! | --- | --- |
+//! | `DESCRIBE HISTORY t [LIMIT n]` | `SELECT * FROM supertable_history('t')` |
+//! | `… FROM t VERSION AS OF 7`, `… FROM t TIMESTAMP AS OF '2026-01-01'` | `supertable_at('t', …)`; the number, or the text of the moment, is a literal |
+//! | `RESTORE [TABLE] t TO VERSION [AS OF] 7`, `… TO TIMESTAMP [AS OF] '2026-01-01'` | `SELECT * FROM supertable_restore('t', …)` |
+//! | `OPTIMIZE [TABLE] t [FULL] [ZORDER BY (a, b) \| HILBERT BY (a, b)]` | `SELECT * FROM supertable_optimize('t', full => true, order => 'zorder(a, b)')` |
+//! | `VACUUM [TABLE] t [RETAIN 168 HOURS] [DRY RUN]` | `SELECT * FROM supertable_vacuum('t', retain => INTERVAL '168 hours', dry_run => true)` |
+//! | `ALTER TABLE [IF EXISTS] t …` | `SELECT * FROM supertable_alter('t', '…')` |
+//! | `CALL supertable_…(…)` | `SELECT * FROM supertable_…(…)` |
+//!
 //! # `supertable_history`
 //!
 //! One row for each statement that a version committed; the version that made the table has one of its own, with
@@ -80,9 +95,9 @@
 //!
 //! A relation with the columns of that version. Finding it takes a number of reads that grows with the logarithm of its
 //! distance: some forty of a million versions. Filters, projections and limits reach its files as they do for the
-//! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; and where
-//! the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`), so do `t VERSION AS OF 7`,
-//! `t TIMESTAMP AS OF …` and `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
+//! table itself. `"t@v7"` in `FROM` means `supertable_at('t', 7)`, unless something has that very name; so do the
+//! [statements above](#statements), and where the SQL dialect has it (`SET datafusion.sql_parser.dialect = 'databricks'`)
+//! `t FOR SYSTEM_TIME AS OF …`. A version cannot be changed.
 //!
 //! The version or the moment may be a parameter, or an expression of parameters: `supertable_at('t', $1)`, by `PREPARE` and
 //! `EXECUTE`, and by `DataFrame::with_param_values`. It is evaluated when the statement is executed. The statement is

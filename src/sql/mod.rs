@@ -3,6 +3,7 @@
 
 pub(crate) mod add_files;
 pub(crate) mod alter;
+pub(crate) mod calls;
 pub(crate) mod catalog;
 pub(crate) mod dialect;
 pub(crate) mod factory;

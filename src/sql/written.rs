@@ -28,7 +28,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::dml::SupertableProvider;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::alter::statement::with_alter_table;
+use crate::sql::calls::with_calls;
 use crate::sql::dialect::dialect_of;
 use crate::sql::open_tables::OpenTables;
 use crate::sql::statement::creations;
@@ -84,7 +84,7 @@ fn parsed(
     text: &str,
 ) -> datafusion::common::Result<(String, Option<VecDeque<Statement>>)> {
     let dialect = dialect_of(&options.sql_parser.dialect)?;
-    let text = with_alter_table(text, dialect.as_ref());
+    let text = with_calls(text, dialect.as_ref());
     let parser = DFParserBuilder::new(text.as_str()).with_dialect(dialect.as_ref());
     let statements = parser
         .build()
