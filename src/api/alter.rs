@@ -168,6 +168,18 @@ impl AlterBuilder {
         self.with(Ok(alteration), words)
     }
 
+    /// Adds a condition that must not be false for any row. Those that are there are read. Functions that it calls must be
+    /// known to every session that opens the table.
+    pub fn add_check(self, name: impl Into<String>, condition: Expr) -> Self {
+        let name = name.into();
+        let words = format!("ADD CONSTRAINT {name} CHECK ({condition})");
+        let alteration = expr_to_sql(&condition).map(|condition| Alteration::AddCheck {
+            name: Some(name),
+            condition,
+        });
+        self.with(alteration, words)
+    }
+
     /// Drops a declared key or a check. The primary key is called `primary_key` where it was given no other name.
     pub fn drop_constraint(self, name: impl Into<String>) -> Self {
         let name = name.into();

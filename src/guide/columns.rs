@@ -15,6 +15,7 @@
 //!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | ADD [CONSTRAINT name] { PRIMARY KEY | UNIQUE } (name, …)
+//!          | ADD [CONSTRAINT name] CHECK (expr)
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | DROP CONSTRAINT [IF EXISTS] name | DROP PRIMARY KEY
 //!          | RENAME [COLUMN] path TO name
@@ -38,6 +39,9 @@
 //! - `SET NOT NULL` reads the superfiles whose statistics do not say that they have no NULL. Deleted rows count as long as
 //!   they are in a superfile (`supertable_optimize('t', full => true)` takes them out). A new column that is `NOT NULL` needs a
 //!   default, unless the table is empty.
+//! - `ADD CHECK` reads the columns that the condition names, in all rows, and fails if it is false for one; a row for which it
+//!   is NULL passes. A check without a name is called `check1`, `check2` and so on. `supertable_restore` brings back the checks
+//!   of its version, as it does with keys.
 //! - A column by which the table is ordered or clustered, or that is part of a key, cannot be dropped. A table keeps at least
 //!   one column.
 //! - A view or prepared statement goes on by the names that it uses. If one of them has changed, or a session learns
@@ -55,7 +59,8 @@
 //!
 //! What it costs: rows that come in ascending order of the key, or are at most 32,768, are compared with no other new row;
 //! superfiles whose statistics leave no room for their keys are not read. Otherwise the key columns (and nothing else) of new
-//! rows are sorted, and joined with those of the superfiles that may hold one. An `UPDATE` that sets no column of a key, and a
+//! rows are compared with each other and with those of the superfiles that may hold one, by hashes where 32 MiB hold the new
+//! ones, else by sorting. An `UPDATE` that sets no column of a key, and a
 //! `DELETE`, cost nothing.
 //!
 //! A lookup by the key reads the superfiles that may have it. Where keys ascend as they are handed out, statistics tell them

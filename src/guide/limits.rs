@@ -9,8 +9,8 @@
 //!   rows in random order reads the key columns of the superfiles that may hold one of its keys. No partitions either: files are skipped by their statistics, which `WITH ORDER`, or `cluster_by`, makes sharp. A table is brought in order group by group, so a
 //!   filter leaves out a part of each group: the larger `max_group_bytes`, the better it is, and the longer one commit takes.
 //! - Nothing is deleted from the store until you run vacuum, and compaction after writes has to be asked for.
-//! - A type can be widened (integer, float, decimal digits), never narrowed or converted. A
-//!   `CHECK` can be declared only when the table is created. `CREATE OR REPLACE TABLE` replaces rows, not columns.
+//! - A type can be widened (integer, float, decimal digits), never narrowed or converted.
+//!   `CREATE OR REPLACE TABLE` replaces rows, not columns.
 //! - A table of a catalog can be renamed within its schema. It keeps its directory, whose name may be an older one. A swap of
 //!   two names takes three renames. If a process dies in the middle of a rename, the next session that wants the new name waits for two
 //!   seconds. A table of `CREATE EXTERNAL TABLE` has the name that the session has given it.

@@ -14,7 +14,7 @@
 //! | `cluster_by` | no | yes | none | `zorder(a, b)` or `hilbert(a, b)`: along which curve compactions write the rows; see below |
 //! | `max_group_bytes` | yes | yes | 10 GiB | bytes of superfiles that a compaction in an order through the table writes anew in one commit; the session's word comes first |
 //! | `read_only` | yes | no | `false` | whether the session only reads; once it does it cannot be turned off again |
-//! | `check.…` | no | at creation | none | a condition that every row meets; the rest of the name is yours |
+//! | `check.…` | no | at creation, or by `ALTER TABLE … ADD CHECK` | none | a condition that every row meets; the rest of the name is yours |
 //! | `target_file_rows` | yes | no | 16,777,216 | another name for the session's `write.target_file_rows` |
 //! | `target_file_bytes` | yes | no | 2 GiB | another name for the session's `write.target_file_bytes` |
 //! | `write.…` | yes | yes | see below | how superfiles are written |
@@ -57,5 +57,5 @@
 //! # Conditions
 //!
 //! A `check.…` option holds a condition on the row's columns, with constants and functions that always
-//! give the same result. It cannot be added later, because rows that are there may violate it. `UNSET` takes it
-//! away.
+//! give the same result. Rows that are there may violate it, so it is added later by `ALTER TABLE … ADD
+//! CONSTRAINT name CHECK (…)`, which reads them. `DROP CONSTRAINT name` takes it away.

@@ -19,7 +19,7 @@ use super::version::moment::Moment;
 use super::version::snapshot::Snapshot;
 use crate::error::Result;
 use crate::format::OpKind;
-use crate::format::manifest::{SuperfileEntry, TableMetadata};
+use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata};
 
 /// What a restore did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +97,18 @@ fn effect(base: &Snapshot, old: &Snapshot) -> Effect {
 /// given out twice.
 fn metadata(base: &TableMetadata, old: &TableMetadata) -> Option<TableMetadata> {
     if base.schema == old.schema {
-        // The old rows are only known to obey the keys that they had.
-        return (base.keys != old.keys).then(|| TableMetadata {
+        // The old rows are only known to obey the keys and the checks that they had.
+        let is_check = |key: &String| key.starts_with(CHECK);
+        let mut properties = base.properties.clone();
+        properties.retain(|key, _| !is_check(key));
+        let checks = old.properties.iter().filter(|(key, _)| is_check(key));
+        properties.extend(checks.map(|(key, check)| (key.clone(), check.clone())));
+        let metadata = TableMetadata {
             keys: old.keys.clone(),
+            properties,
             ..base.clone()
-        });
+        };
+        return (metadata != *base).then_some(metadata);
     }
     let mut metadata = TableMetadata {
         next_field_id: base.next_field_id,

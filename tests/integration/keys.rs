@@ -232,6 +232,42 @@ async fn what_was_planned_without_a_key_does_not_break_it() {
 }
 
 #[tokio::test]
+async fn what_was_planned_without_a_check_does_not_break_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let columns = "id BIGINT NOT NULL, v INT";
+    let sessions = [session(&dir, columns).await, session(&dir, columns).await];
+    run(&sessions[0], "INSERT INTO t VALUES (1, 1), (2, 2)")
+        .await
+        .unwrap();
+    for (at, statement) in [
+        "INSERT INTO t VALUES (3, -1)",
+        "UPDATE t SET v = -v",
+        "MERGE INTO t USING (SELECT 2 AS id) AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = -5",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let check = format!("ALTER TABLE t ADD CONSTRAINT c{at} CHECK (v > 0)");
+        let (end, _) = overtaken(&sessions, statement, &[&check]).await;
+        let kind = kind(&end);
+        assert!(
+            matches!(kind, Some(ErrorKind::Constraint | ErrorKind::Conflict)),
+            "{statement}: {end:?}"
+        );
+        let broken = "SELECT count(*) FROM t WHERE v <= 0";
+        assert_eq!(number(&sessions[1], broken).await, 0);
+        let drop = format!("ALTER TABLE t DROP CONSTRAINT c{at}");
+        run(&sessions[0], &drop).await.unwrap();
+        // The other session learns of it.
+        assert_eq!(number(&sessions[1], broken).await, 0);
+    }
+    // And a check is not declared over a row that came while its rows were read.
+    let check = "ALTER TABLE t ADD CONSTRAINT late CHECK (v > 0)";
+    let (end, _) = overtaken(&sessions, check, &["INSERT INTO t VALUES (9, -9)"]).await;
+    assert_eq!(kind(&end), Some(ErrorKind::Constraint), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_query_that_was_planned_with_a_key_does_not_read_a_version_without() {
     let dir = tempfile::tempdir().unwrap();
     let columns = "id BIGINT PRIMARY KEY, v INT";

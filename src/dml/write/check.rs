@@ -9,7 +9,7 @@
 //! Invariant: a condition is a function of the row alone. A row that was written meets every
 //! condition that the table had when it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
@@ -143,6 +143,13 @@ impl Conditions {
         .into())
     }
 
+    /// The columns that they name.
+    pub(crate) fn columns(&self) -> BTreeSet<String> {
+        let conditions = self.parsed.get().iter();
+        let columns = conditions.flat_map(|(_, condition)| condition.column_refs());
+        columns.map(|column| column.name.clone()).collect()
+    }
+
     /// The same, ready to be tested on batches that begin with the columns of `schema`.
     ///
     /// # Errors
@@ -181,6 +188,18 @@ impl Checks {
     /// # Errors
     /// `Constraint` names the first condition that is false for a row.
     pub(crate) fn test(&self, rows: &RecordBatch) -> Result<()> {
+        self.test_of(rows, "of the statement")
+    }
+
+    /// The same of rows that are in the table.
+    ///
+    /// # Errors
+    /// As [`test`](Self::test).
+    pub(crate) fn test_present(&self, rows: &RecordBatch) -> Result<()> {
+        self.test_of(rows, "that is there")
+    }
+
+    fn test_of(&self, rows: &RecordBatch, which: &str) -> Result<()> {
         for check in &self.0 {
             let result = check
                 .condition
@@ -192,7 +211,7 @@ impl Checks {
                     ErrorKind::Constraint,
                     &check.name,
                     format!(
-                        "the condition {} is false for a row of the statement; nothing was changed",
+                        "the condition {} is false for a row {which}; nothing was changed",
                         check.sql
                     ),
                 )

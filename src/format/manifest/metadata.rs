@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 
+use super::properties::CHECK;
 use super::schema::{PhysicalName, SchemaError, check_field_ids, field_id, physical_names};
 use crate::format::ids::TableId;
 
@@ -113,6 +114,18 @@ impl TableMetadata {
             (self.keys.iter()).any(|mine| mine.column_set().is_subset(&key.column_set()))
         };
         !next.keys.iter().all(known)
+    }
+
+    /// Whether rows of a table with this metadata may break a condition of `next`.
+    pub fn gains_check(&self, next: &Self) -> bool {
+        (next.properties.iter())
+            .filter(|(key, _)| key.starts_with(CHECK))
+            .any(|(key, condition)| self.properties.get(key) != Some(condition))
+    }
+
+    /// Whether rows of a table with this metadata may break what `next` declares of columns that are there.
+    pub fn rows_may_break(&self, next: &Self) -> bool {
+        self.gains_key(next) || self.gains_check(next) || !self.no_longer_null(next).is_empty()
     }
 
     /// The names of a key's columns, in the order of its declaration.

@@ -8,6 +8,7 @@
 //!          | change (, change)*
 //! change  := ADD [COLUMN] [IF NOT EXISTS] path type [NOT NULL | NULL] [DEFAULT expr] [place]
 //!          | ADD [CONSTRAINT name] { PRIMARY KEY | UNIQUE } (name, …)
+//!          | ADD [CONSTRAINT name] CHECK (expr)
 //!          | DROP [COLUMN] [IF EXISTS] path
 //!          | DROP CONSTRAINT [IF EXISTS] name | DROP PRIMARY KEY
 //!          | RENAME [COLUMN] path TO name
@@ -70,6 +71,10 @@ pub(crate) enum Alteration {
         name: Option<String>,
         is_primary: bool,
         columns: Vec<String>,
+    },
+    AddCheck {
+        name: Option<String>,
+        condition: SqlExpr,
     },
     DropConstraint {
         /// None: the primary key.
@@ -178,8 +183,8 @@ impl Changes<'_> {
             Keyword::ALTER,
             Keyword::SET,
         ]) {
-            Some(Keyword::ADD) => match self.key()? {
-                Some(key) => key,
+            Some(Keyword::ADD) => match self.constraint()? {
+                Some(constraint) => constraint,
                 None => self.add()?,
             },
             Some(Keyword::DROP) if self.parser.parse_keywords(&PRIMARY_KEY) => {
@@ -222,8 +227,8 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// A key, if one comes next and no column.
-    fn key(&mut self) -> Parsed<Option<Alteration>> {
+    /// A key or a check, if one comes next and no column.
+    fn constraint(&mut self) -> Parsed<Option<Alteration>> {
         let named = match self.parser.peek_token().token {
             Token::Word(word) => word.keyword == Keyword::CONSTRAINT,
             _ => false,
@@ -234,9 +239,10 @@ impl Changes<'_> {
             _ => false,
         };
         let is_primary = is(ahead, Keyword::PRIMARY) && is(ahead + 1, Keyword::KEY);
-        let is_unique = is(ahead, Keyword::UNIQUE)
-            && self.parser.peek_nth_token(ahead + 1).token == Token::LParen;
-        if !is_primary && !is_unique {
+        let in_parentheses = self.parser.peek_nth_token(ahead + 1).token == Token::LParen;
+        let is_unique = is(ahead, Keyword::UNIQUE) && in_parentheses;
+        let is_check = is(ahead, Keyword::CHECK) && in_parentheses;
+        if !is_primary && !is_unique && !is_check {
             return Ok(None);
         }
         let mut name = None;
@@ -250,6 +256,11 @@ impl Changes<'_> {
         }
         if !self.parser.consume_token(&Token::LParen) {
             return self.unexpected("( and the key's columns");
+        }
+        if is_check {
+            let condition = self.parser.parse_expr()?;
+            self.parser.expect_token(&Token::RParen)?;
+            return Ok(Some(Alteration::AddCheck { name, condition }));
         }
         let mut columns = Vec::new();
         loop {

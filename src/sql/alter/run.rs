@@ -17,17 +17,20 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{ColumnarValue, DdlStatement, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::metrics::Count;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
+use futures::StreamExt;
 
 use crate::config::{check_table_option, own_option};
 use crate::dml::TableAccess;
 use crate::dml::keys::check::{KeyCheck, live_rows};
 use crate::dml::keys::declared::{check_key_column, default_name};
+use crate::dml::write::check::Conditions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::OpKind;
-use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata};
+use crate::format::manifest::{CHECK, SuperfileEntry, TableMetadata, field_id};
 use crate::scan::plan::subset::{Rows, Subset, every_position};
 use crate::scan::schema::session_schema;
 use crate::sql::alter::parse::{Alter, Alteration, ColumnType, parse};
@@ -165,7 +168,7 @@ pub(crate) async fn commit(
             let version = snapshot.version();
             return Ok(Altered { version, columns });
         }
-        let reads = metadata.gains_key(&next) || !metadata.no_longer_null(&next).is_empty();
+        let reads = metadata.rows_may_break(&next);
         if reads {
             let checked = check_rows(state, access, name, &snapshot, &next).await;
             checked.map_err(|e| Error::of_engine("ALTER TABLE", e))?;
@@ -213,6 +216,7 @@ async fn check_rows(
         return Ok(());
     }
     check_filled(&check, snapshot, metadata.no_longer_null(next)).await?;
+    check_conditions(&check, state, snapshot, next, &rows).await?;
     for key in next.keys.iter().filter(|key| !metadata.keys.contains(key)) {
         let is_there = |id: &i32| metadata.field_by_id(*id).is_some();
         if !key.columns.iter().all(is_there) {
@@ -226,6 +230,41 @@ async fn check_rows(
         }
         let keys = check.values_of(&key.columns, snapshot, &rows)?;
         check.all_differ(key, keys).await?;
+    }
+    Ok(())
+}
+
+/// Makes sure that no row breaks a condition of `next` that the version does not have.
+///
+/// # Errors
+/// One does; or a condition is none, or is one of a column that is yet to be added.
+async fn check_conditions(
+    check: &KeyCheck<'_>,
+    state: &SessionState,
+    snapshot: &Arc<Snapshot>,
+    next: &TableMetadata,
+    rows: &Subset,
+) -> datafusion::common::Result<()> {
+    let metadata = snapshot.metadata();
+    let mut new = next.properties.clone();
+    new.retain(|key, condition| metadata.properties.get(key) != Some(condition));
+    let conditions = Conditions::of(state, check.schema, &new)?;
+    let columns = conditions.columns();
+    let ids: Vec<i32> = (check.schema.fields().iter())
+        .filter(|field| columns.contains(field.name()))
+        .filter_map(|field| field_id(field))
+        .collect();
+    let checks = |schema| conditions.plan(state, schema);
+    if columns.is_empty() {
+        let one = RecordBatchOptions::new().with_row_count(Some(1));
+        let nothing = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one)?;
+        return checks(&nothing.schema())?.test_present(&nothing);
+    }
+    let values = check.values_of(&ids, snapshot, rows)?;
+    let checks = checks(&values.schema())?;
+    let mut values = execute_stream(values, Arc::clone(check.context))?;
+    while let Some(batch) = values.next().await.transpose()? {
+        checks.test_present(&batch)?;
     }
     Ok(())
 }
@@ -342,6 +381,10 @@ pub(crate) async fn change_of(state: &SessionState, alteration: Alteration) -> R
                 columns,
             }
         }
+        Alteration::AddCheck { name, condition } => Change::AddCheck {
+            name,
+            condition: condition.to_string(),
+        },
         Alteration::DropConstraint { name, if_exists } => {
             Change::DropConstraint { name, if_exists }
         }
@@ -480,7 +523,7 @@ fn check_property(key: &str, value: Option<&str>) -> Result<()> {
     };
     match value {
         Some(_) if key.starts_with(CHECK) => refuse(
-            "a check can only be declared when the table is created, because rows that are there may violate it",
+            "rows that are there may violate a check: add it by ALTER TABLE … ADD CONSTRAINT name CHECK (…), which reads them",
         ),
         Some(value) => check_table_option(name, value).map_err(|e| {
             Error::new(ErrorKind::InvalidArgument, key, "nothing was changed").with_source(e)

@@ -179,9 +179,7 @@ impl<'a> Next<'a> {
             }
             // Any commit since the base counts, not only one that added rows: those may be gone
             // again in a later version, and a conflict must stay one.
-            let unread = !change_set.serializable
-                && (self.metadata.gains_key(metadata)
-                    || !self.metadata.no_longer_null(metadata).is_empty());
+            let unread = !change_set.serializable && self.metadata.rows_may_break(metadata);
             if change_set.op == OpKind::Alter
                 && (unread || self.metadata.needs_empty_table(metadata))
                 && (self.manifest.header().version > base || self.has_superfiles())
@@ -553,8 +551,8 @@ impl<'a> Next<'a> {
             && effect.changes_metadata
         {
             self.metadata_changed_at = self.version;
-            // Rows that are added were made for the columns and the keys of their base.
-            if metadata.schema != self.metadata.schema || self.metadata.gains_key(metadata) {
+            // Rows that are added were made for the columns, the keys and the checks of their base.
+            if metadata.schema != self.metadata.schema || self.metadata.rows_may_break(metadata) {
                 self.schema_changed_at = self.version;
             }
             self.metadata = Arc::new(metadata.clone());

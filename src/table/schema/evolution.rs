@@ -92,6 +92,13 @@ pub(crate) enum Change {
         /// Its columns, in the order of the declaration.
         columns: Vec<String>,
     },
+    /// A condition that every row must satisfy. Whether rows break it, only they tell.
+    AddCheck {
+        /// Its name; `check` with a number, if there is none.
+        name: Option<String>,
+        /// The condition, as SQL.
+        condition: String,
+    },
     /// A declared key goes, or a check.
     DropConstraint {
         /// Its name; the primary key, if there is none.
@@ -208,6 +215,7 @@ fn apply(metadata: &mut TableMetadata, change: &Change) -> Result<()> {
             is_primary,
             columns,
         } => add_key(metadata, name, *is_primary, columns),
+        Change::AddCheck { name, condition } => add_check(metadata, name.as_deref(), condition),
         Change::DropConstraint { name, if_exists } => {
             drop_constraint(metadata, name.as_deref(), *if_exists)
         }
@@ -369,11 +377,7 @@ fn add_key(
     columns: &[String],
 ) -> Result<()> {
     let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, name, why));
-    let check = format!("{CHECK}{name}");
-    if metadata.keys.iter().any(|key| key.name == name) || metadata.properties.contains_key(&check)
-    {
-        return refuse("is a constraint of the table already; choose another name".to_owned());
-    }
+    refuse_if_constraint(metadata, name)?;
     if is_primary && let Some(primary) = metadata.keys.iter().find(|key| key.is_primary) {
         let primary = &primary.name;
         return refuse(format!(
@@ -398,6 +402,34 @@ fn add_key(
         columns: ids,
     });
     Ok(())
+}
+
+fn add_check(metadata: &mut TableMetadata, name: Option<&str>, condition: &str) -> Result<()> {
+    let mut numbers = (1_u64..).map(|n| format!("check{n}"));
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => (numbers.find(|name| !has_constraint(metadata, name))).unwrap_or_default(),
+    };
+    refuse_if_constraint(metadata, &name)?;
+    let key = format!("{CHECK}{name}");
+    metadata.properties.insert(key, condition.to_owned());
+    Ok(())
+}
+
+fn has_constraint(metadata: &TableMetadata, name: &str) -> bool {
+    metadata.keys.iter().any(|key| key.name == name)
+        || (metadata.properties).contains_key(&format!("{CHECK}{name}"))
+}
+
+fn refuse_if_constraint(metadata: &TableMetadata, name: &str) -> Result<()> {
+    match has_constraint(metadata, name) || name.is_empty() {
+        true => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            name,
+            "is a constraint of the table already; choose another name",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn drop_constraint(
