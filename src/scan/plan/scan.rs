@@ -16,7 +16,6 @@ use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, Result, exec_err};
 use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::LexOrdering;
@@ -32,12 +31,11 @@ use crate::scan::plan::prune::prune;
 use crate::scan::plan::statistics::{ColumnIds, logical};
 use crate::scan::plan::subset::Subset;
 use crate::scan::read::defaults::{InitialDefaults, initial_defaults};
-use crate::scan::read::in_place::InPlaceStore;
+use crate::scan::read::in_place::in_place;
 use crate::scan::read::leave_out::Candidates;
-use crate::scan::read::reader::SuperfileReaders;
-use crate::scan::read::source::{ScanSummary, SupertableSource};
+use crate::scan::read::parts::{ScanSummary, SourceParts};
+use crate::scan::read::source::SupertableSource;
 use crate::scan::row_address::HiddenColumns;
-use crate::storage::ExactStore;
 use crate::table::Snapshot;
 
 /// One scan: what is read of which snapshot.
@@ -161,34 +159,35 @@ pub(crate) fn plan_scan_of(
     let announced: Vec<LexOrdering> = order.filter(|_| ordered.is_some()).into_iter().collect();
     let groups = ordered.unwrap_or_else(|| in_pieces(files, &entries, partitions));
 
-    let runtime = state.runtime_env();
-    let mut store = runtime.object_store(&request.location.store_url)?;
-    if request.location.store_url != ObjectStoreUrl::local_filesystem() {
-        store = Arc::new(ExactStore::new(store));
-    }
-    let store = InPlaceStore::over(store, request.location, &entries);
-    let cache = runtime.cache_manager.get_file_metadata_cache();
-    let stored = request.snapshot.schema();
-    let readers = SuperfileReaders::new(store, cache, stored, !request.filters.is_empty());
     let parquet = ParquetSource::new(layout.table_schema.clone())
         .with_table_parquet_options(state.default_table_options().parquet);
-    let sidecars = Arc::clone(request.snapshot.sidecars());
+    let parts = SourceParts {
+        location: request.location.clone(),
+        stored: request.snapshot.schema(),
+        defaults: Arc::new(InitialDefaults(initial_defaults(
+            request.snapshot.metadata(),
+        )?)),
+        in_place: in_place(&entries, request.location),
+        indexed: !request.filters.is_empty(),
+        summary,
+    };
     let candidates = Candidates::new(
         entries,
         request.location.clone(),
         Arc::clone(all_columns),
         column_ids,
     );
-    let source = SupertableSource::new(parquet, Arc::new(readers), sidecars, candidates, summary);
+    let sidecars = Arc::clone(request.snapshot.sidecars());
+    let readers = parts.readers(state.runtime_env())?;
+    let source = SupertableSource::new(parquet, readers, sidecars, candidates, parts);
+    let defaults = source.defaults();
     let config = FileScanConfigBuilder::new(request.location.store_url.clone(), Arc::new(source))
         .with_file_groups(groups)
         .with_output_ordering(announced)
         .with_statistics(statistics)
         .with_projection_indices(Some(layout.read.clone()))?
         .with_limit(request.limit)
-        .with_expr_adapter(Some(Arc::new(InitialDefaults(initial_defaults(
-            request.snapshot.metadata(),
-        )?))))
+        .with_expr_adapter(Some(defaults))
         .build();
     let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
     layout.finish(scan, &wanted_names, state)

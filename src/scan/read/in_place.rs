@@ -59,25 +59,32 @@ pub(crate) struct InPlaceStore {
     tags: HashMap<Path, String>,
 }
 
+/// Those of `entries` that are read where others have them, and the states in which they are.
+pub(crate) fn in_place(
+    entries: &[Arc<SuperfileEntry>],
+    location: &ScanLocation,
+) -> HashMap<Path, String> {
+    let watched = |entry: &Arc<SuperfileEntry>| {
+        let file = entry.in_place.as_ref()?;
+        let path = file.place().resolve(&location.root);
+        Some((path, file.tag().to_owned()))
+    };
+    entries.iter().filter_map(watched).collect()
+}
+
 impl InPlaceStore {
-    /// Watches those of `entries` that are read in place; the store itself if there are none.
+    /// Watches the files of `tags`; the store itself if there are none.
     pub(crate) fn over(
         inner: Arc<dyn ObjectStore>,
-        location: &ScanLocation,
-        entries: &[Arc<SuperfileEntry>],
+        url: &ObjectStoreUrl,
+        tags: &HashMap<Path, String>,
     ) -> Arc<dyn ObjectStore> {
-        let watched = |entry: &Arc<SuperfileEntry>| {
-            let file = entry.in_place.as_ref()?;
-            let path = file.place().resolve(&location.root);
-            Some((path, file.tag().to_owned()))
-        };
-        let tags: HashMap<Path, String> = entries.iter().filter_map(watched).collect();
         match tags.is_empty() {
             true => inner,
             false => Arc::new(Self {
                 inner,
-                url: location.store_url.clone(),
-                tags,
+                url: url.clone(),
+                tags: tags.clone(),
             }),
         }
     }

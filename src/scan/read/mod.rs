@@ -9,6 +9,7 @@ pub(crate) mod in_place;
 pub(crate) mod keys;
 mod late;
 pub(crate) mod leave_out;
+pub(crate) mod parts;
 mod read_ahead;
 pub(crate) mod reader;
 pub(crate) mod source;

@@ -34,28 +34,17 @@ use parquet::arrow::async_reader::AsyncFileReader;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::SuperfileId;
+use crate::scan::read::defaults::InitialDefaults;
 use crate::scan::read::guard::Guarded;
 use crate::scan::read::late::{evaluated_first, keeps_few};
 use crate::scan::read::leave_out::{Candidates, LeftOut};
+use crate::scan::read::parts::{ScanSummary, SourceParts};
 use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::row_address::ADDRESS_FILE;
 use crate::scan::tombstones::mark::Tombstoned;
 use crate::scan::tombstones::mask::{MaskedPlanner, with_positions};
 use crate::scan::tombstones::selection::live_rows;
 use crate::table::Sidecars;
-
-/// What `EXPLAIN` says about the superfiles of a scan.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct ScanSummary {
-    /// Superfiles in the snapshot.
-    pub superfiles: usize,
-    /// Superfiles that the statement drops whole, and so does not read.
-    pub dropped: usize,
-    /// Superfiles excluded by the manifest's statistics or by a limit.
-    pub pruned: usize,
-    /// Deleted rows in the superfiles that remain.
-    pub tombstoned_rows: u64,
-}
 
 /// Rows to decode at once, of files whose deleted rows are dropped afterwards, so that about `wanted` are left:
 /// what is done for each batch is then not done for more of them. At most twice as many, which bounds memory.
@@ -91,7 +80,7 @@ pub(crate) struct SupertableSource {
     footer_hint: Option<usize>,
     sidecars: Arc<Sidecars>,
     candidates: Arc<Candidates>,
-    summary: ScanSummary,
+    parts: Arc<SourceParts>,
     /// Rows of a batch that is handed on.
     batch_size: Option<usize>,
 }
@@ -103,7 +92,7 @@ impl SupertableSource {
         readers: Arc<SuperfileReaders>,
         sidecars: Arc<Sidecars>,
         candidates: Candidates,
-        summary: ScanSummary,
+        parts: SourceParts,
     ) -> Self {
         let footer_hint = inner.table_parquet_options().global.metadata_size_hint;
         let inner = inner.with_parquet_file_reader_factory(Arc::clone(&readers) as _);
@@ -117,7 +106,7 @@ impl SupertableSource {
             footer_hint,
             sidecars,
             candidates: Arc::new(candidates),
-            summary,
+            parts: Arc::new(parts),
             batch_size: None,
         }
     }
@@ -126,6 +115,21 @@ impl SupertableSource {
     pub(crate) fn yields_addresses(&self) -> bool {
         let constants = self.inner.table_schema().table_partition_cols();
         constants.iter().any(|field| field.name() == ADDRESS_FILE)
+    }
+
+    /// What its rows depend on, beside the configuration of the scan.
+    pub(crate) fn parts(&self) -> &SourceParts {
+        &self.parts
+    }
+
+    /// DataFusion's own source of it.
+    pub(crate) fn parquet(&self) -> Option<&ParquetSource> {
+        self.inner.downcast_ref()
+    }
+
+    /// How columns that a superfile lacks are filled in.
+    pub(crate) fn defaults(&self) -> Arc<InitialDefaults> {
+        Arc::clone(&self.parts.defaults)
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -144,7 +148,7 @@ impl SupertableSource {
     ) -> Result<Morselizers> {
         // The reader counts towards a limit what is dropped after it.
         let with_positions = match base_config.limit {
-            None if self.summary.tombstoned_rows > 0 => with_positions(source)?,
+            None if self.parts.summary.tombstoned_rows > 0 => with_positions(source)?,
             _ => None,
         };
         let with_positions = with_positions
@@ -241,7 +245,7 @@ impl FileSource for SupertableSource {
             dropped,
             pruned,
             tombstoned_rows,
-        } = self.summary;
+        } = self.parts.summary;
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
                 f,

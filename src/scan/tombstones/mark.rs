@@ -22,8 +22,8 @@ pub(crate) struct Tombstoned {
 }
 
 /// Which rows of a file are not wanted.
-#[derive(Debug)]
-enum Deleted {
+#[derive(Debug, Clone)]
+pub(crate) enum Deleted {
     /// Those that a sidecar names.
     Sidecar(TombstoneRef),
     /// All but those at these positions.
@@ -55,6 +55,11 @@ impl Tombstoned {
             positions: OnceCell::new_with(Some(Arc::new(others(live, rows)))),
             ..Self::all_but(Arc::new(live.clone()), rows)
         }
+    }
+
+    /// Which rows are not wanted.
+    pub(crate) fn deleted(&self) -> &Deleted {
+        &self.deleted
     }
 
     /// The file's rows, wanted or not.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::cache::TableCache;
+use super::cache::{Cache, TableCache};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TombstoneRef;
 use crate::format::{SidecarId, SuperfileId, paths};
 use crate::storage::Storage;
-use crate::wal::WalStore;
+use crate::wal::{Env, WalStore};
 
 /// Reads sidecars.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ impl Sidecars {
             wal,
             cache,
         }
+    }
+
+    /// Those of a table that this process reads without opening it: nothing of it can be written through this.
+    pub(crate) fn without_table(storage: Storage) -> Self {
+        let storage = storage.read_only();
+        // The source of ids is for writers.
+        let wal = WalStore::new(storage.clone(), Env::system().ids);
+        Self::new(storage, wal, Arc::new(Cache::of_process().open_table()))
     }
 
     /// The positions that a sidecar deletes: from memory, or read and verified.
