@@ -78,6 +78,8 @@ mod api;
 #[doc(hidden)]
 pub mod cli;
 mod config;
+#[cfg(feature = "distributed")]
+pub mod distributed;
 mod dml;
 mod error;
 mod format;

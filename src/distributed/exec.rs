@@ -1,0 +1,104 @@
+//! The top of a plan that workers execute a part of.
+//!
+//! Owns what is done around the engine's own node: the session's settings go with the plan, and errors of workers
+//! become this crate's again. To the planner it has no inputs: what is below is planned already, and no rule may change
+//! it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
+};
+use datafusion_distributed::display_plan_ascii;
+use futures::TryStreamExt;
+
+use super::errors::received;
+use super::settings::with_settings_sent;
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(super) struct OnWorkersExec {
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+impl OnWorkersExec {
+    pub(super) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
+        Self { plan }
+    }
+
+    /// What runs where, for people.
+    pub(super) fn shown(&self) -> String {
+        display_plan_ascii(self.plan.as_ref(), false)
+    }
+}
+
+impl DisplayAs for OnWorkersExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ExecutionPlan for OnWorkersExec {
+    fn name(&self) -> &'static str {
+        "OnWorkersExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.plan.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.is_empty() {
+            true => Ok(self),
+            false => internal_err!("{} has no inputs", self.name()),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let config = with_settings_sent(context.session_config().clone())?;
+        let context = Arc::new(TaskContext::new(
+            context.task_id(),
+            context.session_id(),
+            config,
+            context.scalar_functions().clone(),
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            context.runtime_env(),
+        ));
+        let rows = self.plan.execute(partition, context).map_err(received)?;
+        let schema = rows.schema();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            schema,
+            rows.map_err(received),
+        )))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        self.plan.metrics()
+    }
+}
