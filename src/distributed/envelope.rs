@@ -7,7 +7,7 @@
 //! offset  size  field
 //! 0       4     "STPL"
 //! 4       1     version: 1
-//! 5       1     kind: 1 a scan, 2 the operator that gathers addresses, 3 an expression or node of the user's codec
+//! 5       1     kind: 1 a scan, 2 the operator that gathers addresses, 3 a node of the user's codec, 4 functions
 //! 6       16    the first half of the content's blake3
 //! 22      …     the content
 //! ```
@@ -26,6 +26,7 @@ pub(super) enum Kind {
     Scan,
     GatherAddresses,
     Inner,
+    Functions,
 }
 
 impl Kind {
@@ -34,6 +35,7 @@ impl Kind {
             Self::Scan => 1,
             Self::GatherAddresses => 2,
             Self::Inner => 3,
+            Self::Functions => 4,
         }
     }
 }
@@ -71,7 +73,12 @@ pub(super) fn open(bytes: &[u8]) -> Result<(Kind, &[u8]), Error> {
     if *hash != half_hash(content) {
         return Err(damaged("they do not hash to what they should"));
     }
-    let kinds = [Kind::Scan, Kind::GatherAddresses, Kind::Inner];
+    let kinds = [
+        Kind::Scan,
+        Kind::GatherAddresses,
+        Kind::Inner,
+        Kind::Functions,
+    ];
     match kinds.into_iter().find(|known| known.code() == *kind) {
         Some(kind) => Ok((kind, content)),
         None => Err(damaged("they are of no known kind")),

@@ -1,7 +1,7 @@
 //! The top of a plan that workers execute a part of.
 //!
-//! Owns what is done around the engine's own node: the session's settings go with the plan, and errors of workers
-//! become this crate's again. To the planner it has no inputs: what is below is planned already, and no rule may change
+//! Owns what is done around the engine's own node: the session's settings and the statement's functions go with the
+//! plan, and errors of workers become this crate's again. To the planner it has no inputs: what is below is planned already, and no rule may change
 //! it.
 
 use std::fmt;
@@ -19,17 +19,20 @@ use datafusion_distributed::display_plan_ascii;
 use futures::TryStreamExt;
 
 use super::errors::received;
-use super::settings::with_settings_sent;
+use super::settings::with_sent;
 
 /// See the module documentation.
 #[derive(Debug)]
 pub(super) struct OnWorkersExec {
     plan: Arc<dyn ExecutionPlan>,
+    /// What workers need beside it.
+    functions: String,
 }
 
 impl OnWorkersExec {
-    pub(super) fn new(plan: Arc<dyn ExecutionPlan>) -> Self {
-        Self { plan }
+    /// The top of `plan`, whose stages call `functions`.
+    pub(super) fn new(plan: Arc<dyn ExecutionPlan>, functions: String) -> Self {
+        Self { plan, functions }
     }
 
     /// What runs where, for people.
@@ -79,7 +82,7 @@ impl ExecutionPlan for OnWorkersExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let config = with_settings_sent(context.session_config().clone())?;
+        let config = with_sent(context.session_config().clone(), &self.functions)?;
         let context = Arc::new(TaskContext::new(
             context.task_id(),
             context.session_id(),

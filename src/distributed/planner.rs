@@ -22,6 +22,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{DistributedExec, SessionStateBuilderExt};
 
 use super::exec::OnWorkersExec;
+use super::functions_wire::functions_of;
 use super::shipped::{arrives, worker_context};
 use super::spread::{Reason, stages};
 
@@ -122,7 +123,7 @@ async fn distributed(
         return Ok(local);
     }
     Ok(match certain(&plan, session) {
-        Ok(()) => Arc::new(OnWorkersExec::new(plan)),
+        Ok(functions) => Arc::new(OnWorkersExec::new(plan, functions)),
         Err(reason) => stays(local, &reason),
     })
 }
@@ -132,14 +133,19 @@ fn stays(local: Arc<dyn ExecutionPlan>, reason: &str) -> Arc<dyn ExecutionPlan> 
     local
 }
 
-/// Whether all stages of `plan` are the plan that they were made of, and arrive as that.
-fn certain(plan: &Arc<dyn ExecutionPlan>, session: &dyn Session) -> Result<(), Reason> {
+/// Whether all stages of `plan` are the plan that they were made of, and arrive as that; and the functions that they call.
+fn certain(plan: &Arc<dyn ExecutionPlan>, session: &dyn Session) -> Result<String, Reason> {
     let stages = stages(plan)?;
     if stages.is_empty() {
         return Err("there are no stages".to_owned());
     }
-    let worker = worker_context(&session.task_ctx());
-    stages.iter().try_for_each(|stage| arrives(stage, &worker))
+    let session = session.task_ctx();
+    let functions = functions_of(&stages, &session)?;
+    let worker = worker_context(&session, &functions).map_err(|e| e.to_string())?;
+    for stage in &stages {
+        arrives(stage, &worker)?;
+    }
+    Ok(functions)
 }
 
 /// A planner of one plan.

@@ -6,21 +6,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{FunctionRegistry, SessionState};
 #[cfg(feature = "cli")]
 use datafusion::prelude::SessionContext;
 use datafusion_distributed::{
     DistributedExt, SessionStateBuilderExt, Worker, WorkerQueryContext, WorkerResolver,
 };
-use tonic::metadata::MetadataMap;
 use url::Url;
 
 use super::codec::SupertableCodec;
 use super::deal::{scaled_up, task_count};
 use super::functions::own_functions;
+use super::functions_wire::functions;
 use super::planner::WorkerPlanner;
-use super::settings::take_settings;
+use super::settings::{Beside, take_settings};
 use crate::dml::source_first::rule::EngineJoins;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::SupertableSessionExt;
@@ -154,11 +154,18 @@ fn worker_session(
         headers,
     } = query;
     let config = builder.config().get_or_insert_default();
-    take_settings(&MetadataMap::from_headers(headers), config)?;
+    config.set_distributed_option_extension_from_headers::<Beside>(&headers)?;
+    let beside = config.options().extensions.get::<Beside>().cloned();
+    let beside = beside.unwrap_or_default();
+    take_settings(&beside, config)?;
     config.set_distributed_user_codec_arc(codec);
     builder
         .scalar_functions()
         .get_or_insert_default()
         .extend(own_functions());
-    Ok(builder.build())
+    let mut state = builder.build();
+    for function in functions(&beside.functions, &state.task_ctx())? {
+        state.register_udf(function)?;
+    }
+    Ok(state)
 }

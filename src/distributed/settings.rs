@@ -1,51 +1,58 @@
-//! The session's settings, on their way to a worker.
+//! What goes to a worker beside a plan.
 //!
 //! The engine starts each worker's session with defaults. What an expression yields can depend on a setting (the time
-//! zone, how division by zero is taken), so all that differ from their defaults are sent along, in a header.
+//! zone, how division by zero is taken), so all that differ from their defaults are sent along; and so are the functions
+//! that were made for the statement ([`functions_wire`](super::functions_wire)). Both go as an extension of the
+//! session's configuration, which the engine sends in headers.
 
-use datafusion::common::{Result, exec_datafusion_err};
-use datafusion::config::ConfigOptions;
+use datafusion::common::{Result, exec_datafusion_err, extensions_options};
+use datafusion::config::{ConfigExtension, ConfigOptions};
 use datafusion::prelude::SessionConfig;
 use datafusion_distributed::DistributedExt;
-use tonic::metadata::{MetadataMap, MetadataValue};
-
-/// The header's name.
-const HEADER: &str = "x-supertable-settings";
 
 /// Settings of a session that mean nothing to another process.
 const LEFT_OUT: [&str; 2] = ["datafusion.catalog.", "datafusion.runtime."];
 
-/// `config`, that sends its settings along.
-pub(super) fn with_settings_sent(config: SessionConfig) -> Result<SessionConfig> {
-    let defaults = ConfigOptions::default();
-    let known = defaults.entries();
+extensions_options! {
+    /// What goes beside a plan, in hexadecimal digits.
+    pub(super) struct Beside {
+        /// The settings that differ from their defaults.
+        pub(super) settings: String, default = String::new()
+        /// The functions.
+        pub(super) functions: String, default = String::new()
+    }
+}
+
+impl ConfigExtension for Beside {
+    const PREFIX: &'static str = "supertable_plan";
+}
+
+/// `config`, that sends its settings and `functions` along.
+pub(super) fn with_sent(config: SessionConfig, functions: &str) -> Result<SessionConfig> {
+    let defaults = ConfigOptions::default().entries();
     let changed = config.options().entries().into_iter().filter(|entry| {
         let travels = entry.key.starts_with("datafusion.")
             && !LEFT_OUT.iter().any(|prefix| entry.key.starts_with(prefix));
-        let default = known.iter().find(|known| known.key == entry.key);
+        let default = defaults.iter().find(|known| known.key == entry.key);
         travels && default.is_some_and(|known| known.value != entry.value)
     });
     let changed: Vec<(String, Option<String>)> =
         changed.map(|entry| (entry.key, entry.value)).collect();
-    if changed.is_empty() {
-        return Ok(config);
-    }
     let json = serde_json::to_vec(&changed)
         .map_err(|e| exec_datafusion_err!("the session's settings: {e}"))?;
-    let mut headers = MetadataMap::new();
-    let value = MetadataValue::try_from(hex(&json))
-        .map_err(|e| exec_datafusion_err!("the session's settings: {e}"))?;
-    headers.insert(HEADER, value);
-    config.with_distributed_passthrough_headers(headers.into_headers())
+    Ok(config.with_distributed_option_extension(Beside {
+        settings: hex(&json),
+        functions: functions.to_owned(),
+    }))
 }
 
-/// Takes over the settings that came in `headers`.
-pub(super) fn take_settings(headers: &MetadataMap, config: &mut SessionConfig) -> Result<()> {
-    let Some(value) = headers.get(HEADER) else {
+/// Takes over settings that were sent along.
+pub(super) fn take_settings(beside: &Beside, config: &mut SessionConfig) -> Result<()> {
+    if beside.settings.is_empty() {
         return Ok(());
-    };
+    }
     let damaged = || exec_datafusion_err!("the settings that came to this worker cannot be read");
-    let json = unhex(value.as_bytes()).ok_or_else(damaged)?;
+    let json = unhex(&beside.settings).ok_or_else(damaged)?;
     let changed: Vec<(String, Option<String>)> =
         serde_json::from_slice(&json).map_err(|_| damaged())?;
     for (key, value) in changed {
@@ -57,7 +64,8 @@ pub(super) fn take_settings(headers: &MetadataMap, config: &mut SessionConfig) -
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// `bytes` in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -67,10 +75,11 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+/// The inverse of [`hex`].
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = |pair: &[u8]| {
         let text = std::str::from_utf8(pair).ok()?;
         (pair.len() == 2).then(|| u8::from_str_radix(text, 16).ok())?
     };
-    text.chunks(2).map(digits).collect()
+    text.as_bytes().chunks(2).map(digits).collect()
 }

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -20,25 +22,33 @@ use datafusion_proto::physical_plan::DeduplicatingProtoConverter;
 
 use super::deal::scan_of;
 use super::functions::{own_function, own_functions};
+use super::functions_wire::functions;
 use super::leaf::WorkerScanExec;
 use super::spread::Reason;
+use crate::dml::plan::names::AS_MEANT;
+use crate::dml::sound::exact_parts;
 
-/// A worker's view of the functions that a session has.
-pub(super) fn worker_context(session: &TaskContext) -> TaskContext {
-    let mut functions = session.scalar_functions().clone();
-    for own in own_functions() {
-        functions.insert(own.name().to_owned(), own);
-    }
-    TaskContext::new(
-        None,
-        session.session_id(),
-        session.session_config().clone(),
-        functions,
-        session.higher_order_functions().clone(),
-        session.aggregate_functions().clone(),
-        session.window_functions().clone(),
-        session.runtime_env(),
-    )
+/// The context of a worker that has the functions of a session, and those that are `sent` with a plan.
+///
+/// # Errors
+/// What is sent is not what functions are.
+pub(super) fn worker_context(session: &TaskContext, sent: &str) -> Result<TaskContext> {
+    let with = |functions: Vec<Arc<ScalarUDF>>, context: &TaskContext| {
+        let mut all = context.scalar_functions().clone();
+        all.extend(functions.into_iter().map(|f| (f.name().to_owned(), f)));
+        TaskContext::new(
+            None,
+            context.session_id(),
+            context.session_config().clone(),
+            all,
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            context.runtime_env(),
+        )
+    };
+    let worker = with(own_functions(), session);
+    Ok(with(functions(sent, &worker)?, &worker))
 }
 
 /// Sends `stage` to nowhere.
@@ -96,17 +106,11 @@ fn other_function(plan: &Arc<dyn ExecutionPlan>, worker: &TaskContext) -> Result
     plan.apply(|node| {
         node.apply_expressions(&mut |expr| {
             expr.apply(|part| {
-                if let Some(call) = part.downcast_ref::<ScalarFunctionExpr>() {
-                    let known = worker.scalar_functions().get(call.fun().name());
-                    let is_known = match own_function(call.fun().name()) {
-                        // Of any number of arguments, so that signatures differ.
-                        Some(own) => own.inner().type_id() == call.fun().inner().type_id(),
-                        None => known.is_some_and(|known| known.as_ref() == call.fun()),
-                    };
-                    if !is_known {
-                        other = Some(call.fun().name().to_owned());
-                        return Ok(TreeNodeRecursion::Stop);
-                    }
+                if let Some(call) = part.downcast_ref::<ScalarFunctionExpr>()
+                    && !is_known(call, worker)
+                {
+                    other = Some(call.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
                 }
                 Ok(TreeNodeRecursion::Continue)
             })
@@ -115,10 +119,47 @@ fn other_function(plan: &Arc<dyn ExecutionPlan>, worker: &TaskContext) -> Result
     Ok(other)
 }
 
+/// Whether a worker finds the function of `call` by the name that is sent.
+fn is_known(call: &ScalarFunctionExpr, worker: &TaskContext) -> bool {
+    let Some(known) = worker.scalar_functions().get(call.name()) else {
+        return false;
+    };
+    let function = call.fun();
+    // Those of any number of arguments differ in their signatures; those that were sent were compared there.
+    let is_same = match own_function(call.name()) {
+        Some(own) => own.inner().type_id() == function.inner().type_id(),
+        None => known.as_ref() == function || exact_parts(function).is_some(),
+    };
+    is_same && call.name() == function.name()
+}
+
+/// What a node says of itself.
+fn line(plan: &Arc<dyn ExecutionPlan>) -> String {
+    DisplayableExecutionPlan::new(plan.as_ref())
+        .one_line()
+        .to_string()
+}
+
+/// Whether two nodes have the same columns, but for what only a plan of this crate says of them.
+fn same_columns(one: &Schema, other: &Schema) -> bool {
+    let said = |field: &FieldRef| {
+        let mut metadata = field.metadata().clone();
+        metadata.remove(AS_MEANT);
+        metadata
+    };
+    one.fields().len() == other.fields().len()
+        && one.fields().iter().zip(other.fields()).all(|(a, b)| {
+            a.name() == b.name()
+                && a.data_type() == b.data_type()
+                && a.is_nullable() == b.is_nullable()
+                && said(a) == said(b)
+        })
+}
+
 /// Compares what was sent with what arrived, node by node, by what they say of themselves.
 fn same(sent: &Arc<dyn ExecutionPlan>, arrived: &Arc<dyn ExecutionPlan>) -> Result<(), Reason> {
     let differs = |what: &str| Err(format!("{} arrives with {what}", sent.name()));
-    if sent.schema() != arrived.schema() {
+    if !same_columns(&sent.schema(), &arrived.schema()) {
         return differs("other columns");
     }
     let partitions = |plan: &Arc<dyn ExecutionPlan>| plan.output_partitioning().partition_count();
@@ -128,7 +169,7 @@ fn same(sent: &Arc<dyn ExecutionPlan>, arrived: &Arc<dyn ExecutionPlan>) -> Resu
     if let Some(scan) = scan_of(sent) {
         let leaf = arrived.downcast_ref::<WorkerScanExec>();
         let Some(again) = leaf.and_then(|leaf| scan_of(leaf.scan())) else {
-            return differs("another scan");
+            return differs(&format!("another scan: {}", line(arrived).trim()));
         };
         // Which row groups come first is for the reader, and may be forgotten.
         let text = |scan: &datafusion::datasource::physical_plan::FileScanConfig| {
@@ -147,11 +188,6 @@ fn same(sent: &Arc<dyn ExecutionPlan>, arrived: &Arc<dyn ExecutionPlan>) -> Resu
             false => differs("other files, columns or conditions"),
         };
     }
-    let line = |plan: &Arc<dyn ExecutionPlan>| {
-        DisplayableExecutionPlan::new(plan.as_ref())
-            .one_line()
-            .to_string()
-    };
     if sent.name() != arrived.name() || line(sent) != line(arrived) {
         return differs(&format!("another meaning: {}", line(arrived).trim()));
     }
