@@ -33,6 +33,7 @@ use super::scan_wire::ScanWire;
 use crate::dml::write::gather::GatherAddressesExec;
 use crate::error::{Error, ErrorKind};
 use crate::scan::ScanLocation;
+use crate::scan::read::leaving::CodecProbe;
 use crate::scan::read::source::SupertableSource;
 use crate::storage::{ExactStore, RetryPolicy, Storage};
 use crate::table::Sidecars;
@@ -214,6 +215,8 @@ impl PhysicalExtensionCodec for SupertableCodec {
         ctx: &PhysicalExprEncodeCtx<'_>,
     ) -> Result<()> {
         match &self.inner {
+            // That is all the scan wanted to know.
+            _ if node.is::<CodecProbe>() => Ok(()),
             Some(inner) => inner.try_encode_expr(node, buf, ctx),
             None => not_impl_err!("the expression {node} cannot be sent to a worker"),
         }

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,7 +18,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties,
 };
 use datafusion_distributed::display_plan_ascii;
-use futures::TryStreamExt;
+use futures::StreamExt;
 
 use super::errors::received;
 use super::settings::with_sent;
@@ -39,6 +41,21 @@ impl OnWorkersExec {
     pub(super) fn shown(&self) -> String {
         display_plan_ascii(self.plan.as_ref(), false)
     }
+}
+
+/// `batch`, whose columns are described as the plan describes them. What is written beside a column may be lost on the
+/// way.
+fn described_as(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.schema_ref() == schema {
+        return Ok(batch);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let columns = batch.columns().to_vec();
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
 }
 
 impl DisplayAs for OnWorkersExec {
@@ -94,11 +111,10 @@ impl ExecutionPlan for OnWorkersExec {
             context.runtime_env(),
         ));
         let rows = self.plan.execute(partition, context).map_err(received)?;
-        let schema = rows.schema();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(
-            schema,
-            rows.map_err(received),
-        )))
+        let schema = self.schema();
+        let described = Arc::clone(&schema);
+        let rows = rows.map(move |batch| described_as(batch.map_err(received)?, &described));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

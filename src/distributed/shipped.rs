@@ -11,8 +11,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{DistributedCodec, DistributedLeafExec, NetworkBoundaryExt};
 use datafusion_proto::bytes::{
@@ -27,6 +29,7 @@ use super::leaf::WorkerScanExec;
 use super::spread::Reason;
 use crate::dml::plan::names::AS_MEANT;
 use crate::dml::sound::exact_parts;
+use crate::format::manifest::FIELD_ID_KEY;
 
 /// The context of a worker that has the functions of a session, and those that are `sent` with a plan.
 ///
@@ -140,11 +143,13 @@ fn line(plan: &Arc<dyn ExecutionPlan>) -> String {
         .to_string()
 }
 
-/// Whether two nodes have the same columns, but for what only a plan of this crate says of them.
+/// Whether two nodes have the same columns, but for what this crate writes beside columns and reads where a scan or
+/// a statement begins, which is compared there.
 fn same_columns(one: &Schema, other: &Schema) -> bool {
     let said = |field: &FieldRef| {
         let mut metadata = field.metadata().clone();
         metadata.remove(AS_MEANT);
+        metadata.remove(FIELD_ID_KEY);
         metadata
     };
     one.fields().len() == other.fields().len()
@@ -156,8 +161,36 @@ fn same_columns(one: &Schema, other: &Schema) -> bool {
         })
 }
 
+/// `arrived` without the projection that a union puts above an input whose columns are described in other words: it
+/// hands on all columns as they are.
+fn unwrapped(arrived: &Arc<dyn ExecutionPlan>) -> &Arc<dyn ExecutionPlan> {
+    let Some(projection) = arrived.downcast_ref::<ProjectionExec>() else {
+        return arrived;
+    };
+    let input = projection.input().schema();
+    let handed_on = |(at, projected): (usize, &ProjectionExpr)| {
+        let (expr, cast_to) = match projected.expr.downcast_ref::<CastExpr>() {
+            Some(cast) => (cast.expr(), Some(cast.cast_type())),
+            None => (&projected.expr, None),
+        };
+        let column = expr.downcast_ref::<Column>();
+        let field = input.fields().get(at);
+        column.is_some_and(|column| column.index() == at && column.name() == projected.alias)
+            && field.is_some_and(|field| cast_to.is_none_or(|to| to == field.data_type()))
+    };
+    let exprs = projection.expr();
+    match exprs.len() == input.fields().len() && exprs.iter().enumerate().all(handed_on) {
+        true => projection.input(),
+        false => arrived,
+    }
+}
+
 /// Compares what was sent with what arrived, node by node, by what they say of themselves.
 fn same(sent: &Arc<dyn ExecutionPlan>, arrived: &Arc<dyn ExecutionPlan>) -> Result<(), Reason> {
+    let arrived = match sent.is::<ProjectionExec>() {
+        true => arrived,
+        false => unwrapped(arrived),
+    };
     let differs = |what: &str| Err(format!("{} arrives with {what}", sent.name()));
     if !same_columns(&sent.schema(), &arrived.schema()) {
         return differs("other columns");

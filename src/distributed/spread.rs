@@ -20,7 +20,7 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::{
-    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec,
 };
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -31,7 +31,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
-use datafusion::physical_plan::{Distribution, ExecutionPlan};
+use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{
     BroadcastExec, DistributedLeafExec, NetworkBoundaryExt, NetworkBroadcastExec,
     NetworkShuffleExec, Stage,
@@ -66,10 +66,15 @@ fn collect(
     found: &mut Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<(), Reason> {
     let Some(boundary) = node.as_network_boundary() else {
-        return node
-            .children()
+        let before = found.len();
+        node.children()
             .into_iter()
-            .try_for_each(|child| collect(child, found));
+            .try_for_each(|child| collect(child, found))?;
+        // The rows of a stage come once; a query that calls itself, for one, would ask for them again.
+        return match found.len() == before || reads_once(node) {
+            true => Ok(()),
+            false => Err(format!("{} is not known", node.name())),
+        };
     };
     let Stage::Local(stage) = boundary.input_stage() else {
         return Err("a stage was begun while it was planned".to_owned());
@@ -84,6 +89,23 @@ fn collect(
     collect(&stage.plan, found)
 }
 
+/// Whether a node is known to read each of its inputs once.
+fn reads_once(node: &Arc<dyn ExecutionPlan>) -> bool {
+    const OTHERS: [&str; 7] = [
+        "DistributedExec",
+        "DistributedAnalyzeExec",
+        "AnalyzeExec",
+        "DataSinkExec",
+        "PartitionedSinkExec",
+        "SupertableSort",
+        "OutputRequirementExec",
+    ];
+    is_union(node)
+        || has_one_input(node)
+        || join_type(node).is_some()
+        || OTHERS.contains(&node.name())
+}
+
 /// Where the rows of `node` are, in a stage of several tasks.
 fn rows(node: &Arc<dyn ExecutionPlan>, tasks: usize) -> Result<Rows, Reason> {
     let name = node.name();
@@ -94,9 +116,11 @@ fn rows(node: &Arc<dyn ExecutionPlan>, tasks: usize) -> Result<Rows, Reason> {
         return Ok(Rows::Everywhere);
     }
     if let Some(leaf) = node.downcast_ref::<DistributedLeafExec>() {
-        return match leaf.variants().len() == tasks {
+        // What stands above a scan of one partition may rely on that; a limit may be left to the scan itself.
+        let partitions = leaf.original().output_partitioning().partition_count();
+        return match leaf.variants().len() == tasks && partitions > 1 {
             true => Ok(Rows::Spread { by_key: false }),
-            false => Err(format!("{name} is for another number of tasks")),
+            false => Err(format!("{name} cannot be executed {tasks} times")),
         };
     }
     let children = node.children();
@@ -155,8 +179,18 @@ fn one_input(node: &Arc<dyn ExecutionPlan>, rows: Rows) -> Result<Rows, Reason> 
     if node.is::<RepartitionExec>() && rows != Rows::Everywhere {
         return Ok(Rows::Spread { by_key: false });
     }
-    // What a broadcast hands on, its consumers have everywhere; here each task has its part.
-    let known = merges
+    match has_one_input(node) {
+        true => Ok(rows),
+        false => Err(format!("{} is not known", node.name())),
+    }
+}
+
+/// Whether it is one of the known nodes with one input. (What a broadcast hands on, its consumers have everywhere; in
+/// its own stage each task has its part.)
+fn has_one_input(node: &Arc<dyn ExecutionPlan>) -> bool {
+    const OTHERS: [&str; 3] = ["CooperativeExec", "CoalesceBatchesExec", "BufferExec"];
+    node.is::<CoalescePartitionsExec>()
+        || node.is::<SortPreservingMergeExec>()
         || node.is::<RepartitionExec>()
         || node.is::<BroadcastExec>()
         || node.is::<GatherAddressesExec>()
@@ -170,31 +204,33 @@ fn one_input(node: &Arc<dyn ExecutionPlan>, rows: Rows) -> Result<Rows, Reason> 
         || node.is::<UnnestExec>()
         || node.is::<WindowAggExec>()
         || node.is::<BoundedWindowAggExec>()
-        || ["CooperativeExec", "CoalesceBatchesExec", "BufferExec"].contains(&node.name());
-    match known {
-        true => Ok(rows),
-        false => Err(format!("{} is not known", node.name())),
+        || OTHERS.contains(&node.name())
+}
+
+/// How a join joins; none, if it is not a known one.
+fn join_type(node: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
+    if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+        Some(*join.join_type())
+    } else if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+        Some(*join.join_type())
+    } else if let Some(join) = node.downcast_ref::<SortMergeJoinExec>() {
+        Some(join.join_type())
+    } else if node.is::<CrossJoinExec>() {
+        Some(JoinType::Inner)
+    } else {
+        None
     }
 }
 
 fn joined(node: &Arc<dyn ExecutionPlan>, left: Rows, right: Rows) -> Result<Rows, Reason> {
     let spread = |rows: Rows| matches!(rows, Rows::Spread { .. });
-    let join_type = if let Some(join) = node.downcast_ref::<HashJoinExec>() {
-        if join.null_aware && !(left == Rows::Everywhere && right == Rows::Everywhere) {
-            return Err("NOT IN has to see all rows of both sides".to_owned());
-        }
-        *join.join_type()
-    } else if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
-        *join.join_type()
-    } else if let Some(join) = node.downcast_ref::<SortMergeJoinExec>() {
-        join.join_type()
-    } else if let Some(join) = node.downcast_ref::<SymmetricHashJoinExec>() {
-        *join.join_type()
-    } else if node.is::<CrossJoinExec>() {
-        JoinType::Inner
-    } else {
+    let Some(join_type) = join_type(node) else {
         return Err(format!("{} is not known", node.name()));
     };
+    let null_aware = node.downcast_ref::<HashJoinExec>();
+    if null_aware.is_some_and(|join| join.null_aware) && (spread(left) || spread(right)) {
+        return Err("NOT IN has to see all rows of both sides".to_owned());
+    }
     let both_by_key = [left, right]
         .iter()
         .all(|rows| *rows == Rows::Spread { by_key: true });

@@ -4,7 +4,6 @@
 //! Each worker is a process of the `supertable` binary on the loopback interface, at a port that it chose.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -77,15 +76,18 @@ pub(crate) fn session(config: SessionConfig, workers: &[String]) -> SessionConte
     options
         .set("distributed.file_scan_config_bytes_per_partition", "1")
         .unwrap();
+    // Tables of one small superfile are cut, too.
+    options.optimizer.repartition_file_min_size = 0;
     SessionContext::new_with_state(state)
 }
 
-/// Whether a record of `sql/` means the same with workers. What `EXPLAIN` shows does not.
+/// Whether a record of `sql/` means the same with workers. What `EXPLAIN` shows as a plan does not: there are stages, and
+/// joins that read a statement's source first are the engine's instead. An `EXPLAIN` of which the text is not compared runs.
 pub(crate) fn runs_on_workers(record: &Record<Column>) -> bool {
-    let (Record::Statement { sql, .. } | Record::Query { sql, .. }) = record else {
-        return true;
-    };
-    !sql.trim_start().to_ascii_uppercase().starts_with("EXPLAIN")
+    match record {
+        Record::Query { sql, .. } => !sql.trim_start().to_ascii_uppercase().starts_with("EXPLAIN"),
+        _ => true,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

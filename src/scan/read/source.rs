@@ -345,6 +345,20 @@ impl FileSource for SupertableSource {
     ) -> Result<TreeNodeRecursion> {
         self.inner.apply_expressions(f)
     }
+
+    /// Leaves it to this crate's codec; without that the plan does not leave the process.
+    #[cfg(feature = "distributed")]
+    fn try_to_proto(
+        &self,
+        _base: &FileScanConfig,
+        ctx: &datafusion::physical_plan::proto::ExecutionPlanEncodeCtx<'_>,
+    ) -> Result<Option<datafusion_proto::protobuf::PhysicalPlanNode>> {
+        let probe: Arc<dyn PhysicalExpr> = Arc::new(crate::scan::read::leaving::CodecProbe);
+        match ctx.encode_expr(&probe) {
+            Ok(_) => Ok(None),
+            Err(_) => Err(crate::scan::read::leaving::without_codec().into()),
+        }
+    }
 }
 
 /// DataFusion's own for the files of a scan.
