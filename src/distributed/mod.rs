@@ -25,6 +25,8 @@ mod session;
 mod settings;
 mod shipped;
 mod spread;
+#[cfg(test)]
+mod tests;
 
 pub use codec::SupertableCodec;
 #[cfg(feature = "cli")]

@@ -164,6 +164,16 @@ fn worker_session(
         .get_or_insert_default()
         .extend(own_functions());
     let mut state = builder.build();
+    // Some functions are made for the settings, as by SET.
+    let options = Arc::clone(state.config_options());
+    let remade: Vec<_> = state
+        .scalar_functions()
+        .values()
+        .filter_map(|function| function.inner().with_updated_config(&options))
+        .collect();
+    for function in remade {
+        state.register_udf(Arc::new(function))?;
+    }
     for function in functions(&beside.functions, &state.task_ctx())? {
         state.register_udf(function)?;
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::ScalarFunctionExpr;
@@ -205,18 +206,32 @@ fn same(sent: &Arc<dyn ExecutionPlan>, arrived: &Arc<dyn ExecutionPlan>) -> Resu
             return differs(&format!("another scan: {}", line(arrived).trim()));
         };
         // Which row groups come first is for the reader, and may be forgotten.
-        let text = |scan: &datafusion::datasource::physical_plan::FileScanConfig| {
+        let files = |scan: &FileScanConfig| -> Vec<String> {
+            let groups = scan.file_groups.iter().enumerate();
+            let files = groups.flat_map(|(group, files)| files.iter().map(move |f| (group, f)));
+            files
+                .map(|(group, file)| {
+                    let meta = &file.object_meta;
+                    let (range, values) = (&file.range, &file.partition_values);
+                    format!(
+                        "{group} {} {} {range:?} {values:?}",
+                        meta.location, meta.size
+                    )
+                })
+                .collect()
+        };
+        let text = |scan: &FileScanConfig| {
+            let source = &scan.file_source;
             format!(
-                "{:?} {:?} {:?} {:?} {:?} {:?}",
-                scan.file_groups,
+                "{:?} {:?} {:?} {:?} {:?}",
                 scan.output_ordering,
-                scan.file_source.projection().map(ToString::to_string),
-                scan.file_source.filter().map(|filter| filter.to_string()),
+                source.projection().map(ToString::to_string),
+                source.filter().map(|filter| filter.to_string()),
                 scan.limit,
                 scan.preserve_order,
             )
         };
-        return match text(scan) == text(again) {
+        return match files(scan) == files(again) && text(scan) == text(again) {
             true => Ok(()),
             false => differs("other files, columns or conditions"),
         };

@@ -38,6 +38,8 @@ use crate::scan::read::defaults::InitialDefaults;
 use crate::scan::read::guard::Guarded;
 use crate::scan::read::late::{evaluated_first, keeps_few};
 use crate::scan::read::leave_out::{Candidates, LeftOut};
+#[cfg(feature = "distributed")]
+use crate::scan::read::leaving::{CodecProbe, without_codec};
 use crate::scan::read::parts::{ScanSummary, SourceParts};
 use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::row_address::ADDRESS_FILE;
@@ -353,10 +355,9 @@ impl FileSource for SupertableSource {
         _base: &FileScanConfig,
         ctx: &datafusion::physical_plan::proto::ExecutionPlanEncodeCtx<'_>,
     ) -> Result<Option<datafusion_proto::protobuf::PhysicalPlanNode>> {
-        let probe: Arc<dyn PhysicalExpr> = Arc::new(crate::scan::read::leaving::CodecProbe);
-        match ctx.encode_expr(&probe) {
+        match ctx.encode_child(&CodecProbe::plan()) {
             Ok(_) => Ok(None),
-            Err(_) => Err(crate::scan::read::leaving::without_codec().into()),
+            Err(_) => Err(without_codec().into()),
         }
     }
 }
