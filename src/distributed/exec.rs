@@ -22,6 +22,7 @@ use futures::StreamExt;
 
 use super::errors::received;
 use super::settings::with_sent;
+use super::shipped::has_remade;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -99,7 +100,8 @@ impl ExecutionPlan for OnWorkersExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let config = with_sent(context.session_config().clone(), &self.functions)?;
+        let config = context.session_config().clone();
+        let config = with_sent(config, &self.functions, has_remade(&context))?;
         let context = Arc::new(TaskContext::new(
             context.task_id(),
             context.session_id(),

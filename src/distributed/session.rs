@@ -21,6 +21,7 @@ use super::functions::own_functions;
 use super::functions_wire::functions;
 use super::planner::WorkerPlanner;
 use super::settings::{Beside, take_settings};
+use super::shipped::engine_functions;
 use crate::dml::source_first::rule::EngineJoins;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::SupertableSessionExt;
@@ -164,15 +165,11 @@ fn worker_session(
         .get_or_insert_default()
         .extend(own_functions());
     let mut state = builder.build();
-    // Some functions are made for the settings, as by SET.
-    let options = Arc::clone(state.config_options());
-    let remade: Vec<_> = state
-        .scalar_functions()
-        .values()
-        .filter_map(|function| function.inner().with_updated_config(&options))
-        .collect();
-    for function in remade {
-        state.register_udf(Arc::new(function))?;
+    if beside.remade {
+        let settings = Arc::clone(state.config_options());
+        for (_, function) in engine_functions(Some(&settings)) {
+            state.register_udf(function)?;
+        }
     }
     for function in functions(&beside.functions, &state.task_ctx())? {
         state.register_udf(function)?;

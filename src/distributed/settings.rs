@@ -20,6 +20,8 @@ extensions_options! {
         pub(super) settings: String, default = String::new()
         /// The functions.
         pub(super) functions: String, default = String::new()
+        /// Whether the engine's functions were made anew for the settings.
+        pub(super) remade: bool, default = false
     }
 }
 
@@ -27,8 +29,12 @@ impl ConfigExtension for Beside {
     const PREFIX: &'static str = "supertable_plan";
 }
 
-/// `config`, that sends its settings and `functions` along.
-pub(super) fn with_sent(config: SessionConfig, functions: &str) -> Result<SessionConfig> {
+/// `config`, that sends its settings and `functions` along, and whether others were `remade`.
+pub(super) fn with_sent(
+    config: SessionConfig,
+    functions: &str,
+    remade: bool,
+) -> Result<SessionConfig> {
     let defaults = ConfigOptions::default().entries();
     let changed = config.options().entries().into_iter().filter(|entry| {
         let travels = entry.key.starts_with("datafusion.")
@@ -43,6 +49,7 @@ pub(super) fn with_sent(config: SessionConfig, functions: &str) -> Result<Sessio
     Ok(config.with_distributed_option_extension(Beside {
         settings: hex(&json),
         functions: functions.to_owned(),
+        remade,
     }))
 }
 

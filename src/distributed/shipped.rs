@@ -3,13 +3,15 @@
 //! Owns the trial: a stage is written down, read again, and compared. What cannot be written down, or comes out as
 //! something else, runs on the coordinator. Functions are compared too: a worker knows them by name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::execution::TaskContext;
+use datafusion::execution::{SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
@@ -32,27 +34,60 @@ use crate::dml::plan::names::AS_MEANT;
 use crate::dml::sound::exact_parts;
 use crate::format::manifest::FIELD_ID_KEY;
 
-/// The context of a worker that has the functions of a session, and those that are `sent` with a plan.
+/// The functions of DataFusion as a worker has them, by their names: `remade` for the settings of a session, as by `SET`, or
+/// not.
+pub(super) fn engine_functions(
+    remade: Option<&ConfigOptions>,
+) -> impl Iterator<Item = (String, Arc<ScalarUDF>)> {
+    let functions = SessionStateDefaults::default_scalar_functions();
+    functions.into_iter().flat_map(move |function| {
+        let remade = remade.and_then(|settings| function.inner().with_updated_config(settings));
+        let function = remade.map_or(function, Arc::new);
+        let names: Vec<String> = std::iter::once(function.name())
+            .chain(function.aliases().iter().map(String::as_str))
+            .map(str::to_owned)
+            .collect();
+        names
+            .into_iter()
+            .map(move |name| (name, Arc::clone(&function)))
+    })
+}
+
+/// Whether a session has made its functions anew for its settings.
+pub(super) fn has_remade(session: &TaskContext) -> bool {
+    engine_functions(None).any(|(name, function)| {
+        let known = session.scalar_functions().get(&name);
+        known.is_some_and(|known| *known != function)
+    })
+}
+
+/// The context of a worker of a session, with the functions that are `sent` with a plan.
 ///
 /// # Errors
 /// What is sent is not what functions are.
 pub(super) fn worker_context(session: &TaskContext, sent: &str) -> Result<TaskContext> {
-    let with = |functions: Vec<Arc<ScalarUDF>>, context: &TaskContext| {
-        let mut all = context.scalar_functions().clone();
-        all.extend(functions.into_iter().map(|f| (f.name().to_owned(), f)));
+    let with = |all: HashMap<String, Arc<ScalarUDF>>| {
         TaskContext::new(
             None,
-            context.session_id(),
-            context.session_config().clone(),
+            session.session_id(),
+            session.session_config().clone(),
             all,
-            context.higher_order_functions().clone(),
-            context.aggregate_functions().clone(),
-            context.window_functions().clone(),
-            context.runtime_env(),
+            session.higher_order_functions().clone(),
+            session.aggregate_functions().clone(),
+            session.window_functions().clone(),
+            session.runtime_env(),
         )
     };
-    let worker = with(own_functions(), session);
-    Ok(with(functions(sent, &worker)?, &worker))
+    let settings = session.session_config().options();
+    let remade = has_remade(session).then_some(settings.as_ref());
+    // Those of the user's are at the worker as the session has them.
+    let mut all = session.scalar_functions().clone();
+    all.extend(engine_functions(remade));
+    let named = |function: Arc<ScalarUDF>| (function.name().to_owned(), function);
+    all.extend(own_functions().into_iter().map(named));
+    let worker = with(all.clone());
+    all.extend(functions(sent, &worker)?.into_iter().map(named));
+    Ok(with(all))
 }
 
 /// Sends `stage` to nowhere.

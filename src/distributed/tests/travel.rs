@@ -34,7 +34,7 @@ fn settings_that_differ_from_their_defaults_arrive() {
         .set_str("datafusion.execution.time_zone", "+05:00")
         .set_usize("datafusion.execution.batch_size", 77)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true);
-    let sent = with_sent(config, "").unwrap();
+    let sent = with_sent(config, "", false).unwrap();
     let beside = sent.options().extensions.get::<Beside>().unwrap().clone();
     let mut arrived = SessionConfig::new();
     take_settings(&beside, &mut arrived).unwrap();
@@ -49,7 +49,7 @@ fn damaged_settings_are_an_error() {
     for settings in ["0", "zz", "7b", "ff00"] {
         let beside = Beside {
             settings: settings.to_owned(),
-            functions: String::new(),
+            ..Beside::default()
         };
         assert!(
             take_settings(&beside, &mut SessionConfig::new()).is_err(),
