@@ -18,6 +18,9 @@ use super::registry::StoreRegistry;
 use super::session::runtime_with;
 use crate::distributed::worker;
 
+/// What a header may take.
+const HEADER_BYTES: u32 = 1 << 20;
+
 /// Executes what comes, until the process ends.
 ///
 /// # Errors
@@ -35,6 +38,8 @@ pub(super) async fn run(args: &Args, role: &Role) -> Result<()> {
         .map_err(|e| exec_datafusion_err!("cannot listen at {listen}: {e}"))?;
     println!("worker listens at http://{address}");
     Server::builder()
+        // Conditions of statements come in a header.
+        .http2_max_header_list_size(HEADER_BYTES)
         .add_service(worker().with_runtime_env(runtime).into_worker_server())
         .serve_with_incoming(incoming)
         .await

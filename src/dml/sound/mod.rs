@@ -26,6 +26,8 @@ mod refuse;
 mod rewrite;
 mod settings;
 mod subquery;
+#[cfg(feature = "distributed")]
+mod travelling;
 mod trust;
 mod unnest;
 mod waiting_joins;
@@ -35,15 +37,6 @@ pub(crate) use barrier::loses_nothing;
 pub(crate) use exact::{ExactParts, exact_of, exact_parts};
 pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge, with_safe_filter};
 pub(crate) use rewrite::{sound_change, sound_query};
-pub(crate) use waiting_joins::NoWaitingJoins;
-
-/// The functions of statements that are the same whatever they were made for, so that another process may have them
-/// by their names.
 #[cfg(feature = "distributed")]
-pub(crate) fn travelling_functions() -> Vec<std::sync::Arc<datafusion::logical_expr::ScalarUDF>> {
-    vec![
-        key::independent_function(),
-        key::row_key_function(),
-        one_row::at_most_one_row_function(),
-    ]
-}
+pub(crate) use travelling::travelling_functions;
+pub(crate) use waiting_joins::NoWaitingJoins;
