@@ -12,6 +12,8 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_distributed::DistributedExt;
+use datafusion_distributed::grpc::DefaultChannelResolver;
 use datafusion_supertable::distributed::{FixedWorkers, coordinator};
 use datafusion_supertable::{Error, ErrorKind};
 use sqllogictest::Record;
@@ -77,7 +79,10 @@ pub(crate) fn session(config: SessionConfig, workers: &[String]) -> SessionConte
         .with_config(config);
     let workers = FixedWorkers::new(workers).unwrap();
     let mut state = coordinator(builder, workers).build();
-    let options = state.config_mut().options_mut();
+    let config = state.config_mut();
+    // Otherwise sessions share connections, and with them the threads of the test that was first.
+    config.set_distributed_channel_resolver(DefaultChannelResolver::default());
+    let options = config.options_mut();
     options
         .set("distributed.file_scan_config_bytes_per_partition", "1")
         .unwrap();
