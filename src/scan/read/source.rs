@@ -120,11 +120,13 @@ impl SupertableSource {
     }
 
     /// What its rows depend on, beside the configuration of the scan.
+    #[cfg(feature = "distributed")]
     pub(crate) fn parts(&self) -> &SourceParts {
         &self.parts
     }
 
     /// DataFusion's own source of it.
+    #[cfg(feature = "distributed")]
     pub(crate) fn parquet(&self) -> Option<&ParquetSource> {
         self.inner.downcast_ref()
     }
