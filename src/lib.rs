@@ -24,10 +24,12 @@
 //! Layers, each importing only from those before it: `storage` (compare-and-swap on object
 //! stores) and `format` (the bytes of every object), `wal` (one mutation's document), `table`
 //! (versions and commits), `scan` (reading), `dml` (changing), `sql` (registration, table
-//! functions, catalog), `api` (the Rust type [`Supertable`]), and the command line behind the feature `cli`.
+//! functions, catalog), `api` (the Rust type [`Supertable`]), `distributed` (other processes that execute parts of statements,
+//! behind the feature of that name), and the command line behind the feature `cli`.
 //!
 //! README is a short guide with examples. The [`guide`] is the reference: [statements](guide::statements),
-//! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), [sessions](guide::sessions), and
+//! [columns](guide::columns), [table functions](guide::functions), [options](guide::options), [sessions](guide::sessions),
+//! [workers](guide::distributed), and
 //! [what holds whatever fails](guide::promises), each promise with its test.
 //!
 //! # What a statement promises
@@ -78,6 +80,8 @@ mod api;
 #[doc(hidden)]
 pub mod cli;
 mod config;
+#[cfg(feature = "distributed")]
+pub mod distributed;
 mod dml;
 mod error;
 mod format;

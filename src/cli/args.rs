@@ -15,7 +15,7 @@ use datafusion_cli::print_options::MaxRows;
 
 /// The arguments of `supertable`.
 #[derive(Debug, Parser, PartialEq)]
-#[command(name = "supertable", version, about, long_about = None)]
+#[command(name = "supertable", version, about, long_about = None, disable_help_subcommand = true)]
 pub struct Args {
     /// Path to your data, default to current directory
     #[arg(short = 'p', long, value_parser = existing_directory)]
@@ -82,6 +82,29 @@ pub struct Args {
     /// [possible values: disabled, summary, trace]
     #[arg(long, default_value_t = InstrumentedObjectStoreMode::Disabled)]
     pub object_store_profiling: InstrumentedObjectStoreMode,
+
+    /// Have workers execute parts of the statements: their addresses (as 'http://10.0.0.1:50051'), separated by commas
+    #[cfg(feature = "distributed")]
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    pub workers: Vec<String>,
+
+    /// What this process is, if not a session
+    #[cfg(feature = "distributed")]
+    #[command(subcommand)]
+    pub role: Option<Role>,
+}
+
+/// What a process can be.
+#[cfg(feature = "distributed")]
+#[derive(Debug, clap::Subcommand, PartialEq)]
+pub enum Role {
+    /// Execute parts of the statements of sessions that were started with --workers. Object stores are configured by the
+    /// environment, as for a session
+    Worker {
+        /// The address to listen at; port 0 takes a free one. Let nobody reach it who may not read the tables
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+        listen: std::net::SocketAddr,
+    },
 }
 
 impl Args {

@@ -6,7 +6,7 @@
 //! private to its `main` is written again here, and some things are ours: Azure locations (`azure`,
 //! `registry`, `context`), scripts whose failures reach the exit status (`script`), `ALTER TABLE` there and at
 //! the prompt (`prompt`), a catalog of supertables (`--catalog`), logging (`logs`), how far long operations are
-//! (`progress`), Ctrl-C while a statement computes (`interrupts`), and waiting for the tables' background work before the process ends.
+//! (`progress`), processes that execute parts of the statements of others (`worker`), Ctrl-C while a statement computes (`interrupts`), and waiting for the tables' background work before the process ends.
 //!
 //! A crash here leaves behind nothing of its own: what a killed process leaves in a table is the
 //! business of the table's recovery.
@@ -22,6 +22,10 @@ mod registry;
 mod run;
 mod script;
 mod session;
+#[cfg(feature = "distributed")]
+mod worker;
 
 pub use args::Args;
+#[cfg(feature = "distributed")]
+pub use args::Role;
 pub use run::run;

@@ -17,12 +17,23 @@ use datafusion::error::Result;
 
 use super::interrupts::{INTERRUPTED, Interrupts, Stubborn};
 use super::session::{self, CliSession};
+#[cfg(feature = "distributed")]
+use super::worker;
 use super::{Args, logs, progress, prompt, script};
 
 /// Runs what `args` ask for and answers with the exit status.
 pub async fn run(args: Args) -> ExitCode {
     let interrupts = Interrupts::begin();
     logs::begin(if args.quiet { None } else { progress::line() });
+    #[cfg(feature = "distributed")]
+    if let Some(role) = &args.role {
+        let worker = interrupts.unless_pressed(Stubborn::Left, worker::run(&args, role));
+        return match worker.await {
+            Some(Ok(())) => ExitCode::SUCCESS,
+            Some(Err(error)) => failure(&error),
+            None => ExitCode::from(INTERRUPTED),
+        };
+    }
     let prepared = interrupts.unless_pressed(Stubborn::Left, prepare(&args));
     let prepared = match prepared.await {
         Some(prepared) => prepared,

@@ -16,6 +16,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     FairSpillPool, GreedyMemoryPool, MemoryPool, TrackConsumersPool,
 };
+use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::ExplainFormat;
 use datafusion::prelude::SessionContext;
@@ -31,6 +32,8 @@ use datafusion_cli::print_options::{MaxRows, PrintOptions};
 use super::Args;
 use super::context::CliContext;
 use super::registry::StoreRegistry;
+#[cfg(feature = "distributed")]
+use crate::distributed::{FixedWorkers, use_workers};
 use crate::sql::open_catalog;
 
 /// The name of the catalog that `--catalog` opens.
@@ -63,6 +66,11 @@ pub(super) async fn build(args: &Args) -> Result<CliSession> {
     )));
     register_table_functions(&session);
     crate::register(&session)?;
+    #[cfg(feature = "distributed")]
+    if !args.workers.is_empty() {
+        let workers = FixedWorkers::new(&args.workers)?;
+        use_workers(&session, workers)?;
+    }
     if let Some(location) = &args.catalog {
         use_catalog(&session, location).await?;
     }
@@ -121,8 +129,18 @@ fn session_config(args: &Args) -> Result<SessionConfig> {
 }
 
 fn runtime(args: &Args, profiled: Arc<InstrumentedObjectStoreRegistry>) -> Result<Arc<RuntimeEnv>> {
-    let mut builder =
-        RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(StoreRegistry::new(profiled)));
+    runtime_with(args, Arc::new(StoreRegistry::new(profiled)))
+}
+
+/// A runtime with the limits of `args`, whose stores are those of `registry`.
+///
+/// # Errors
+/// When a limit cannot be applied.
+pub(super) fn runtime_with(
+    args: &Args,
+    registry: Arc<dyn ObjectStoreRegistry>,
+) -> Result<Arc<RuntimeEnv>> {
+    let mut builder = RuntimeEnvBuilder::new().with_object_store_registry(registry);
     if let Some(limit) = args.memory_limit {
         builder = builder.with_memory_pool(memory_pool(args, limit));
     }

@@ -40,6 +40,7 @@
 //! | `another process took this mutation: it will not commit` | warn | `wal_id` | an owner that lives did not get to renew its lease in time |
 //! | `compacted` | info | `version`, `sources`, `superfiles`, `rows` | superfiles were written anew |
 //! | `a superfile is damaged` | warn | `path`, `start`, `end` | the bytes there are not those that were written; what needs them fails, but for a Bloom filter, without which DataFusion goes on |
+//! | `a plan stays on the coordinator` | debug | `reason` | a session with workers does not use them for a plan |
 //! | `vacuumed` | info | `report` | what no version needs was deleted |
 //!
 //! Long operations also say how far they are, with the target

@@ -44,6 +44,8 @@
 //! | --- | --- |
 //! | statement | what a user asks for |
 //! | mutation | a statement that changes a table, on its way to a commit |
+//! | coordinator | the process that plans a statement whose parts workers execute, and commits it |
+//! | worker | a process that executes parts of the plans of coordinators; it only reads |
 //! | owner | the process that runs a mutation's statement |
 //! | WAL document | the object that says how far a mutation is: `INTENT`, `APPENDED`, `COMPLETE` |
 //! | lease | for how long others expect no news of an owner; it decides who acts, never who is right |

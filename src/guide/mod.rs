@@ -7,6 +7,7 @@
 //! - [`api`]: the Rust type for programs that embed a table: what SQL does, without SQL.
 //! - [`options`]: every option of sessions and tables.
 //! - [`sessions`]: a query server, with a session for each request, and what forbids changes.
+//! - [`mod@distributed`]: statements over several processes, with the feature `distributed`.
 //! - [`events`]: what is said through `tracing`, and the counters of `EXPLAIN ANALYZE`.
 //! - [`limits`]: what does not work, and what of DataFusion shows through.
 //! - [`promises`]: what holds whatever fails, each promise with the test that proves it.
@@ -18,6 +19,7 @@
 
 pub mod api;
 pub mod columns;
+pub mod distributed;
 pub mod events;
 pub mod examples;
 pub mod format;

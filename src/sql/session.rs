@@ -145,11 +145,6 @@ fn is_registered(state: &SessionState) -> bool {
 /// Adds the planning rules, and the planner of types. A statement has to be taken out of its wrapping before any other rule analyses it, and
 /// put into it before any other rule optimises it; such a place only a builder can give.
 fn with_rules(state: &mut SessionState) {
-    let creates_defaults = state
-        .config_options()
-        .catalog
-        .create_default_catalog_and_schema;
-    let session_id = state.session_id().to_owned();
     let mut analysis = state.analyzer().rules.clone();
     analysis.insert(0, Arc::new(TakePrepared));
     analysis.push(Arc::new(SupertableAnalyzer));
@@ -162,13 +157,32 @@ fn with_rules(state: &mut SessionState) {
     physical.push(Arc::new(JoinFences::Take));
     physical.push(Arc::new(NoWaitingJoins));
     physical.push(Arc::new(KeepScanOrder));
-    let mut builder = SessionStateBuilder::new_from_existing(state.clone())
-        .with_session_id(session_id)
-        .with_analyzer_rules(analysis)
-        .with_optimizer_rules(optimisation)
-        .with_physical_optimizer_rules(physical);
-    understand_arrow_types(builder.type_planner());
-    let built = builder.build();
+    rebuilt(state, |builder| {
+        let mut builder = builder
+            .with_analyzer_rules(analysis)
+            .with_optimizer_rules(optimisation)
+            .with_physical_optimizer_rules(physical);
+        understand_arrow_types(builder.type_planner());
+        builder
+    });
+    let options = state.config_mut().options_mut();
+    // Columns carry their field ids. Of two in a UNION the engine's logical plan keeps one, the physical plan the other,
+    // and an aggregate above them is refused for that alone.
+    options.execution.skip_physical_aggregate_schema_check = true;
+}
+
+/// Makes `state` anew with what `change` does to its builder; what builders forget stays.
+pub(crate) fn rebuilt(
+    state: &mut SessionState,
+    change: impl FnOnce(SessionStateBuilder) -> SessionStateBuilder,
+) {
+    let creates_defaults = state
+        .config_options()
+        .catalog
+        .create_default_catalog_and_schema;
+    let session_id = state.session_id().to_owned();
+    let builder = SessionStateBuilder::new_from_existing(state.clone()).with_session_id(session_id);
+    let built = change(builder).build();
     let rewrites = state.analyzer().function_rewrites().to_vec();
     *state = built;
     for rewrite in rewrites {
@@ -178,9 +192,6 @@ fn with_rules(state: &mut SessionState) {
     }
     let options = state.config_mut().options_mut();
     options.catalog.create_default_catalog_and_schema = creates_defaults;
-    // Columns carry their field ids. Of two in a UNION the engine's logical plan keeps one, the physical plan the other,
-    // and an aggregate above them is refused for that alone.
-    options.execution.skip_physical_aggregate_schema_check = true;
 }
 
 /// Waits until the background work of every table that the session opened is done: finished WAL

@@ -4,8 +4,16 @@
 use std::path::{Path, PathBuf};
 
 /// The layers from left to right; a file uses its own layer and those to its left.
-const LAYERS: [&str; 8] = [
-    "storage", "wal", "table", "scan", "dml", "sql", "api", "cli",
+const LAYERS: [&str; 9] = [
+    "storage",
+    "wal",
+    "table",
+    "scan",
+    "dml",
+    "sql",
+    "api",
+    "distributed",
+    "cli",
 ];
 
 /// Modules at the crate's root that every layer may use.

@@ -30,6 +30,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::support::programs::{from_environment, run_programs};
+use crate::support::sql::maybe_on_workers;
 use generate::{Action, Dialect, Generator, Kind, Statement, When};
 use oracle::{Oracle, Outcome, Row, for_datafusion, parameter, render_batch, with_parameter};
 
@@ -182,7 +183,7 @@ async fn open(rng: &mut StdRng, trace: &mut Vec<String>) -> SessionContext {
         config.batch_size(),
         config.options().execution.parquet.pushdown_filters,
     ));
-    let session = SessionContext::new_with_config(config);
+    let session = maybe_on_workers(config);
     datafusion_supertable::register(&session).unwrap();
     query(
         &session,

@@ -16,6 +16,8 @@ mod concurrent;
 mod damaged_files;
 mod derived_sessions;
 mod differential;
+#[cfg(feature = "distributed")]
+mod distributed;
 mod error_kinds;
 mod events;
 mod evolution;

@@ -50,6 +50,8 @@ pub(crate) struct Place {
     base: String,
     /// The store of a URL; none for a local directory.
     store: Option<(Url, Arc<dyn ObjectStore>)>,
+    /// Workers that execute parts of the statements; none if it is empty.
+    workers: Vec<String>,
 }
 
 impl Place {
@@ -58,6 +60,7 @@ impl Place {
         Self {
             base: format!("{}/", directory.display()),
             store: None,
+            workers: Vec::new(),
         }
     }
 
@@ -67,7 +70,23 @@ impl Place {
         Self {
             base: url.to_owned(),
             store: Some((parsed, store)),
+            workers: Vec::new(),
         }
+    }
+
+    /// The same place, where sessions have workers.
+    #[cfg(feature = "distributed")]
+    pub(crate) fn with_workers(self, workers: Vec<String>) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// A session of this place.
+    fn session(&self, config: SessionConfig) -> SessionContext {
+        #[cfg(feature = "distributed")]
+        if !self.workers.is_empty() {
+            return crate::distributed::session(config, &self.workers);
+        }
+        SessionContext::new_with_config(config)
     }
 
     /// The place that the environment names, if it names one.
@@ -84,6 +103,7 @@ impl Place {
         Self {
             base: format!("{}{name}/", self.base),
             store: self.store.clone(),
+            workers: self.workers.clone(),
         }
     }
 
@@ -131,7 +151,7 @@ impl Database {
         let config = SessionConfig::new()
             .with_target_partitions(4)
             .with_information_schema(true);
-        let session = SessionContext::new_with_config(config);
+        let session = place.session(config);
         if let Some((url, store)) = &place.store {
             session.register_object_store(url, Arc::clone(store));
         }
@@ -201,7 +221,7 @@ impl AsyncDB for Database {
 
 /// The column types that a `query` record can name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Column {
+pub(crate) enum Column {
     Boolean,
     Date,
     Integer,
@@ -299,10 +319,15 @@ async fn run_file(file: &Path, place: &Place) -> Vec<String> {
         ("__LOCAL__", format!("{}/", scratch.path().display())),
         ("__DATA__", format!("{}/", data.display())),
     ];
-    let records = match sqllogictest::parse_file::<Column>(file) {
+    #[cfg_attr(not(feature = "distributed"), expect(unused_mut))]
+    let mut records = match sqllogictest::parse_file::<Column>(file) {
         Ok(records) => records,
         Err(error) => return vec![error.to_string()],
     };
+    #[cfg(feature = "distributed")]
+    if !place.workers.is_empty() {
+        records.retain(crate::distributed::runs_on_workers);
+    }
     let mut runner = Runner::new(|| {
         let database = Database::new(place, words.clone());
         async { database }

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, WriteOp};
 use crate::error::{Error, ErrorKind};
 
 /// The metadata key of the mark.
-const AS_MEANT: &str = "supertable.names_as_meant";
+pub(crate) const AS_MEANT: &str = "supertable.names_as_meant";
 
 /// `plan`, made of a text whose `UPDATE`s name the columns that they mean, marked so.
 pub(crate) fn with_names_as_meant(plan: LogicalPlan) -> Result<LogicalPlan> {

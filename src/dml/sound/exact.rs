@@ -113,36 +113,137 @@ impl ScalarUDFImpl for Exact {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let constant = args
-            .args
-            .iter()
-            .all(|a| matches!(a, ColumnarValue::Scalar(_)))
-            && self.signature.volatility != Volatility::Volatile;
-        let rows = if constant { 1 } else { args.number_rows };
-        let columns = args
-            .args
-            .into_iter()
-            .map(|value| value.into_array(rows))
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        // The arrays' own types: inner fields of lists may be named otherwise than the plan says.
-        let fields: Vec<Field> = columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| Field::new(i.to_string(), column.data_type().clone(), true))
-            .collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-        let value = self.planned.evaluate(&batch)?;
-        if !constant {
-            return Ok(value);
-        }
-        match value {
-            ColumnarValue::Scalar(value) => Ok(ColumnarValue::Scalar(value)),
-            ColumnarValue::Array(array) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
-                &array, 0,
-            )?)),
-        }
+        let volatile = self.signature.volatility == Volatility::Volatile;
+        evaluate(&self.planned, args, volatile)
+    }
+}
+
+/// The value of a body whose holes are `args`.
+fn evaluate(
+    planned: &Arc<dyn PhysicalExpr>,
+    args: ScalarFunctionArgs,
+    volatile: bool,
+) -> Result<ColumnarValue> {
+    let constant = args
+        .args
+        .iter()
+        .all(|a| matches!(a, ColumnarValue::Scalar(_)))
+        && !volatile;
+    let rows = if constant { 1 } else { args.number_rows };
+    let columns = args
+        .args
+        .into_iter()
+        .map(|value| value.into_array(rows))
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    // The arrays' own types: inner fields of lists may be named otherwise than the plan says.
+    let fields: Vec<Field> = columns
+        .iter()
+        .enumerate()
+        .map(|(i, column)| Field::new(i.to_string(), column.data_type().clone(), true))
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch =
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+    let value = planned.evaluate(&batch)?;
+    if !constant {
+        return Ok(value);
+    }
+    match value {
+        ColumnarValue::Scalar(value) => Ok(ColumnarValue::Scalar(value)),
+        ColumnarValue::Array(array) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+            &array, 0,
+        )?)),
+    }
+}
+
+/// What another process needs in order to evaluate such a function as this one does.
+#[cfg(feature = "distributed")]
+#[derive(Debug, Clone)]
+pub(crate) struct ExactParts {
+    /// The name by which a plan calls it.
+    pub(crate) name: String,
+    /// The body, over columns that are called by their places.
+    pub(crate) planned: Arc<dyn PhysicalExpr>,
+    /// The holes.
+    pub(crate) arguments: Vec<FieldRef>,
+    /// The value.
+    pub(crate) result: FieldRef,
+    /// Whether two calls with the same arguments may have other values.
+    pub(crate) volatile: bool,
+}
+
+/// The parts of `function`, if it is one.
+#[cfg(feature = "distributed")]
+pub(crate) fn exact_parts(function: &ScalarUDF) -> Option<ExactParts> {
+    let exact = function.inner().downcast_ref::<Exact>()?;
+    Some(ExactParts {
+        name: exact.text.clone(),
+        planned: Arc::clone(&exact.planned),
+        arguments: exact.arguments.clone(),
+        result: Arc::clone(&exact.result),
+        volatile: exact.signature.volatility == Volatility::Volatile,
+    })
+}
+
+/// The function of which these are the parts.
+#[cfg(feature = "distributed")]
+pub(crate) fn exact_of(parts: ExactParts) -> ScalarUDF {
+    let volatility = match parts.volatile {
+        true => Volatility::Volatile,
+        false => Volatility::Immutable,
+    };
+    let signature = match parts.arguments.len() {
+        0 => Signature::nullary(volatility),
+        n => Signature::any(n, volatility),
+    };
+    ScalarUDF::new_from_impl(Assembled { parts, signature })
+}
+
+/// A function that was planned elsewhere.
+#[cfg(feature = "distributed")]
+#[derive(Debug)]
+struct Assembled {
+    parts: ExactParts,
+    signature: Signature,
+}
+
+#[cfg(feature = "distributed")]
+impl PartialEq for Assembled {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts.name == other.parts.name && self.parts.planned.eq(&other.parts.planned)
+    }
+}
+
+#[cfg(feature = "distributed")]
+impl Eq for Assembled {}
+
+#[cfg(feature = "distributed")]
+impl Hash for Assembled {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts.name.hash(state);
+    }
+}
+
+#[cfg(feature = "distributed")]
+impl ScalarUDFImpl for Assembled {
+    fn name(&self) -> &str {
+        &self.parts.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(self.parts.result.data_type().clone())
+    }
+
+    fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::clone(&self.parts.result))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        evaluate(&self.parts.planned, args, self.parts.volatile)
     }
 }
 

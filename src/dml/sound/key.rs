@@ -86,6 +86,22 @@ fn has_float(data_type: &DataType) -> bool {
     }
 }
 
+/// [`row_key`] of any number of values.
+#[cfg(feature = "distributed")]
+pub(super) fn row_key_function() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(RowKey {
+        signature: Signature::variadic_any(Volatility::Immutable),
+    }))
+}
+
+/// [`independent`].
+#[cfg(feature = "distributed")]
+pub(super) fn independent_function() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(Independent {
+        signature: Signature::any(1, Volatility::Immutable),
+    }))
+}
+
 /// `value` itself, of which the engine does not know what it depends on.
 pub(super) fn independent(value: Expr) -> Expr {
     let function = Independent {

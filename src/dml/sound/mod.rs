@@ -26,11 +26,17 @@ mod refuse;
 mod rewrite;
 mod settings;
 mod subquery;
+#[cfg(feature = "distributed")]
+mod travelling;
 mod trust;
 mod unnest;
 mod waiting_joins;
 
 pub(crate) use barrier::loses_nothing;
+#[cfg(feature = "distributed")]
+pub(crate) use exact::{ExactParts, exact_of, exact_parts};
 pub(crate) use join_fence::{JoinFences, NoPiecewiseMerge, with_safe_filter};
 pub(crate) use rewrite::{sound_change, sound_query};
+#[cfg(feature = "distributed")]
+pub(crate) use travelling::travelling_functions;
 pub(crate) use waiting_joins::NoWaitingJoins;

@@ -17,6 +17,14 @@ struct AtMostOneRow {
     signature: Signature,
 }
 
+/// [`at_most_one_row`].
+#[cfg(feature = "distributed")]
+pub(super) fn at_most_one_row_function() -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(AtMostOneRow {
+        signature: Signature::any(2, Volatility::Immutable),
+    }))
+}
+
 /// `first`, unless it is one of several `rows`.
 pub(super) fn at_most_one_row(first: Expr, rows: Expr) -> Expr {
     let function = AtMostOneRow {

@@ -9,11 +9,12 @@
 //! Invariants: only joins are pruned by keys in which a row of the target without a partner does not survive; and only by
 //! a key that is a column of the table, or a cast of one that keeps all its values apart and in order.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinType, NullEquality, Result};
+use datafusion::common::{JoinType, NullEquality, Result, config_err};
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
@@ -46,9 +47,9 @@ impl PhysicalOptimizerRule for SourceFirst {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
+        config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        source_first(plan)
+        source_first(plan, config)
     }
 
     fn schema_check(&self) -> bool {
@@ -56,9 +57,44 @@ impl PhysicalOptimizerRule for SourceFirst {
     }
 }
 
+/// Leaves all joins of a session to the engine, which knows how to execute them in several processes. Not a setting:
+/// it has no entries.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "distributed"), expect(dead_code))]
+pub(crate) struct EngineJoins;
+
+impl ConfigExtension for EngineJoins {
+    const PREFIX: &'static str = "supertable_joins";
+}
+
+impl ExtensionOptions for EngineJoins {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(*self)
+    }
+
+    fn set(&mut self, key: &str, _value: &str) -> Result<()> {
+        config_err!("there is no option {}.{key}", Self::PREFIX)
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        Vec::new()
+    }
+}
+
 /// `plan`, where each join of a statement's source and target reads the source first.
-pub(crate) fn source_first(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    if !has_addresses(&plan)? {
+pub(crate) fn source_first(
+    plan: Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if config.extensions.get::<EngineJoins>().is_some() || !has_addresses(&plan)? {
         return Ok(plan);
     }
     let replaced = plan.transform_up(|node| {

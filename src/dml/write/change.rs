@@ -141,7 +141,7 @@ impl TableProvider for ChangeProvider {
         input: Arc<dyn ExecutionPlan>,
         _insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = source_first(input)?;
+        let input = source_first(input, state.config_options())?;
         // A plan that might not fit into the session's memory is made anew, to spill instead.
         let spilling = spilling_session(state, &input)?;
         let (state, input) = match &spilling {

@@ -13,7 +13,7 @@ pub(crate) mod action;
 pub(crate) mod change;
 pub(crate) mod check;
 pub(crate) mod collect;
-mod gather;
+pub(crate) mod gather;
 pub(crate) mod insert;
 pub(crate) mod partitioned_sink;
 mod partitions;

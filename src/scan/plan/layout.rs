@@ -157,9 +157,11 @@ impl Layout {
             .iter()
             .map(|name| {
                 let expr: Arc<dyn PhysicalExpr> = if *name == ROW_ID {
+                    let function = row_id_function();
+                    let known_as = function.name().to_owned();
                     Arc::new(ScalarFunctionExpr::new(
-                        ROW_ID,
-                        row_id_function(),
+                        &known_as,
+                        function,
                         vec![
                             column(self.stored_id)?,
                             column(FIRST_ROW_ID)?,

@@ -10,6 +10,8 @@ pub(crate) mod in_place;
 pub(crate) mod keys;
 mod late;
 pub(crate) mod leave_out;
+#[cfg(feature = "distributed")]
+pub(crate) mod leaving;
 pub(crate) mod parts;
 mod read_ahead;
 pub(crate) mod reader;

@@ -39,6 +39,8 @@ use crate::scan::read::defaults::InitialDefaults;
 use crate::scan::read::guard::Guarded;
 use crate::scan::read::late::{evaluated_first, keeps_few};
 use crate::scan::read::leave_out::{Candidates, LeftOut};
+#[cfg(feature = "distributed")]
+use crate::scan::read::leaving::{CodecProbe, without_codec};
 use crate::scan::read::parts::{ScanSummary, SourceParts};
 use crate::scan::read::reader::SuperfileReaders;
 use crate::scan::row_address::ADDRESS_FILE;
@@ -119,11 +121,13 @@ impl SupertableSource {
     }
 
     /// What its rows depend on, beside the configuration of the scan.
+    #[cfg(feature = "distributed")]
     pub(crate) fn parts(&self) -> &SourceParts {
         &self.parts
     }
 
     /// DataFusion's own source of it.
+    #[cfg(feature = "distributed")]
     pub(crate) fn parquet(&self) -> Option<&ParquetSource> {
         self.inner.downcast_ref()
     }
@@ -375,6 +379,19 @@ impl FileSource for SupertableSource {
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
         self.inner.apply_expressions(f)
+    }
+
+    /// Leaves it to this crate's codec; without that the plan does not leave the process.
+    #[cfg(feature = "distributed")]
+    fn try_to_proto(
+        &self,
+        _base: &FileScanConfig,
+        ctx: &datafusion::physical_plan::proto::ExecutionPlanEncodeCtx<'_>,
+    ) -> Result<Option<datafusion_proto::protobuf::PhysicalPlanNode>> {
+        match ctx.encode_child(&CodecProbe::plan()) {
+            Ok(_) => Ok(None),
+            Err(_) => Err(without_codec().into()),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl Tombstoned {
     }
 
     /// Which rows are not wanted.
+    #[cfg(feature = "distributed")]
     pub(crate) fn deleted(&self) -> &Deleted {
         &self.deleted
     }

@@ -8,12 +8,16 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::cache::{Cache, TableCache};
+#[cfg(feature = "distributed")]
+use super::cache::Cache;
+use super::cache::TableCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TombstoneRef;
 use crate::format::{SidecarId, SuperfileId, paths};
 use crate::storage::Storage;
-use crate::wal::{Env, WalStore};
+#[cfg(feature = "distributed")]
+use crate::wal::Env;
+use crate::wal::WalStore;
 
 /// Reads sidecars.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ impl Sidecars {
     }
 
     /// Those of a table that this process reads without opening it: nothing of it can be written through this.
+    #[cfg(feature = "distributed")]
     pub(crate) fn without_table(storage: Storage) -> Self {
         let storage = storage.read_only();
         // The source of ids is for writers.

@@ -21,6 +21,7 @@ use super::reduce::{self, Case};
 use super::rows::{Rows, by_id, difference, ids, nullable};
 use super::statement::{Kind, Statement};
 use super::{settings, sqlite};
+use crate::support::sql::maybe_on_workers;
 
 /// How often what happened.
 pub(super) type Counts = BTreeMap<String, u64>;
@@ -117,7 +118,7 @@ impl<'c> Program<'c> {
     ) -> Result<Self, String> {
         let config = SessionConfig::new().with_target_partitions(4);
         let mut program = Self {
-            session: SessionContext::new_with_config(config),
+            session: maybe_on_workers(config),
             oracle: Oracle::new(zone),
             settings: vec![format!("SET datafusion.execution.time_zone = '{zone}'")],
             rows: HashMap::new(),

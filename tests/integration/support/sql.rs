@@ -18,6 +18,17 @@ pub(crate) fn context() -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2))
 }
 
+/// A session of this configuration, without the registration; on the workers that `SUPERTABLE_TEST_WORKERS` names, with
+/// commas between, if it names some.
+pub(crate) fn maybe_on_workers(config: SessionConfig) -> SessionContext {
+    #[cfg(feature = "distributed")]
+    if let Ok(workers) = std::env::var("SUPERTABLE_TEST_WORKERS") {
+        let workers: Vec<String> = workers.split(',').map(str::to_owned).collect();
+        return crate::distributed::session(config, &workers);
+    }
+    SessionContext::new_with_config(config)
+}
+
 /// Runs a statement; the count that it answers, if it answers one.
 pub(crate) async fn run(ctx: &SessionContext, sql: &str) -> Result<u64> {
     let batches = ctx.sql(sql).await?.collect().await?;
