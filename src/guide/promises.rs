@@ -206,6 +206,19 @@
 //! | many small updates do not wear a table out: few superfiles and deleted rows at any time | ten thousand updates all over a million rows, simulated | `table::compaction::plan::tests::ten_thousand_updates_all_over_leave_few_superfiles_few_tombstones_and_write_little_more` |
 //! | an `INSERT OVERWRITE` replaces the rows that are there, wherever they are by then | a compaction in the middle of it | `integration::upkeep::an_overwrite_that_a_compaction_comes_before_runs_again_and_replaces_the_rows_where_they_are` |
 //!
+//! # Workers (with the feature `distributed`)
+//!
+//! | promise | fault | test |
+//! | --- | --- | --- |
+//! | statements answer and change the same with three worker processes as alone | all files of `sql/`; statements of each kind, compared with a session without workers | `integration::distributed::every_sql_file_holds_on_three_workers`, `…::statements_that_change_rows_run_on_workers_and_do_the_same` |
+//! | a worker that dies in the middle of a `DELETE`, `UPDATE` or `MERGE` leaves everything as it was, and the next statement runs, with the others or when it is back | SIGKILL | `integration::distributed::a_worker_killed_in_the_middle_of_a_statement_leaves_everything_as_it_was` |
+//! | a worker reads superfiles and sidecars of the pinned version, and no other object | pointer, manifest and WAL are taken away between planning and execution | `integration::distributed::workers_read_neither_pointer_nor_manifest_nor_wal` |
+//! | what a worker finds damaged is `Corrupt`, under its name | a flipped bit in a superfile | `integration::distributed::a_damaged_superfile_that_a_worker_reads_is_corrupt_by_its_name` |
+//! | settings of a session hold on its workers | another time zone | `integration::distributed::settings_of_the_session_hold_on_workers` |
+//! | a scan arrives as it left; damaged bytes are an error, never a panic | random scans; every truncation, every flipped bit | `distributed::tests::codec::a_scan_arrives_as_it_left`, `…::every_truncation_and_every_flipped_bit_is_an_error` |
+//! | each byte of a superfile is read by one worker, and an order is kept | random groups of files, 1 to 8 workers | `distributed::tests::dealt::every_byte_is_read_once`, `…::an_order_keeps_groups_as_they_are` |
+//! | a scan that is written down without this crate's codec is refused | another codec | `distributed::tests::codec::without_the_codec_a_scan_does_not_leave_and_the_error_names_the_feature` |
+//!
 //! # Longer
 //!
 //! ```text
@@ -218,12 +231,16 @@
 //! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli --test integration concurrent  # as many times the statements
 //! SUPERTABLE_TEST_SEEDS=50 cargo test --features cli --test integration faults       # statements on servers that lie
 //! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration power_cut  # after every system call, three ways
+//! # random statements on workers that run already:
+//! SUPERTABLE_TEST_WORKERS=http://127.0.0.1:50051,http://127.0.0.1:50052 \
+//!     cargo test --features cli,distributed --test integration soundness::statements
 //! ```
 //!
 //! A failing program of `differential` prints its seed and its statements.
 //!
 //! # Not tested yet
 //!
+//! - A worker that is frozen, not dead; a network between workers that loses packets; workers on several machines.
 //! - The wire format of writes to GCS. The server knows only the JSON API, and a shim turns `object_store`'s requests into
 //!   it (`tests/integration/support/gcs.rs`): that the generation of an object decides is tested, on a server's own
 //!   atomicity, but not the requests that real GCS gets.

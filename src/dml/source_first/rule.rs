@@ -60,7 +60,6 @@ impl PhysicalOptimizerRule for SourceFirst {
 /// Leaves all joins of a session to the engine, which knows how to execute them in several processes. Not a setting:
 /// it has no entries.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "distributed"), expect(dead_code))]
 pub(crate) struct EngineJoins;
 
 impl ConfigExtension for EngineJoins {
