@@ -52,6 +52,17 @@ pub(super) fn evaluated_first(source: &dyn FileSource) -> Option<ParquetSource> 
     others.then(|| source.clone().with_pushdown_filters(true))
 }
 
+/// Whether Parquet's reader evaluates a predicate of `source` that may fail for a row: a row that is deleted must not be
+/// there then.
+pub(super) fn may_fail_in_reader(source: &dyn FileSource) -> bool {
+    let Some(source) = source.downcast_ref::<ParquetSource>() else {
+        return true;
+    };
+    let file = source.table_schema().file_schema();
+    let evaluates = source.table_parquet_options().global.pushdown_filters;
+    evaluates && (source.filter()).is_some_and(|predicate| !is_cleared(&predicate, file))
+}
+
 /// The field of a column whose values are decoded; a row's address has none, for nothing is read to make it.
 fn decoded<'a>(column: &Column, file: &'a Schema) -> Option<&'a Field> {
     let field = file.fields().get(column.index())?;

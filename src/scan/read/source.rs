@@ -37,7 +37,7 @@ use crate::format::SuperfileId;
 use crate::scan::read::bloom::{AskFirst, WantedKeys, is_first_piece};
 use crate::scan::read::defaults::InitialDefaults;
 use crate::scan::read::guard::Guarded;
-use crate::scan::read::late::{evaluated_first, keeps_few};
+use crate::scan::read::late::{evaluated_first, keeps_few, may_fail_in_reader};
 use crate::scan::read::leave_out::{Candidates, LeftOut};
 #[cfg(feature = "distributed")]
 use crate::scan::read::leaving::{CodecProbe, without_codec};
@@ -165,7 +165,9 @@ impl SupertableSource {
     ) -> Result<Morselizers> {
         // The reader counts towards a limit what is dropped after it.
         let with_positions = match base_config.limit {
-            None if self.parts.summary.tombstoned_rows > 0 => with_positions(source)?,
+            None if self.parts.summary.tombstoned_rows > 0 && !may_fail_in_reader(source) => {
+                with_positions(source)?
+            }
             _ => None,
         };
         let with_positions = with_positions
