@@ -1,7 +1,7 @@
 //! What holds whatever fails: each promise, the fault, and the test that proves it.
 //!
 //! Tests in `integration::…` are in `tests/integration/`, the others beside the code. All of them run with
-//! `cargo test --features cli`; none asserts a time on the wall. "At any operation" means that the test counts the
+//! `cargo test --features cli,distributed`; none asserts a time on the wall. "At any operation" means that the test counts the
 //! operations of a healthy run on the store and repeats the run with the fault at each of them.
 //!
 //! # A statement happens entirely or not at all
@@ -70,7 +70,7 @@
 //!
 //! ```text
 //! SUPERTABLE_SIMULATION_SEED=1000000 SUPERTABLE_SIMULATION_HISTORIES=100000 \
-//!     cargo test --release --features cli --test integration simulation::every
+//!     cargo test --release --features cli,distributed --test integration simulation::every
 //! ```
 //!
 //! 51,146,776 requests, 1,160,456 commits in 1,217,388 versions, 125,062 conflicts, 279,296 snapshots read, 266,427
@@ -222,15 +222,15 @@
 //! # Longer
 //!
 //! ```text
-//! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration kills      # every operation, three ways each
+//! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli,distributed --test integration kills      # every operation, three ways each
 //! SUPERTABLE_DIFFERENTIAL_SEED=1 SUPERTABLE_DIFFERENTIAL_PROGRAMS=5000 \
-//!     cargo test --features cli --test integration differential
-//! SUPERTABLE_FUZZ_SECONDS=600 SUPERTABLE_FUZZ_SEED=1 cargo test --features cli --test integration fuzz
+//!     cargo test --features cli,distributed --test integration differential
+//! SUPERTABLE_FUZZ_SECONDS=600 SUPERTABLE_FUZZ_SEED=1 cargo test --features cli,distributed --test integration fuzz
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz manifest_payload -- -max_total_time=600   # or another target
-//! SUPERTABLE_SIMULATION_HISTORIES=100000 cargo test --release --features cli --test integration simulation::every
-//! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli --test integration concurrent  # as many times the statements
-//! SUPERTABLE_TEST_SEEDS=50 cargo test --features cli --test integration faults       # statements on servers that lie
-//! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli --test integration power_cut  # after every system call, three ways
+//! SUPERTABLE_SIMULATION_HISTORIES=100000 cargo test --release --features cli,distributed --test integration simulation::every
+//! SUPERTABLE_TEST_ROUNDS=20 cargo test --features cli,distributed --test integration concurrent  # as many times the statements
+//! SUPERTABLE_TEST_SEEDS=50 cargo test --features cli,distributed --test integration faults       # statements on servers that lie
+//! SUPERTABLE_TEST_THOROUGH=1 cargo test --features cli,distributed --test integration power_cut  # after every system call, three ways
 //! # random statements on workers that run already:
 //! SUPERTABLE_TEST_WORKERS=http://127.0.0.1:50051,http://127.0.0.1:50052 \
 //!     cargo test --features cli,distributed --test integration soundness::statements
