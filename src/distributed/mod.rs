@@ -36,12 +36,12 @@
 //! # }
 //! ```
 //!
-//! - [`session`]: both sides.
-//! - [`planner`]: which plans are cut into stages; [`spread`] and [`shipped`] are what it asks of them.
-//! - [`deal`]: how superfiles are dealt out.
-//! - [`codec`]: how this crate's nodes travel ([`envelope`], [`scan_wire`], [`file_wire`]), and the functions that it calls
-//!   ([`functions`], [`functions_wire`]).
-//! - [`exec`], [`leaf`]: what stands at the top of a plan and at its leaves ([`settings`], [`errors`]).
+//! - `session`: both sides.
+//! - `planner`: which plans are cut into stages; `spread` and `shipped` are what it asks of them.
+//! - `deal`: how superfiles are dealt out.
+//! - `codec`: how this crate's nodes travel (`envelope`, `scan_wire`, `file_wire`), and the functions that it calls
+//!   (`functions`, `functions_wire`).
+//! - `exec`, `leaf`: what stands at the top of a plan and at its leaves (`settings`, `errors`).
 
 mod codec;
 mod deal;
