@@ -31,7 +31,11 @@ pub struct Args {
 
     /// A location (path or URL) whose supertables are the default catalog: CREATE TABLE makes one there,
     /// DROP TABLE removes it, SHOW TABLES lists them. Schemas are directories, 'public' by default
-    #[arg(long, value_name = "LOCATION", value_parser = non_empty_location)]
+    #[arg(value_name = "LOCATION", value_parser = non_empty_location)]
+    pub location: Option<String>,
+
+    /// The same
+    #[arg(long, value_name = "LOCATION", value_parser = non_empty_location, conflicts_with = "location")]
     pub catalog: Option<String>,
 
     /// The memory pool limitation (e.g. '10g'), default to None (no limit)

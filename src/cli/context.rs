@@ -28,6 +28,7 @@ use url::Url;
 
 use crate::dml::plan::names::with_names_as_meant;
 use crate::dml::plan::parameters::untyped_unless_all_are_known;
+use crate::sql::catalog::catalog_of;
 use crate::sql::written::understood;
 use crate::sql::zones::with_zone;
 
@@ -42,6 +43,10 @@ pub(super) struct CliContext {
     session: SessionContext,
     /// The rows of a table to show, if that was said.
     max_rows: Option<MaxRows>,
+    /// Whether only results are printed.
+    quiet: bool,
+    /// Whether the user knows that a table is kept in memory.
+    hinted: AtomicBool,
     /// What the text that runs now has names for.
     stood_for: Mutex<HashMap<String, Own>>,
     /// Whether the statements that are being planned declare columns with a time zone.
@@ -49,9 +54,11 @@ pub(super) struct CliContext {
 }
 
 impl CliContext {
-    pub(super) fn new(session: SessionContext, max_rows: Option<MaxRows>) -> Self {
+    pub(super) fn new(session: SessionContext, max_rows: Option<MaxRows>, quiet: bool) -> Self {
         Self {
             session,
+            quiet,
+            hinted: AtomicBool::new(false),
             max_rows,
             stood_for: Mutex::default(),
             zoned: AtomicBool::new(false),
@@ -119,6 +126,25 @@ impl CliContext {
         stood_for.remove(&execute.name)
     }
 
+    /// Says, once, that a table is kept in memory only, and how to keep one.
+    fn hint_at_memory(&self, plan: &LogicalPlan) {
+        let LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) = plan else {
+            return;
+        };
+        let config = self.session.copied_config();
+        let defaults = &config.options().catalog;
+        let (catalog, schema) = (&defaults.default_catalog, &defaults.default_schema);
+        let name = create.name.clone().resolve(catalog, schema);
+        let is_kept = catalog_of(&self.session.state(), &name.catalog).is_some();
+        if is_kept || self.quiet || self.hinted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        eprintln!(
+            "note: {} is kept in memory, and gone when this process ends; start supertable DIR to keep tables in DIR",
+            create.name
+        );
+    }
+
     fn register_azure(&self, location: &str, options: &HashMap<String, String>) -> Result<()> {
         let location = ListingTableUrl::parse(location)?;
         if !azure::is_azure_scheme(location.scheme()) {
@@ -178,6 +204,7 @@ impl CliSessionContext for CliContext {
             LogicalPlan::Copy(copy) => self.register_azure(&copy.output_url, &copy.options)?,
             _ => {}
         }
+        self.hint_at_memory(&plan);
         // All text comes here by `understood`.
         let plan = untyped_unless_all_are_known(with_names_as_meant(plan)?)?;
         crate::sql::execute(&self.session, plan).await

@@ -6,9 +6,11 @@
 
 use std::env;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::common::config_err;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionConfig;
@@ -34,6 +36,7 @@ use super::context::CliContext;
 use super::registry::StoreRegistry;
 #[cfg(feature = "distributed")]
 use crate::distributed::{FixedWorkers, use_workers};
+use crate::sql::catalog::check_place;
 use crate::sql::open_catalog;
 
 /// The name of the catalog that `--catalog` opens.
@@ -71,12 +74,12 @@ pub(super) async fn build(args: &Args) -> Result<CliSession> {
         let workers = FixedWorkers::new(&args.workers)?;
         use_workers(&session, workers)?;
     }
-    if let Some(location) = &args.catalog {
+    if let Some(location) = args.location.as_ref().or(args.catalog.as_ref()) {
         use_catalog(&session, location).await?;
     }
 
     Ok(CliSession {
-        context: CliContext::new(session.clone(), args.maxrows),
+        context: CliContext::new(session.clone(), args.maxrows, args.quiet),
         session,
         print: PrintOptions {
             format: args.format,
@@ -100,7 +103,14 @@ async fn use_catalog(session: &SessionContext, location: &str) -> Result<()> {
             let _ = schema.table(location).await;
         }
     }
-    open_catalog(session, CATALOG, location)?;
+    let parent = Path::new(location).parent();
+    if !location.contains("://") && parent.is_some_and(|p| p != Path::new("") && !p.is_dir()) {
+        return config_err!(
+            "{location}: there is no directory to make a catalog in; correct the path"
+        );
+    }
+    let catalog = open_catalog(session, CATALOG, location)?;
+    check_place(&catalog).await?;
     let state = session.state_ref();
     let mut state = state.write();
     let options = state.config_mut().options_mut();

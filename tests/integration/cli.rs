@@ -478,6 +478,49 @@ fn a_location_of_tables_is_the_default_catalog() {
 }
 
 #[test]
+fn a_directory_is_opened_as_a_catalog_and_a_wrong_place_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str], sql: &str| {
+        let output = supertable(directory.path())
+            .args(["--format", "csv"])
+            .args(arguments)
+            .args(["-c", sql])
+            .output()
+            .unwrap();
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        (output.status.success(), out, error)
+    };
+    let (made, _, error) = run(&["lake"], "CREATE TABLE t AS SELECT 7 AS n");
+    assert!(made && !error.contains("note:"), "{error}");
+    let (found, rows, _) = run(&["lake/"], "SELECT n FROM t");
+    assert!(found && rows == "n\n7\n", "{rows}");
+    fs::create_dir_all(directory.path().join("delta/_delta_log")).unwrap();
+    fs::write(directory.path().join("delta/_delta_log/00.json"), "{}").unwrap();
+    for (place, what) in [
+        ("lake/public", "is a schema of a catalog"),
+        ("lake/public/t", "is a table and no catalog"),
+        ("delta", "is a table of another format"),
+        ("lkae/data", "there is no directory"),
+    ] {
+        let (opened, _, error) = run(&[place], "SHOW TABLES");
+        assert!(
+            !opened && error.contains(what) && error.contains(place),
+            "{place}: {error}"
+        );
+    }
+    // A table that nobody will find again is said to be one, once.
+    let statements = "CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n";
+    let loud = Command::new(env!("CARGO_BIN_EXE_supertable"))
+        .args(["-c", statements])
+        .env("HOME", directory.path())
+        .output()
+        .unwrap();
+    let said = text(&loud.stderr);
+    assert_eq!(said.matches("is kept in memory").count(), 1, "{said}");
+    assert!(run(&[], statements).2.is_empty());
+}
+
+#[test]
 fn a_catalog_can_be_on_s3() {
     let directory = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -15,6 +15,7 @@
 //! - `names`: from names to directories and back.
 //! - `slots`: which table a name means, and how a name gets one.
 //! - `open`: opening a catalog; `opener`: the session that tables are opened in.
+//! - `place`: whether a location is one of something else.
 //! - `state`: what a catalog knows.
 //! - `list`: which catalogs of a session are of supertables.
 //! - `tables`: listing, creating and dropping tables.
@@ -28,6 +29,8 @@ mod list;
 mod names;
 mod open;
 mod opener;
+#[cfg(feature = "cli")]
+mod place;
 mod provider;
 mod rename;
 mod slots;
@@ -38,5 +41,7 @@ mod tables;
 pub(crate) use errors::no_such_table;
 pub(crate) use list::{catalog_around, catalog_of};
 pub use open::open_catalog;
+#[cfg(feature = "cli")]
+pub(crate) use place::check_place;
 pub use statements::{execute, sql, sql_with_options};
 pub use tables::SupertableCatalog;

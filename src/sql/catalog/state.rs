@@ -27,7 +27,7 @@ pub(super) const DEFAULT_SCHEMA: &str = "public";
 pub(super) struct CatalogState {
     pub(super) name: String,
     /// Ends in `/`.
-    root: String,
+    pub(super) root: String,
     pub(super) storage: Storage,
     place: ScanLocation,
     opener: Opener,
