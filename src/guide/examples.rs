@@ -169,7 +169,7 @@
 //! With a catalog, tables need no `CREATE EXTERNAL TABLE`: every directory with a table in it is one.
 //!
 //! ```console
-//! supertable --catalog s3://my-bucket/lake/
+//! supertable s3://my-bucket/lake/
 //! ```
 //!
 //! ```sql

@@ -15,12 +15,15 @@ use arrow::datatypes::{DataType, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::physical_expr::PhysicalExprRef;
 
+use super::buckets;
 use crate::scan::read::keys::KeyRanges;
 
 /// More ranges cost each superfile that is opened more than they leave out of it.
 const RANGES: usize = 64;
-/// Of more rows only the first and the last key are looked for.
-const ROWS_TO_SORT: usize = 1 << 20;
+/// More rows are put into buckets rather than sorted.
+const ROWS_TO_SORT: usize = 1 << 14;
+/// Of more rows only the first and the last key are looked for: they are copied once for it.
+const ROWS_TO_PLACE: usize = 1 << 20;
 
 /// Whether values of `data_type` that are equal lie between the same bounds, for the engine and in statistics.
 pub(super) fn has_ranges(data_type: &DataType) -> bool {
@@ -102,7 +105,7 @@ fn end(keys: &ArrayRef, greatest: bool) -> Result<Option<ScalarValue>> {
 /// The ranges of the keys of `batches`.
 pub(super) fn ranges_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Result<KeyRanges> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    if rows > ROWS_TO_SORT {
+    if rows > ROWS_TO_PLACE {
         return bounds_of(key, batches);
     }
     let keys = batches
@@ -117,6 +120,11 @@ pub(super) fn ranges_of(key: &PhysicalExprRef, batches: &[RecordBatch]) -> Resul
     let Ok(keys) = concat(&keys) else {
         return bounds_of(key, batches);
     };
+    if rows > ROWS_TO_SORT
+        && let Some(ranges) = buckets::ranges(&keys, RANGES)?
+    {
+        return Ok(ranges);
+    }
     let options = SortOptions {
         descending: false,
         nulls_first: false,

@@ -7,9 +7,11 @@
 //! - [`exec`] reads the source, into memory or to disk, and then joins: by a hash table of the source, or by sorting both
 //!   sides if the source is too large;
 //! - [`hashed`] leaves out rows of a large target that no key of a large source can have, before they are joined;
+//! - [`buckets`] finds ranges of many keys;
 //! - [`keys`] are what the source says about the rows that the join can find, by which the scan leaves out superfiles,
 //!   row groups and pages.
 
+mod buckets;
 pub(crate) mod exec;
 pub(crate) mod hashed;
 mod keys;

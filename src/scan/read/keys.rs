@@ -34,6 +34,12 @@ impl KeyRanges {
         self.0.is_empty()
     }
 
+    /// The first and the last key of each range.
+    #[cfg(test)]
+    pub(crate) fn ends(&self) -> &[(ScalarValue, ScalarValue)] {
+        &self.0
+    }
+
     /// How many ranges there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
