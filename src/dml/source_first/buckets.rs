@@ -191,11 +191,10 @@ mod tests {
             )
         };
         let numbers = move || {
-            let numbers = clusters().prop_map(|all| {
+            clusters().prop_map(|all| {
                 let all = all.into_iter().map(|(at, by)| at.saturating_add(by));
                 all.map(|n| (n % 7 != 3).then_some(n)).collect::<Vec<_>>()
-            });
-            numbers
+            })
         };
         let texts = || prop::collection::vec(prop::option::of("(a|bb|ccc){0,4}[a-z]{0,9}"), 1..60);
         prop_oneof![
