@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -168,9 +168,10 @@ pub(crate) async fn commit(
             let version = snapshot.version();
             return Ok(Altered { version, columns });
         }
+        let conditions = new_conditions(state, metadata, &next)?;
         let reads = metadata.rows_may_break(&next);
         if reads {
-            let checked = check_rows(state, access, name, &snapshot, &next).await;
+            let checked = check_rows(state, access, name, &snapshot, &next, &conditions).await;
             checked.map_err(|e| Error::of_engine("ALTER TABLE", e))?;
         }
         let effect = Effect {
@@ -190,16 +191,32 @@ pub(crate) async fn commit(
     }
 }
 
-/// Makes sure that the rows of a version obey what `next` declares of columns that they have.
+/// The conditions that `next` has and `now` has not.
 ///
 /// # Errors
-/// A row has a NULL, or two have one key; or reading them failed.
+/// One is no condition on the columns of `next`.
+fn new_conditions(
+    state: &SessionState,
+    now: &TableMetadata,
+    next: &TableMetadata,
+) -> Result<Conditions> {
+    let mut new = next.properties.clone();
+    new.retain(|key, condition| now.properties.get(key) != Some(condition));
+    Conditions::of(state, &session_schema(&next.schema), &new)
+}
+
+/// Makes sure that the rows of a version obey what `next` declares of columns that they have; `conditions` are those of
+/// it that are new.
+///
+/// # Errors
+/// A row has a NULL or breaks a condition, or two have one key; or reading them failed.
 async fn check_rows(
     state: &SessionState,
     access: &TableAccess,
     table: &str,
     snapshot: &Arc<Snapshot>,
     next: &TableMetadata,
+    conditions: &Conditions,
 ) -> datafusion::common::Result<()> {
     let metadata = snapshot.metadata();
     let schema = session_schema(&metadata.schema);
@@ -216,7 +233,7 @@ async fn check_rows(
         return Ok(());
     }
     check_filled(&check, snapshot, metadata.no_longer_null(next)).await?;
-    check_conditions(&check, state, snapshot, next, &rows).await?;
+    check_conditions(&check, state, snapshot, next, conditions, &rows).await?;
     for key in next.keys.iter().filter(|key| !metadata.keys.contains(key)) {
         let is_there = |id: &i32| metadata.field_by_id(*id).is_some();
         if !key.columns.iter().all(is_there) {
@@ -234,26 +251,38 @@ async fn check_rows(
     Ok(())
 }
 
-/// Makes sure that no row breaks a condition of `next` that the version does not have.
+/// Makes sure that no row of a version breaks one of `conditions`, which are on the columns of `next`.
 ///
 /// # Errors
-/// One does; or a condition is none, or is one of a column that is yet to be added.
+/// One does; or a condition is on a column that the version does not have like this.
 async fn check_conditions(
     check: &KeyCheck<'_>,
     state: &SessionState,
     snapshot: &Arc<Snapshot>,
     next: &TableMetadata,
+    conditions: &Conditions,
     rows: &Subset,
 ) -> datafusion::common::Result<()> {
-    let metadata = snapshot.metadata();
-    let mut new = next.properties.clone();
-    new.retain(|key, condition| metadata.properties.get(key) != Some(condition));
-    let conditions = Conditions::of(state, check.schema, &new)?;
     let columns = conditions.columns();
-    let ids: Vec<i32> = (check.schema.fields().iter())
-        .filter(|field| columns.contains(field.name()))
-        .filter_map(|field| field_id(field))
-        .collect();
+    let mut ids = Vec::with_capacity(columns.len());
+    for field in session_schema(&next.schema).fields() {
+        if !columns.contains(field.name()) {
+            continue;
+        }
+        let now = (check.schema.fields().iter()).find(|now| field_id(now) == field_id(field));
+        let is_same =
+            |now: &&FieldRef| now.name() == field.name() && now.data_type() == field.data_type();
+        let Some(id) = now.filter(is_same).and_then(|_| field_id(field)) else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                field.name(),
+                "a column cannot be part of a check in the statement that adds, renames or widens it; add the check in a \
+                 statement of its own",
+            )
+            .into());
+        };
+        ids.push(id);
+    }
     let checks = |schema| conditions.plan(state, schema);
     if columns.is_empty() {
         let one = RecordBatchOptions::new().with_row_count(Some(1));
