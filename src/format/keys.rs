@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ids::SuperfileId;
-use super::stats::{ColumnStats, StatValue, SuperfileStats};
+use super::stats::{ColumnStats, StatValue, SuperfileStats, outer};
 
 /// The most ranges of one change set's absent keys; so few keys are a range each.
 pub(crate) const MAX_RANGES: usize = 64;
@@ -79,36 +79,11 @@ impl Bounds {
     }
 }
 
-/// The one of two bounds that lies further out; none if one is missing, or they cannot be compared.
-fn outer(
-    one: Option<StatValue>,
-    other: Option<&StatValue>,
-    outward: Ordering,
-) -> Option<StatValue> {
-    let (one, other) = (one?, other?);
-    let order = compare(other, &one)?;
-    Some(if order == outward { other.clone() } else { one })
-}
-
-/// The order of two values of one column, of which one may be older than a change of the column's type. `None` if it is
-/// not known. Zeros of floats are equal.
+/// The order of two values of one column. `None` if it is not known. Zeros of floats are equal, as keys they are.
 pub(crate) fn compare(one: &StatValue, other: &StatValue) -> Option<Ordering> {
-    use StatValue as V;
     match (one, other) {
-        (V::Bool(a), V::Bool(b)) => Some(a.cmp(b)),
-        (V::Float(a), V::Float(b)) => a.partial_cmp(b),
-        (V::Decimal(a), V::Decimal(b)) => Some(a.cmp(b)),
-        (V::Utf8(a), V::Utf8(b)) => Some(a.cmp(b)),
-        (V::Binary(a), V::Binary(b)) => Some(a.cmp(b)),
-        _ => Some(integer(one)?.cmp(&integer(other)?)),
-    }
-}
-
-fn integer(value: &StatValue) -> Option<i128> {
-    match value {
-        StatValue::Int(v) => Some((*v).into()),
-        StatValue::UInt(v) => Some((*v).into()),
-        _ => None,
+        (StatValue::Float(a), StatValue::Float(b)) => a.partial_cmp(b),
+        _ => one.compare(other),
     }
 }
 
@@ -302,7 +277,7 @@ fn hash_of(key: &[StatValue]) -> Option<u64> {
             StatValue::Float(_) => return None,
             StatValue::Bool(v) => &[u8::from(*v)][..],
             StatValue::Decimal(v) => &v.to_le_bytes(),
-            StatValue::Int(_) | StatValue::UInt(_) => &integer(value)?.to_le_bytes(),
+            StatValue::Int(_) | StatValue::UInt(_) => &value.integer()?.to_le_bytes(),
             StatValue::Utf8(v) => v.as_bytes(),
             StatValue::Binary(v) => v,
         };

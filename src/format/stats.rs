@@ -110,19 +110,8 @@ impl ColumnStats {
             (self.min, self.min_exact) = (other.min.clone(), other.min_exact);
             (self.max, self.max_exact) = (other.max.clone(), other.max_exact);
         } else if other.null_count != Some(other_rows) {
-            let wider = |mine: &mut Option<StatValue>, other: &Option<StatValue>, wider| match (
-                mine.as_ref(),
-                other,
-            ) {
-                (Some(a), Some(b)) => match a.compare(b) {
-                    Some(order) if order == wider => {}
-                    Some(_) => mine.clone_from(other),
-                    None => *mine = None,
-                },
-                _ => *mine = None,
-            };
-            wider(&mut self.min, &other.min, Ordering::Less);
-            wider(&mut self.max, &other.max, Ordering::Greater);
+            self.min = outer(self.min.take(), other.min.as_ref(), Ordering::Less);
+            self.max = outer(self.max.take(), other.max.as_ref(), Ordering::Greater);
             (self.min_exact, self.max_exact) = (false, false);
         }
         self.null_count = match (self.null_count, other.null_count) {
@@ -215,16 +204,25 @@ impl StatValue {
         })
     }
 
-    /// How the two compare in the order of their type; `None` if they are of different types.
-    fn compare(&self, other: &Self) -> Option<Ordering> {
+    /// The order of two values of one column, of which one may be older than a widening of the column's type: the order of
+    /// [`SuperfileStats`]' bounds. `None` if they cannot be compared.
+    pub(crate) fn compare(&self, other: &Self) -> Option<Ordering> {
+        use StatValue as V;
         match (self, other) {
-            (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
-            (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
-            (Self::UInt(a), Self::UInt(b)) => Some(a.cmp(b)),
-            (Self::Float(a), Self::Float(b)) => Some(a.total_cmp(b)),
-            (Self::Decimal(a), Self::Decimal(b)) => Some(a.cmp(b)),
-            (Self::Utf8(a), Self::Utf8(b)) => Some(a.cmp(b)),
-            (Self::Binary(a), Self::Binary(b)) => Some(a.cmp(b)),
+            (V::Bool(a), V::Bool(b)) => Some(a.cmp(b)),
+            (V::Float(a), V::Float(b)) => Some(a.total_cmp(b)),
+            (V::Decimal(a), V::Decimal(b)) => Some(a.cmp(b)),
+            (V::Utf8(a), V::Utf8(b)) => Some(a.cmp(b)),
+            (V::Binary(a), V::Binary(b)) => Some(a.cmp(b)),
+            _ => Some(self.integer()?.cmp(&other.integer()?)),
+        }
+    }
+
+    /// A whole number of whichever sign; `None` for any other value.
+    pub(super) fn integer(&self) -> Option<i128> {
+        match self {
+            Self::Int(v) => Some((*v).into()),
+            Self::UInt(v) => Some((*v).into()),
             _ => None,
         }
     }
@@ -359,6 +357,17 @@ impl StatValue {
             other => Some((other, true)),
         }
     }
+}
+
+/// The one of two bounds that lies further out; none if one is missing, or they cannot be compared.
+pub(super) fn outer(
+    one: Option<StatValue>,
+    other: Option<&StatValue>,
+    outward: Ordering,
+) -> Option<StatValue> {
+    let (one, other) = (one?, other?);
+    let order = other.compare(&one)?;
+    Some(if order == outward { other.clone() } else { one })
 }
 
 /// The largest index not above `max` at which `s` can be cut.

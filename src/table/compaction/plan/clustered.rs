@@ -371,21 +371,9 @@ fn extensions(sources: &[&SuperfileEntry], id: i32, descending: bool) -> Vec<Ext
         .collect()
 }
 
-/// The order of a column's values. Those of a column that was widened may be of two kinds.
+/// The order of a column's values.
 fn compare(a: &StatValue, b: &StatValue) -> Ordering {
-    use StatValue as V;
-    match (a, b) {
-        (V::Bool(a), V::Bool(b)) => a.cmp(b),
-        (V::Int(a), V::Int(b)) => a.cmp(b),
-        (V::UInt(a), V::UInt(b)) => a.cmp(b),
-        (V::Int(a), V::UInt(b)) => i128::from(*a).cmp(&i128::from(*b)),
-        (V::UInt(a), V::Int(b)) => i128::from(*a).cmp(&i128::from(*b)),
-        (V::Float(a), V::Float(b)) => a.total_cmp(b),
-        (V::Decimal(a), V::Decimal(b)) => a.cmp(b),
-        (V::Utf8(a), V::Utf8(b)) => a.cmp(b),
-        (V::Binary(a), V::Binary(b)) => a.cmp(b),
-        (a, b) => kind(a).cmp(&kind(b)),
-    }
+    a.compare(b).unwrap_or_else(|| kind(a).cmp(&kind(b)))
 }
 
 /// What keeps the order total where values cannot be compared.
