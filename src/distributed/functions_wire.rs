@@ -25,9 +25,9 @@ use datafusion_proto::protobuf;
 use prost::Message;
 
 use super::envelope::{Kind, damaged, open, seal};
-use super::settings::{hex, unhex};
 use super::spread::Reason;
 use crate::dml::sound::{ExactParts, exact_of, exact_parts};
+use crate::format::hex;
 
 /// What functions may take. They go in a header, of which a server takes 16 KiB unless it is told otherwise.
 const AT_MOST: usize = 12 << 10;
@@ -102,7 +102,7 @@ pub(super) fn functions_of(
     let wire = encoded(&found, session).map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
     seal(Kind::Functions, &wire.encode_to_vec(), &mut bytes);
-    let text = hex(&bytes);
+    let text = hex::encode(&bytes);
     match text.len() <= AT_MOST {
         true => Ok(text),
         false => Err("its conditions are too long".to_owned()),
@@ -134,7 +134,7 @@ pub(super) fn functions(text: &str, context: &TaskContext) -> Result<Vec<Arc<Sca
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let bytes = unhex(text).ok_or_else(|| damaged("functions are none"))?;
+    let bytes = hex::decode(text).ok_or_else(|| damaged("functions are none"))?;
     let (Kind::Functions, content) = open(&bytes)? else {
         return Err(damaged("functions are something else").into());
     };

@@ -10,6 +10,8 @@ use datafusion::config::{ConfigExtension, ConfigOptions};
 use datafusion::prelude::SessionConfig;
 use datafusion_distributed::DistributedExt;
 
+use crate::format::hex;
+
 /// Settings of a session that mean nothing to another process.
 const LEFT_OUT: [&str; 2] = ["datafusion.catalog.", "datafusion.runtime."];
 
@@ -47,7 +49,7 @@ pub(super) fn with_sent(
     let json = serde_json::to_vec(&changed)
         .map_err(|e| exec_datafusion_err!("the session's settings: {e}"))?;
     Ok(config.with_distributed_option_extension(Beside {
-        settings: hex(&json),
+        settings: hex::encode(&json),
         functions: functions.to_owned(),
         remade,
     }))
@@ -59,7 +61,7 @@ pub(super) fn take_settings(beside: &Beside, config: &mut SessionConfig) -> Resu
         return Ok(());
     }
     let damaged = || exec_datafusion_err!("the settings that came to this worker cannot be read");
-    let json = unhex(&beside.settings).ok_or_else(damaged)?;
+    let json = hex::decode(&beside.settings).ok_or_else(damaged)?;
     let changed: Vec<(String, Option<String>)> =
         serde_json::from_slice(&json).map_err(|_| damaged())?;
     for (key, value) in changed {
@@ -69,24 +71,4 @@ pub(super) fn take_settings(beside: &Beside, config: &mut SessionConfig) -> Resu
         }
     }
     Ok(())
-}
-
-/// `bytes` in hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// The inverse of [`hex`].
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = |pair: &[u8]| {
-        let text = std::str::from_utf8(pair).ok()?;
-        (pair.len() == 2).then(|| u8::from_str_radix(text, 16).ok())?
-    };
-    text.as_bytes().chunks(2).map(digits).collect()
 }

@@ -56,6 +56,7 @@ use roaring::RoaringBitmap;
 
 use self::columns::Columns;
 use self::moves::{MovesError, RowMoves};
+use super::hex;
 use super::ids::{ContentHash, SidecarId, SuperfileId};
 use super::ipc::{self, IpcError};
 use super::keys::AbsentKeys;
@@ -411,7 +412,7 @@ impl ChangeSet {
             metadata: match header.0.get(METADATA) {
                 None => None,
                 Some(hex) => {
-                    let bytes = from_hex(hex).ok_or_else(|| header.bad(METADATA))?;
+                    let bytes = hex::decode(hex).ok_or_else(|| header.bad(METADATA))?;
                     Some(wire::decode_metadata(&bytes)?)
                 }
             },
@@ -429,7 +430,7 @@ impl ChangeSet {
             absent_keys: match header.0.get(ABSENT_KEYS) {
                 None => Vec::new(),
                 Some(hex) => {
-                    let bytes = from_hex(hex).ok_or_else(|| header.bad(ABSENT_KEYS))?;
+                    let bytes = hex::decode(hex).ok_or_else(|| header.bad(ABSENT_KEYS))?;
                     decode_absent_keys(&bytes)?
                 }
             },
@@ -466,11 +467,11 @@ impl ChangeSet {
             (ISOLATION, isolation.to_owned()),
         ]);
         if let Some(metadata) = &self.metadata {
-            header.insert(METADATA, to_hex(&wire::encode_metadata(metadata)?));
+            header.insert(METADATA, hex::encode(&wire::encode_metadata(metadata)?));
         }
         if !self.absent_keys.is_empty() {
             let keys = encode_absent_keys(&self.absent_keys)?;
-            header.insert(ABSENT_KEYS, to_hex(&keys));
+            header.insert(ABSENT_KEYS, hex::encode(&keys));
         }
         Ok(header
             .into_iter()
@@ -500,25 +501,4 @@ impl Header<'_> {
     fn number<T: std::str::FromStr>(&self, key: &'static str) -> Result<T, ChangeSetError> {
         self.text(key)?.parse().map_err(|_| self.bad(key))
     }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-}
-
-fn from_hex(hex: &str) -> Option<Vec<u8>> {
-    if !hex.len().is_multiple_of(2) {
-        return None;
-    }
-    hex.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }

@@ -22,6 +22,7 @@ pub(crate) mod envelope;
 mod error;
 pub(crate) mod external;
 pub(crate) mod footer;
+pub(crate) mod hex;
 pub(crate) mod ids;
 pub(crate) mod in_place;
 mod ipc;

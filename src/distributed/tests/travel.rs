@@ -4,8 +4,9 @@ use datafusion::common::DataFusionError;
 use datafusion::prelude::SessionConfig;
 
 use crate::distributed::errors::{received, sent};
-use crate::distributed::settings::{Beside, hex, take_settings, unhex, with_sent};
+use crate::distributed::settings::{Beside, take_settings, with_sent};
 use crate::error::{Error, ErrorKind};
+use crate::format::hex;
 
 #[test]
 fn an_error_is_the_same_after_its_journey_as_text() {
@@ -56,5 +57,8 @@ fn damaged_settings_are_an_error() {
             "{settings}"
         );
     }
-    assert_eq!(unhex(&hex(&[0, 1, 255])), Some(vec![0, 1, 255]));
+    assert_eq!(
+        hex::decode(&hex::encode(&[0, 1, 255])),
+        Some(vec![0, 1, 255])
+    );
 }
