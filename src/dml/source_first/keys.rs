@@ -7,15 +7,15 @@
 //! order and statistics might not agree (floats, with two zeros and NaN; dictionaries; nested ones) have no ranges.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::{SortOptions, cast, concat, sort_to_indices, take};
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::{SortOptions, concat, sort_to_indices, take};
+use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::physical_expr::PhysicalExprRef;
 
 use super::buckets;
+use super::line::Line;
 use crate::scan::read::keys::KeyRanges;
 
 /// More ranges cost each superfile that is opened more than they leave out of it.
@@ -148,16 +148,13 @@ fn separated(sorted: &ArrayRef, most: usize) -> Result<KeyRanges> {
         return Ok(KeyRanges::default());
     };
     let value = |at: usize| ScalarValue::try_from_array(sorted, at);
-    // A type that has none has one range.
-    let positions = positions(sorted).unwrap_or_default();
-    // Where the range before ends: the widest gaps.
-    let mut gaps: Vec<(f64, usize)> = positions
+    // Where the range before ends: the widest gaps. A type that has no line has one range.
+    let line = Line::of(sorted)?;
+    let gap = |line: &Line, at| line.at(at).abs_diff(line.at(at + 1)) as f64;
+    let gaps = line
         .iter()
-        .zip(positions.iter().skip(1))
-        .enumerate()
-        .map(|(at, (here, next))| (next - here, at))
-        .filter(|(gap, _)| *gap > 0.0)
-        .collect();
+        .flat_map(|line| (0..last).map(|at| (gap(line, at), at)));
+    let mut gaps: Vec<(f64, usize)> = gaps.filter(|(gap, _)| *gap > 0.0).collect();
     if gaps.len() >= most {
         // Keys that lie about evenly are one range: what is between two of them is seldom a page.
         let mean = gaps.iter().map(|(gap, _)| gap).sum::<f64>() / gaps.len() as f64;
@@ -177,57 +174,11 @@ fn separated(sorted: &ArrayRef, most: usize) -> Result<KeyRanges> {
     Ok(KeyRanges::new(ranges))
 }
 
-/// About where sorted values lie on a line: how far apart they are is a matter of how much is left out, not of
-/// what is right.
-fn positions(sorted: &ArrayRef) -> Result<Vec<f64>> {
-    let data_type = sorted.data_type();
-    let text = matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    );
-    if text || matches!(data_type, DataType::Binary | DataType::LargeBinary) {
-        return Ok(positions_of_bytes(&cast(sorted, &DataType::BinaryView)?));
-    }
-    if *data_type == DataType::BinaryView {
-        return Ok(positions_of_bytes(sorted));
-    }
-    let numbers = match data_type {
-        DataType::Date32 => cast(sorted, &DataType::Int32)?,
-        DataType::Timestamp(..) => cast(sorted, &DataType::Int64)?,
-        _ => Arc::clone(sorted),
-    };
-    let numbers = cast(&numbers, &DataType::Float64)?;
-    Ok(numbers
-        .as_primitive::<Float64Type>()
-        .values()
-        .iter()
-        .copied()
-        .collect())
-}
-
-/// By the eight bytes after those that all have in common.
-fn positions_of_bytes(sorted: &ArrayRef) -> Vec<f64> {
-    let values = sorted.as_binary_view();
-    let ends = (values.iter().next(), values.iter().next_back());
-    let common = match ends {
-        (Some(Some(first)), Some(Some(last))) => {
-            first.iter().zip(last).take_while(|(a, b)| a == b).count()
-        }
-        _ => 0,
-    };
-    values
-        .iter()
-        .map(|value| {
-            let bytes = value.unwrap_or_default().iter().skip(common);
-            let padded = bytes.copied().chain(std::iter::repeat(0)).take(8);
-            padded.fold(0.0, |number, byte| number * 256.0 + f64::from(byte))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use arrow::array::{Int64Array, StringViewArray};
     use datafusion::physical_expr::expressions::Column;
 

@@ -15,5 +15,6 @@ mod buckets;
 pub(crate) mod exec;
 pub(crate) mod hashed;
 mod keys;
+mod line;
 pub(crate) mod rule;
 mod spilled;
