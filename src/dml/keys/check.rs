@@ -74,19 +74,13 @@ impl<'a> KeyCheck<'a> {
         snapshot: &Arc<Snapshot>,
         rows: &Subset,
     ) -> Result<Plan> {
-        let state = self.state();
+        let columns = places(columns, self.schema)?;
         let request = ScanRequest {
-            snapshot: Arc::clone(snapshot),
-            schema: Arc::clone(self.schema),
-            hidden: HiddenColumns::default(),
-            projection: Some(&places(columns, self.schema)?),
-            filters: &[],
-            limit: None,
-            dropped: None,
+            projection: Some(&columns),
             subset: Some(rows),
-            location: self.location,
+            ..self.request(snapshot)
         };
-        plan_scan(&state, request, None)
+        plan_scan(&self.state(), request, None)
     }
 
     /// Those of `candidates`, superfiles of a version, that may have one of these values of a column, by its field id.
@@ -100,15 +94,23 @@ impl<'a> KeyCheck<'a> {
         snapshot: &Arc<Snapshot>,
         candidates: Vec<Arc<SuperfileEntry>>,
     ) -> Result<HashSet<SuperfileId>> {
-        let all = || candidates.iter().map(|entry| entry.id).collect();
-        let [place] = places(&[column], self.schema)?[..] else {
-            return Ok(all());
+        let mut fields = self.schema.fields().iter();
+        let field = fields.find(|field| field_id(field) == Some(column));
+        let Some(wanted) = field.and_then(|field| WantedKeys::of(field, values)) else {
+            return Ok(candidates.iter().map(|entry| entry.id).collect());
         };
-        let Some(wanted) = WantedKeys::of(self.schema, self.schema.field(place).name(), values)
-        else {
-            return Ok(all());
-        };
-        let request = ScanRequest {
+        superfiles_with(
+            &self.state(),
+            &self.request(snapshot),
+            candidates,
+            &[wanted],
+        )
+        .await
+    }
+
+    /// All rows of a version.
+    fn request<'r>(&'r self, snapshot: &Arc<Snapshot>) -> ScanRequest<'r> {
+        ScanRequest {
             snapshot: Arc::clone(snapshot),
             schema: Arc::clone(self.schema),
             hidden: HiddenColumns::default(),
@@ -118,8 +120,7 @@ impl<'a> KeyCheck<'a> {
             dropped: None,
             subset: None,
             location: self.location,
-        };
-        superfiles_with(&self.state(), &request, candidates, &[wanted]).await
+        }
     }
 
     fn state(&self) -> SessionState {

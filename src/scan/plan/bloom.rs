@@ -102,7 +102,9 @@ fn wanted(request: &ScanRequest<'_>) -> Vec<WantedKeys> {
     let conditions = request.filters.iter().flat_map(split_conjunction);
     conditions
         .filter_map(values_of)
-        .filter_map(|(name, values)| WantedKeys::of(&request.schema, name, values))
+        .filter_map(|(name, values)| {
+            WantedKeys::of(request.schema.field_with_name(name).ok()?, values)
+        })
         .filter(|keys| filtered.contains(&keys.field_id()))
         .collect()
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
@@ -48,14 +48,13 @@ pub(crate) struct WantedKeys {
 }
 
 impl WantedKeys {
-    /// These values of a column of `schema`; `None` if filters do not tell such values apart.
-    pub(crate) fn of(schema: &Schema, name: &str, values: HashSet<ScalarValue>) -> Option<Self> {
-        let field = schema.field_with_name(name).ok()?;
+    /// These values of a table's column; `None` if filters do not tell such values apart.
+    pub(crate) fn of(field: &Field, values: HashSet<ScalarValue>) -> Option<Self> {
         stored_type(field.data_type())?;
         let typed = |value: &ScalarValue| value.data_type() == *field.data_type();
         Some(Self {
             field_id: field_id(field)?,
-            name: name.to_owned(),
+            name: field.name().clone(),
             data_type: field.data_type().clone(),
             values: values.iter().all(typed).then_some(values)?,
         })
@@ -71,7 +70,10 @@ impl WantedKeys {
         let learnt = |condition: &Arc<dyn PhysicalExpr>| {
             let filter = condition.downcast_ref::<KeyFilter>()?;
             let column = filter.column().downcast_ref::<Column>()?;
-            Self::of(schema, column.name(), filter.values()?)
+            Self::of(
+                schema.field_with_name(column.name()).ok()?,
+                filter.values()?,
+            )
         };
         let conditions = split_conjunction(predicate).into_iter();
         conditions.filter_map(learnt).collect()
